@@ -1,0 +1,181 @@
+//! Newtypes for everything that is counted, so that one can never be taken for another.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{FUNCTION_NAME_BYTES_MAX, POOL_NAME_BYTES_MAX};
+
+/// A random number drawn once per start of a daemon, so that ids of two starts never meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Epoch(pub u32);
+
+/// The id of a task: the daemon's epoch and a counter. Written `5f3a91c2-17` (epoch in hexadecimal).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TaskId {
+    /// Which start of the daemon accepted the task.
+    pub epoch: Epoch,
+    /// Counts from 1 within the epoch.
+    pub number: u64,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:08x}-{}", self.epoch.0, self.number)
+    }
+}
+
+/// A text that is not the id of a task.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a task id; one looks like 5f3a91c2-17")]
+pub struct NotATaskId(String);
+
+impl FromStr for TaskId {
+    type Err = NotATaskId;
+
+    fn from_str(text: &str) -> Result<Self, NotATaskId> {
+        let parse = || {
+            let (epoch, number) = text.split_once('-')?;
+            if epoch.len() != 8 || !epoch.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return None;
+            }
+            if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            Some(TaskId { epoch: Epoch(u32::from_str_radix(epoch, 16).ok()?), number: number.parse().ok()? })
+        };
+        parse().ok_or_else(|| NotATaskId(text.to_owned()))
+    }
+}
+
+/// A client's connection. Never reused within an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// A number that a client gives to a request; every reply to it carries the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// A user of the system, by the peer credentials of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Uid(pub u32);
+
+/// A worker's place in a pool. Never reused within an epoch; it outlives the processes that fill it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SlotId(pub u32);
+
+/// How many processes a slot had before this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Generation(pub u64);
+
+/// A worker process: its slot and its generation, so that word from a dead process is never taken for
+/// its successor's. Written `3.0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct WorkerId {
+    /// The place.
+    pub slot: SlotId,
+    /// Which of the processes that filled it.
+    pub generation: Generation,
+}
+
+impl fmt::Display for WorkerId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{}", self.slot.0, self.generation.0)
+    }
+}
+
+/// An attempt that a worker was sent: counts from 1 for each worker process, in the order of sending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AttemptId(pub u64);
+
+/// A process id as the system gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Pid(pub u32);
+
+/// A name that is empty, too long, or holds a character that names do not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is not a {what} name: it takes 1 to {bytes_max} characters out of {characters}")]
+pub struct BadName {
+    what: &'static str,
+    name: String,
+    bytes_max: usize,
+    characters: &'static str,
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $bytes_max:expr, $characters:literal, $allowed:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// The name, checked.
+            ///
+            /// # Errors
+            /// [`BadName`] when it is empty, too long, or holds another character.
+            pub fn new(name: &str) -> Result<Self, BadName> {
+                if name.is_empty() || name.len() > $bytes_max || !name.chars().all($allowed) {
+                    return Err(BadName {
+                        what: $what,
+                        name: name.chars().take(64).flat_map(char::escape_default).collect(),
+                        bytes_max: $bytes_max,
+                        characters: $characters,
+                    });
+                }
+                Ok($type(Arc::from(name)))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = BadName;
+            fn try_from(name: String) -> Result<Self, BadName> {
+                $type::new(&name)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = BadName;
+            fn from_str(name: &str) -> Result<Self, BadName> {
+                $type::new(name)
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0.as_ref().to_owned()
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a function: what a client asks for and a worker has.
+    FunctionName,
+    "function",
+    FUNCTION_NAME_BYTES_MAX,
+    "A-Z a-z 0-9 _ - . : /",
+    |character: char| character.is_ascii_alphanumeric() || "_-.:/".contains(character)
+);
+
+name!(
+    /// The name of a pool, as the configuration gives it.
+    PoolName,
+    "pool",
+    POOL_NAME_BYTES_MAX,
+    "A-Z a-z 0-9 _ -",
+    |character: char| character.is_ascii_alphanumeric() || "_-".contains(character)
+);

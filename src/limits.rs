@@ -1,0 +1,107 @@
+//! Every cap and every default of the system, each with its unit and its reason.
+//!
+//! Nothing here decides anything: the constants are what configuration starts from and what both ends
+//! of a socket agree on. A name ends in its unit.
+
+use std::time::Duration;
+
+/// Bytes in the largest frame, its header included. A peer that announces more is refused before
+/// anything is allocated. 1 MiB holds any message; what is larger belongs in shared memory.
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes in the largest head (the decoded part of a frame). A page of task listings is the largest
+/// one in use.
+pub const HEAD_BYTES_MAX: usize = 256 * 1024;
+
+/// Bytes of memory that decoding one head may claim: `bincode` counts sizes in memory, which exceed
+/// the encoded ones.
+pub const DECODE_BYTES_MAX: usize = 4 * HEAD_BYTES_MAX;
+
+/// Bytes in the largest payload (arguments or result) that travels inside a frame: the frame less
+/// room for its head.
+pub const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
+
+/// Bytes in the longest function name.
+pub const FUNCTION_NAME_BYTES_MAX: usize = 128;
+
+/// Bytes in the longest pool name.
+pub const POOL_NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of a message (error, panic, refusal) that are kept; the rest is cut.
+pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// Functions that one worker may announce.
+pub const FUNCTIONS_PER_WORKER_MAX: usize = 1024;
+
+/// Rows in one page of a listing.
+pub const PAGE_ROWS_MAX: usize = 256;
+
+/// Tasks that may be accepted and not done, all pools together.
+pub const QUEUE_TASKS_MAX: u64 = 2_000_000;
+
+/// Bytes of argument payload that may be held by tasks that are not done.
+pub const QUEUE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Client connections open at one time.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// Bytes of outcomes that wait for one client to read them before its further tasks are held back.
+pub const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Bytes waiting to be written to a peer beyond which nothing more is read from it.
+pub const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
+
+/// Bytes read from one peer in one turn of the loop, so that none can hold the others up.
+pub const READ_BYTES_PER_TURN: usize = 256 * 1024;
+
+/// How long a peer may take over its handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the result of a detached task is kept.
+pub const RESULT_AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// Results of detached tasks that are kept.
+pub const RESULTS_MAX: u64 = 100_000;
+
+/// Bytes of results of detached tasks that are kept.
+pub const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Clients that may wait for one task.
+pub const WATCHERS_PER_TASK_MAX: usize = 64;
+
+/// Most workers in one pool.
+pub const WORKERS_PER_POOL_MAX: u32 = 4096;
+
+/// How long a process may go on after it was told to end.
+pub const GRACE: Duration = Duration::from_secs(1);
+
+/// How long running tasks may go on once the daemon was told to stop.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a worker may take to become ready, and how long a task may wait for a first worker to
+/// say which functions there are.
+pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Restarts of failing workers allowed in a pool within [`RESTART_PERIOD`] (Erlang/OTP's intensity).
+pub const RESTART_INTENSITY: u32 = 5;
+
+/// The period of [`RESTART_INTENSITY`].
+pub const RESTART_PERIOD: Duration = Duration::from_secs(5);
+
+/// A worker that dies this soon after it was ready, without having finished an attempt, failed to start.
+pub const EARLY_DEATH: Duration = Duration::from_secs(1);
+
+/// The first wait before a restart or a retry; it doubles from here.
+pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
+
+/// The longest wait before a restart or a retry.
+pub const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Most retries a task may ask for.
+pub const RETRIES_MAX: u32 = 1000;
+
+/// Bytes of one line that a worker wrote to its standard output or error; the rest is cut.
+pub const WORKER_LINE_BYTES_MAX: usize = 4096;
+
+/// Lines that may wait for the log to be written; further ones are dropped and counted.
+pub const LOG_LINES_MAX: usize = 8192;

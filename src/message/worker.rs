@@ -1,0 +1,132 @@
+//! What is said on a worker's socket.
+//!
+//! ```text
+//!   daemon                                worker
+//!     │ <───────────── Ready ─────────────── │   it can run these functions
+//!     │ ────────────── Attempt n ──────────> │
+//!     │ <───────────── Started n ─────────── │   written before the function is called
+//!     │ <───────────── Finished n ────────── │   written before the next attempt starts
+//!     │ ────────────── Recall n ───────────> │   only for one not known to have started
+//!     │ <───────────── Recalled n ────────── │   or nothing, if `Started n` is on its way
+//!     │ ────────────── Stop ───────────────> │   finish what was started, then exit 0
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use super::Message;
+use super::status::FunctionInfo;
+use crate::id::{AttemptId, FunctionName, TaskId, WorkerId};
+use crate::task::{Failure, Payload};
+
+/// What the daemon says to a worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ToWorker {
+    /// The first message: who the worker is and what it may run.
+    Setup {
+        /// Its address.
+        worker: WorkerId,
+        /// Whether functions that show faults may be announced.
+        allow_fault_injection: bool,
+    },
+    /// Run a function.
+    Attempt {
+        /// The daemon's number for it, growing by one from 1.
+        attempt: AttemptId,
+        /// The task it is an attempt of, for the function's log.
+        task: TaskId,
+        /// What to run.
+        function: FunctionName,
+        /// Its arguments.
+        args: Payload,
+    },
+    /// Give an attempt back if it has not started. Answered by [`FromWorker::Recalled`], or not at all.
+    Recall {
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// Take nothing new, finish what was started, and exit.
+    Stop,
+}
+
+/// What a worker says to the daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// It can take attempts.
+    Ready {
+        /// What it can run.
+        functions: Vec<FunctionInfo>,
+        /// How many attempts it can hold at a time; 1 unless it runs several at once.
+        capacity: u32,
+    },
+    /// It could not become ready, and exits.
+    NotReady {
+        /// Why.
+        message: String,
+    },
+    /// An attempt starts: from here on the worker's death is its crash.
+    Started {
+        /// Which.
+        attempt: AttemptId,
+    },
+    /// An attempt ended.
+    Finished {
+        /// Which.
+        attempt: AttemptId,
+        /// How.
+        report: Report,
+    },
+    /// An attempt was given back before it started.
+    Recalled {
+        /// Which.
+        attempt: AttemptId,
+    },
+}
+
+/// How a function ended, by its worker's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Report {
+    /// It returned this.
+    Ok(Payload),
+    /// It failed.
+    Failed(Failure),
+}
+
+impl Message for ToWorker {
+    fn payload(&self) -> Option<&Payload> {
+        match self {
+            ToWorker::Attempt { args, .. } => Some(args),
+            ToWorker::Setup { .. } | ToWorker::Recall { .. } | ToWorker::Stop => None,
+        }
+    }
+
+    fn payload_mut(&mut self) -> Option<&mut Payload> {
+        match self {
+            ToWorker::Attempt { args, .. } => Some(args),
+            ToWorker::Setup { .. } | ToWorker::Recall { .. } | ToWorker::Stop => None,
+        }
+    }
+}
+
+impl Message for FromWorker {
+    fn payload(&self) -> Option<&Payload> {
+        match self {
+            FromWorker::Finished { report: Report::Ok(result), .. } => Some(result),
+            FromWorker::Finished { report: Report::Failed(_), .. }
+            | FromWorker::Ready { .. }
+            | FromWorker::NotReady { .. }
+            | FromWorker::Started { .. }
+            | FromWorker::Recalled { .. } => None,
+        }
+    }
+
+    fn payload_mut(&mut self) -> Option<&mut Payload> {
+        match self {
+            FromWorker::Finished { report: Report::Ok(result), .. } => Some(result),
+            FromWorker::Finished { report: Report::Failed(_), .. }
+            | FromWorker::Ready { .. }
+            | FromWorker::NotReady { .. }
+            | FromWorker::Started { .. }
+            | FromWorker::Recalled { .. } => None,
+        }
+    }
+}

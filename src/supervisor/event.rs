@@ -1,0 +1,151 @@
+//! Facts that the supervisor is told.
+
+use crate::id::{AttemptId, ConnectionId, Pid, RequestId, TaskId, Uid, WorkerId};
+use crate::message::status::FunctionInfo;
+use crate::message::worker::Report;
+use crate::supervisor::policy::Policy;
+use crate::task::{Exit, Payload, TaskSpec};
+use crate::time::Time;
+
+/// Something that happened. Events about a worker that is no longer its slot's are ignored.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A client connected and was let in.
+    ClientConnected {
+        /// Its connection, new.
+        client: ConnectionId,
+        /// Who it is.
+        user: Uid,
+    },
+    /// A client's connection ended.
+    ClientGone {
+        /// Which.
+        client: ConnectionId,
+    },
+    /// A client has too many unread outcomes: none of its pending tasks is started for now.
+    ClientBlocked {
+        /// Which.
+        client: ConnectionId,
+    },
+    /// A blocked client has read its outcomes.
+    ClientUnblocked {
+        /// Which.
+        client: ConnectionId,
+    },
+    /// A client submitted a task.
+    Submitted {
+        /// Which client.
+        client: ConnectionId,
+        /// Its number for the request.
+        request: RequestId,
+        /// What to run and how.
+        spec: TaskSpec,
+        /// `spec.deadline` as an instant of the supervisor's time.
+        deadline: Option<Time>,
+        /// The arguments.
+        args: Payload,
+    },
+    /// A client asked to cancel a task.
+    CancelRequested {
+        /// Which client.
+        client: ConnectionId,
+        /// Its number for the request.
+        request: RequestId,
+        /// Which task.
+        task: TaskId,
+    },
+    /// A client asked for the outcome of a task.
+    ResultRequested {
+        /// Which client.
+        client: ConnectionId,
+        /// Its number for the request.
+        request: RequestId,
+        /// Which task.
+        task: TaskId,
+        /// Whether it waits until there is one.
+        wait: bool,
+    },
+    /// A client that may administer asked to drain.
+    DrainRequested {
+        /// Which client.
+        client: ConnectionId,
+        /// Its number for the request.
+        request: RequestId,
+    },
+    /// The daemon was told to stop; told so again, it stops at once.
+    StopRequested,
+    /// The configuration was read again.
+    PolicyChanged {
+        /// What holds from now on.
+        policy: Box<Policy>,
+    },
+    /// The process asked for by `SpawnWorker` exists.
+    WorkerSpawned {
+        /// Which worker.
+        worker: WorkerId,
+        /// Its process.
+        pid: Pid,
+    },
+    /// The process asked for by `SpawnWorker` could not be started.
+    SpawnFailed {
+        /// Which worker.
+        worker: WorkerId,
+        /// Why.
+        message: String,
+    },
+    /// A worker can take attempts.
+    WorkerReady {
+        /// Which.
+        worker: WorkerId,
+        /// What it can run.
+        functions: Vec<FunctionInfo>,
+        /// How many attempts it can hold at a time, at least 1.
+        capacity: u32,
+    },
+    /// A worker could not become ready; it exits by itself.
+    WorkerNotReady {
+        /// Which.
+        worker: WorkerId,
+        /// Why.
+        message: String,
+    },
+    /// A worker is about to call the function of an attempt.
+    AttemptStarted {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which attempt.
+        attempt: AttemptId,
+    },
+    /// A worker reported how an attempt ended.
+    AttemptFinished {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which attempt.
+        attempt: AttemptId,
+        /// How it ended.
+        report: Report,
+    },
+    /// A worker gave an attempt back that it had not started.
+    AttemptRecalled {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which attempt.
+        attempt: AttemptId,
+    },
+    /// A worker closed its socket or broke the protocol, and its process may still live.
+    WorkerBroke {
+        /// Which.
+        worker: WorkerId,
+        /// What it did.
+        reason: String,
+    },
+    /// A worker's process ended, everything it had written was read, and it was reaped.
+    WorkerExited {
+        /// Which.
+        worker: WorkerId,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The instant given by [`poll_deadline`](crate::supervisor::Supervisor::poll_deadline) has come.
+    TimePassed,
+}

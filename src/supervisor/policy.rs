@@ -1,0 +1,113 @@
+//! What the supervisor is told to keep to: the part of the configuration that decides something.
+
+use std::time::Duration;
+
+use crate::id::{FunctionName, PoolName, Uid};
+use crate::limits;
+
+/// Everything the supervisor must know beforehand. A reload replaces it whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The pools, in the order in which a task without a pool tries them.
+    pub pools: Vec<PoolPolicy>,
+    /// Tasks that may be accepted and not done.
+    pub queue_tasks_max: u64,
+    /// Bytes of arguments of those tasks.
+    pub queue_bytes_max: u64,
+    /// Bytes in the largest arguments.
+    pub payload_bytes_max: u64,
+    /// How long a detached task's result is kept.
+    pub result_age_max: Duration,
+    /// Results of detached tasks that are kept.
+    pub results_max: u64,
+    /// Bytes of results of detached tasks that are kept.
+    pub result_bytes_max: u64,
+    /// How long running tasks may go on after a request to stop.
+    pub drain_timeout: Duration,
+    /// The user the daemon runs as: beside root, the one who may do everything.
+    pub daemon_user: Uid,
+    /// How failing workers are restarted.
+    pub restart: RestartPolicy,
+}
+
+/// How failing workers are restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartPolicy {
+    /// Failures allowed in a pool within `period`; with more, the pool is degraded.
+    pub intensity: u32,
+    /// See `intensity`.
+    pub period: Duration,
+    /// The first wait; it doubles with each failure in a row. Also the first wait of a retry.
+    pub backoff_min: Duration,
+    /// The longest wait.
+    pub backoff_max: Duration,
+}
+
+/// What one pool keeps to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolPolicy {
+    /// Its name.
+    pub name: PoolName,
+    /// Processes to keep alive.
+    pub workers: u32,
+    /// The functions it serves; by default all that its workers have.
+    pub functions: Option<Vec<FunctionName>>,
+    /// For each attempt of a task that names none.
+    pub timeout: Option<Duration>,
+    /// How long a worker may go on after it was told to end.
+    pub grace: Duration,
+    /// How long a worker may take to become ready.
+    pub start_timeout: Duration,
+    /// Changes with every change of how workers are started; those of another revision are replaced
+    /// as they fall idle.
+    pub revision: u64,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        RestartPolicy {
+            intensity: limits::RESTART_INTENSITY,
+            period: limits::RESTART_PERIOD,
+            backoff_min: limits::BACKOFF_MIN,
+            backoff_max: limits::BACKOFF_MAX,
+        }
+    }
+}
+
+impl PoolPolicy {
+    /// A pool of `workers` processes with every other option at its default.
+    pub fn new(name: PoolName, workers: u32) -> Self {
+        PoolPolicy {
+            name,
+            workers,
+            functions: None,
+            timeout: None,
+            grace: limits::GRACE,
+            start_timeout: limits::START_TIMEOUT,
+            revision: 0,
+        }
+    }
+}
+
+impl Policy {
+    /// `pools` with every limit at its default, for a daemon that runs as `daemon_user`.
+    pub fn new(pools: Vec<PoolPolicy>, daemon_user: Uid) -> Self {
+        Policy {
+            pools,
+            queue_tasks_max: limits::QUEUE_TASKS_MAX,
+            queue_bytes_max: limits::QUEUE_BYTES_MAX,
+            payload_bytes_max: limits::PAYLOAD_BYTES_MAX as u64,
+            result_age_max: limits::RESULT_AGE_MAX,
+            results_max: limits::RESULTS_MAX,
+            result_bytes_max: limits::RESULT_BYTES_MAX,
+            drain_timeout: limits::DRAIN_TIMEOUT,
+            daemon_user,
+            restart: RestartPolicy::default(),
+        }
+    }
+
+    /// Whether `user` may do everything: see and cancel the tasks of others, reload, drain.
+    pub fn may_administer(&self, user: Uid) -> bool {
+        user == Uid(0) || user == self.daemon_user
+    }
+}

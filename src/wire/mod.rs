@@ -1,0 +1,61 @@
+//! Bytes to messages and back, for every socket of the system.
+//!
+//! ```text
+//!   12 bytes         8 bytes          head_length bytes    payload_length bytes
+//!  ┌───────────┐    ┌──────────────┬────────────────────┬──────────────────────┐
+//!  │ handshake │ …  │ two lengths  │ head (bincode)     │ payload (opaque)     │ …
+//!  └───────────┘    └──────────────┴────────────────────┴──────────────────────┘
+//! ```
+//!
+//! Nothing here opens a socket or decides what to do with a message. `docs/PROTOCOL.md` specifies the
+//! same with test vectors.
+
+mod codec;
+mod frame;
+mod handshake;
+mod inbox;
+
+pub use codec::{decode_value, encode, encode_value};
+pub use frame::{FRAME_HEADER_BYTES, Frame, take_frame};
+pub use handshake::{
+    Answer, HANDSHAKE_BYTES, Hello, Role, VERSION_MAX, VERSION_MIN, Verdict, agree_on_version,
+};
+pub use inbox::{Filled, Inbox, ReceiveError};
+
+use crate::limits;
+
+/// A peer said something that is not in the protocol, or that exceeds a cap. The connection cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WireError {
+    /// The frame announces more than may be sent in one.
+    #[error("a frame of {bytes} bytes; {} is the most", limits::FRAME_BYTES_MAX)]
+    FrameTooLarge {
+        /// What was announced, the header included.
+        bytes: u64,
+    },
+    /// The frame announces a larger head than there is.
+    #[error("a head of {bytes} bytes; {} is the most", limits::HEAD_BYTES_MAX)]
+    HeadTooLarge {
+        /// What was announced.
+        bytes: u64,
+    },
+    /// The head is not a message.
+    #[error("a head that is no message: {0}")]
+    Malformed(String),
+    /// The head is a message, and more.
+    #[error("{bytes} bytes after the message in a head")]
+    TrailingBytes {
+        /// How many.
+        bytes: usize,
+    },
+    /// A payload on a message that has none.
+    #[error("{bytes} bytes of payload on a message that has none")]
+    UnexpectedPayload {
+        /// How many.
+        bytes: usize,
+    },
+    /// The first bytes are not a handshake.
+    #[error("the first bytes are not poold's handshake")]
+    NotAHandshake,
+}
