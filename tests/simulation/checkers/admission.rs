@@ -1,0 +1,128 @@
+//! What is taken and what is refused: each refusal is true, nothing is taken over a cap, and a
+//! submission of an unknown function waits until the pools are known, at most the start timeout.
+
+use std::time::Duration;
+
+use poold::id::{ConnectionId, RequestId};
+use poold::limits::RETRIES_MAX;
+use poold::message::client::{Refusal, ReplyBody};
+use poold::supervisor::{Action, Event, Supervisor};
+use poold::time::Time;
+
+use super::{Checker, Verdict, demand};
+use crate::history::{History, Request, Submission};
+use crate::trial::Step;
+
+/// Watches the door.
+pub struct Admission;
+
+impl Checker for Admission {
+    fn name(&self) -> &'static str {
+        "admission"
+    }
+
+    fn action(&mut self, history: &History, action: &Action) -> Verdict {
+        let Action::Reply { client, reply } = action else { return Ok(()) };
+        let Some(request) = reply.request else { return Ok(()) };
+        let Some(submission) = submission(history, *client, request) else { return Ok(()) };
+        match &reply.body {
+            ReplyBody::Accepted { task } => may_be_accepted(history, submission)
+                .map_err(|reason| format!("task {task} is accepted although {reason}")),
+            ReplyBody::Refused(refusal) => demand(is_true(history, submission, refusal), || {
+                format!("{submission:?} is refused without a reason: {refusal}")
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn settled(&mut self, history: &History, step: &Step, _supervisor: &Supervisor) -> Verdict {
+        if !matches!(step.event, Event::TimePassed) {
+            return Ok(());
+        }
+        let longest = history.policy.pools.iter().map(|pool| pool.start_timeout).max().unwrap_or_default();
+        let late = history.held_submissions().find(|held| held.at + longest <= step.now);
+        demand(late.is_none(), || format!("a submission is held longer than {longest:?}: {late:?}"))
+    }
+}
+
+fn submission(history: &History, client: ConnectionId, request: RequestId) -> Option<&Submission> {
+    match history.requests.get(&(client, request))? {
+        Request::Submit(submission) => Some(submission),
+        Request::Cancel(_) | Request::Result { .. } | Request::Drain => None,
+    }
+}
+
+fn may_be_accepted(history: &History, submission: &Submission) -> Result<(), &'static str> {
+    let policy = &history.policy;
+    let bytes = submission.args.bytes.len() as u64;
+    let was_held = submission.step < history.step;
+    let is_taken = history.is_serving() || (was_held && history.stopped_at.is_empty());
+    match () {
+        () if !is_taken => Err("nothing new is taken"),
+        () if history.pool_for(&submission.spec).is_none() => Err("no pool has its function"),
+        () if bytes > policy.payload_bytes_max => Err("its arguments are too large"),
+        () if history.live.len() as u64 >= policy.queue_tasks_max => Err("the queue is full"),
+        () if held_bytes(history) + bytes > policy.queue_bytes_max => Err("the queue's bytes are full"),
+        () if submission.spec.retries > RETRIES_MAX => Err("it asks for too many retries"),
+        () => Ok(()),
+    }
+}
+
+fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> bool {
+    let (policy, spec) = (&history.policy, &submission.spec);
+    let bytes = submission.args.bytes.len() as u64;
+    let is_full_with =
+        |bytes_of: fn(&Submission) -> u64| -> u64 { history.held_submissions().map(bytes_of).sum::<u64>() };
+    match refusal {
+        Refusal::Draining => !history.is_serving(),
+        Refusal::UnknownFunction { function, .. } => {
+            *function == spec.function && history.pool_for(spec).is_none() && has_waited(history, submission)
+        }
+        Refusal::NotInPool { pool, function } => {
+            *function == spec.function
+                && spec.pool.as_ref() == Some(pool)
+                && history.pool_for(spec).is_none()
+                && has_waited(history, submission)
+        }
+        Refusal::QueueFull { tasks_max } => {
+            *tasks_max == policy.queue_tasks_max
+                && history.live.len() as u64 + is_full_with(|_| 1) > policy.queue_tasks_max
+        }
+        Refusal::QueueBytesFull { bytes_max } => {
+            *bytes_max == policy.queue_bytes_max
+                && held_bytes(history) + is_full_with(|held| held.args.bytes.len() as u64)
+                    > policy.queue_bytes_max
+        }
+        Refusal::PayloadTooLarge { bytes: told, bytes_max } => {
+            *told == bytes && *bytes_max == policy.payload_bytes_max && bytes > *bytes_max
+        }
+        Refusal::BadOption(_) => {
+            spec.retries > RETRIES_MAX
+                || spec.timeout == Some(Duration::ZERO)
+                || submission.deadline.is_some_and(|deadline| deadline <= history.now)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a submission has waited as long as it must for a pool that may yet turn out to have its
+/// function.
+fn has_waited(history: &History, submission: &Submission) -> bool {
+    let may_have = |functions: &Option<Vec<_>>| {
+        functions.as_ref().is_none_or(|functions| functions.contains(&submission.spec.function))
+    };
+    let due: Option<Time> = history
+        .policy
+        .pools
+        .iter()
+        .filter(|pool| submission.spec.pool.as_ref().is_none_or(|name| *name == pool.name))
+        .filter(|pool| !history.announced.contains_key(&pool.name) && may_have(&pool.functions))
+        .map(|pool| submission.at + pool.start_timeout)
+        .min();
+    due.is_none_or(|due| due <= history.now)
+}
+
+/// Bytes of arguments of the tasks that are not done.
+fn held_bytes(history: &History) -> u64 {
+    history.live_tasks().map(|task| task.argument_bytes()).sum()
+}

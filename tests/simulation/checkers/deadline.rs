@@ -1,0 +1,66 @@
+//! Contract 5: a caller is answered in the very step in which a deadline or timeout passes, never
+//! before it, and the supervisor asks to be woken in time.
+
+use poold::supervisor::{Action, Event, Notice, Supervisor};
+use poold::task::{Limit, Outcome};
+use poold::time::Time;
+
+use super::{Checker, Verdict, demand};
+use crate::history::{History, State, Task};
+use crate::trial::Step;
+
+/// Watches the clock on behalf of tasks.
+pub struct Deadline;
+
+impl Checker for Deadline {
+    fn name(&self) -> &'static str {
+        "deadline"
+    }
+
+    fn action(&mut self, history: &History, action: &Action) -> Verdict {
+        let (id, outcome) = match action {
+            Action::Notice(
+                Notice::TaskDone { task, outcome } | Notice::TaskRetried { task, outcome, .. },
+            ) => (task, outcome),
+            _ => return Ok(()),
+        };
+        let (Outcome::TimedOut(limit), Some(task)) = (outcome, history.tasks.get(id)) else { return Ok(()) };
+        let has_passed = match limit {
+            Limit::Deadline => task.submission.deadline.is_some_and(|deadline| deadline <= history.now),
+            Limit::Timeout => earliest_timeout(task).is_some_and(|timeout| timeout <= history.now),
+        };
+        demand(has_passed, || format!("task {id} {outcome} before its time, at {}", history.now))
+    }
+
+    fn settled(&mut self, history: &History, step: &Step, supervisor: &Supervisor) -> Verdict {
+        if history.exit.is_some() {
+            return Ok(());
+        }
+        let wakes_at = supervisor.poll_deadline();
+        for task in history.live_tasks() {
+            for due in [task.submission.deadline, latest_timeout(task)].into_iter().flatten() {
+                demand(due > step.now || !matches!(step.event, Event::TimePassed), || {
+                    format!("task {} should have been answered at {due} and is {:?}", task.id, task.state)
+                })?;
+                demand(wakes_at.is_some_and(|wakes_at| wakes_at <= due), || {
+                    format!("task {} is due at {due} and the supervisor sleeps until {wakes_at:?}", task.id)
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// When the attempt that runs may time out at the earliest.
+fn earliest_timeout(task: &Task) -> Option<Time> {
+    let running = task.attempts.last().filter(|_| task.state == State::Sent)?;
+    let (least, _) = running.timeout?;
+    Some(running.started_at? + least)
+}
+
+/// When the attempt that runs must have timed out.
+fn latest_timeout(task: &Task) -> Option<Time> {
+    let running = task.attempts.last().filter(|_| task.state == State::Sent)?;
+    let (_, most) = running.timeout?;
+    Some(running.started_at? + most).filter(|due| due.as_nanos() < u64::MAX)
+}

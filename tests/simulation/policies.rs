@@ -1,0 +1,127 @@
+//! Policies drawn from a seed, and the ways in which a reload changes them.
+//!
+//! What a checker measures against the past (graces, start timeouts, the drain timeout, the restart
+//! policy) stays as it is drawn.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fastrand::Rng;
+use poold::id::{FunctionName, PoolName, Uid};
+use poold::supervisor::{Policy, PoolPolicy, RestartPolicy};
+
+/// The user that the simulated daemon runs as.
+pub const DAEMON_USER: Uid = Uid(999);
+
+const POOLS: [&str; 4] = ["cpu", "io", "gpu", "net"];
+const FUNCTIONS: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
+
+/// What the workers of a pool are like.
+#[derive(Clone, Debug)]
+pub struct Breed {
+    /// What they announce.
+    pub functions: Vec<FunctionName>,
+    /// How many attempts they hold.
+    pub capacity: u32,
+    /// How many of those they run at a time.
+    pub threads: usize,
+}
+
+/// Milliseconds as a duration.
+pub fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// The name of a function.
+pub fn function(name: &str) -> FunctionName {
+    FunctionName::new(name).expect("the simulation's functions have proper names")
+}
+
+/// The name of a pool.
+pub fn pool(name: &str) -> PoolName {
+    PoolName::new(name).expect("the simulation's pools have proper names")
+}
+
+/// Every function that some worker may have.
+pub fn functions() -> Vec<FunctionName> {
+    FUNCTIONS.iter().map(|name| function(name)).collect()
+}
+
+/// What the workers of each pool are like in one run.
+pub fn draw_breeds(rng: &mut Rng) -> BTreeMap<PoolName, Breed> {
+    let breed = |rng: &mut Rng| {
+        let mut functions: Vec<FunctionName> = functions().into_iter().filter(|_| rng.bool()).collect();
+        if functions.is_empty() {
+            functions.push(function(FUNCTIONS[0]));
+        }
+        let capacity = if rng.u32(0..10) < 6 { 1 } else { rng.u32(2..5) };
+        Breed { functions, capacity, threads: rng.usize(1..=capacity as usize) }
+    };
+    POOLS.iter().map(|name| (pool(name), breed(rng))).collect()
+}
+
+/// A policy to start with.
+pub fn draw(rng: &mut Rng) -> Policy {
+    let count = rng.usize(1..=3);
+    let pools = (0..count).map(|index| draw_pool(rng, POOLS[index])).collect();
+    let mut policy = Policy::new(pools, DAEMON_USER);
+    policy.queue_tasks_max = if rng.u32(0..4) == 0 { rng.u64(3..12) } else { 1000 };
+    policy.queue_bytes_max = if rng.u32(0..4) == 0 { rng.u64(300..2000) } else { 1_000_000 };
+    policy.payload_bytes_max = 4096;
+    policy.result_age_max = ms(rng.u64(50..5000));
+    policy.results_max = if rng.bool() { rng.u64(1..5) } else { 1000 };
+    policy.result_bytes_max = if rng.bool() { rng.u64(50..400) } else { 1_000_000 };
+    policy.drain_timeout = ms(rng.u64(20..400));
+    policy.restart = RestartPolicy {
+        intensity: rng.u32(1..5),
+        period: ms(rng.u64(200..2000)),
+        backoff_min: ms(rng.u64(5..40)),
+        backoff_max: ms(rng.u64(80..600)),
+    };
+    policy
+}
+
+fn draw_pool(rng: &mut Rng, name: &str) -> PoolPolicy {
+    let mut policy = PoolPolicy::new(pool(name), rng.u32(1..4));
+    policy.timeout = (rng.u32(0..4) == 0).then(|| ms(rng.u64(20..200)));
+    policy.grace = ms(rng.u64(5..100));
+    policy.start_timeout = ms(rng.u64(30..200));
+    if rng.u32(0..4) == 0 {
+        policy.functions = Some(functions().into_iter().filter(|_| rng.u32(0..4) > 0).collect());
+    }
+    policy
+}
+
+/// What a reload makes of a policy: one or two changes.
+pub fn change(rng: &mut Rng, policy: &Policy) -> Policy {
+    let mut changed = policy.clone();
+    for _ in 0..rng.u32(1..3) {
+        let index = rng.usize(0..changed.pools.len());
+        match rng.u32(0..8) {
+            0..=2 => changed.pools[index].workers = rng.u32(1..5),
+            3 => changed.pools[index].revision += 1,
+            4 => {
+                let all = functions();
+                let some = all.into_iter().filter(|_| rng.u32(0..3) > 0).collect();
+                changed.pools[index].functions = rng.bool().then_some(some);
+            }
+            5 if changed.pools.len() > 1 => {
+                changed.pools.remove(index);
+            }
+            6 => {
+                if let Some(name) =
+                    POOLS.iter().find(|name| changed.pools.iter().all(|p| p.name.as_str() != **name))
+                {
+                    let added = draw_pool(rng, name);
+                    changed.pools.insert(rng.usize(0..=index), added);
+                }
+            }
+            _ => {
+                changed.queue_tasks_max = rng.u64(3..50);
+                changed.results_max = rng.u64(1..10);
+                changed.pools[index].timeout = rng.bool().then(|| ms(rng.u64(20..200)));
+            }
+        }
+    }
+    changed
+}

@@ -1,0 +1,426 @@
+//! Fake worker processes: they become ready or not, run attempts for a random time, and die, freeze and
+//! misbehave wherever a real one could. What one wrote before its end is read before its end is told.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use poold::id::{AttemptId, Pid, PoolName, WorkerId};
+use poold::message::status::FunctionInfo;
+use poold::message::worker::{Report, ToWorker};
+use poold::supervisor::{Event, Signal};
+use poold::task::{Encoding, Exit, Failure, FailureKind, Payload};
+use poold::time::Time;
+
+use crate::faults::Fault;
+use crate::history::Fact;
+use crate::policies::{Breed, ms};
+use crate::trial::Violation;
+use crate::world::{Happening, World};
+
+/// An attempt number that no worker is ever sent.
+const NEVER_SENT: AttemptId = AttemptId(1_000_000);
+
+/// A worker process.
+#[derive(Debug)]
+pub struct Process {
+    breed: Breed,
+    is_alive: bool,
+    is_ready: bool,
+    is_frozen: bool,
+    heeds_terminate: bool,
+    /// Whether TERM waits for a stopped process to go on.
+    is_terminated: bool,
+    is_stopping: bool,
+    /// Whether what it writes can be read.
+    is_connected: bool,
+    /// Attempts that it was sent and has not started.
+    queue: VecDeque<AttemptId>,
+    /// Attempts whose functions run.
+    running: Vec<AttemptId>,
+    /// Attempts that it reported.
+    reported: Vec<AttemptId>,
+    /// What it would have done while it was stopped.
+    parked: Vec<Happening>,
+    /// When the last message to it arrives: the next one comes no earlier.
+    arrives_at: Time,
+    /// When the last message from it is read: the next one is read no earlier.
+    read_at: Time,
+}
+
+impl Process {
+    /// Whether it has written the result of an attempt.
+    pub fn has_reported(&self, attempt: AttemptId) -> bool {
+        self.reported.contains(&attempt)
+    }
+}
+
+impl World {
+    /// Starts a process, sooner or later.
+    pub fn spawn(&mut self, worker: WorkerId, pool: PoolName) {
+        self.spawning.insert(worker, pool);
+        let wait = if self.strike(Fault::SpawnSlow) { ms(self.rng.u64(50..300)) } else { self.delay(5) };
+        self.schedule(wait, Happening::SpawnEnds(worker));
+    }
+
+    /// A process is there, or not.
+    pub fn spawn_ends(&mut self, worker: WorkerId) -> Result<(), Violation> {
+        let Some(pool) = self.spawning.remove(&worker) else { return Ok(()) };
+        if self.strike(Fault::SpawnFails) {
+            return self.tell(Event::SpawnFailed { worker, message: "no memory".to_owned() });
+        }
+        let breed = self.breeds[&pool].clone();
+        let now = self.now();
+        let process = Process {
+            breed,
+            is_alive: true,
+            is_ready: false,
+            is_frozen: false,
+            heeds_terminate: !self.strike(Fault::IgnoresTerminate),
+            is_terminated: false,
+            is_stopping: false,
+            is_connected: true,
+            queue: VecDeque::new(),
+            running: Vec::new(),
+            reported: Vec::new(),
+            parked: Vec::new(),
+            arrives_at: now,
+            read_at: now,
+        };
+        self.processes.insert(worker, process);
+        self.last_pid += 1;
+        if !self.strike(Fault::NeverReady) {
+            let wait = self.delay(20);
+            self.schedule(wait, Happening::Prepared(worker));
+        }
+        self.tell(Event::WorkerSpawned { worker, pid: Pid(self.last_pid) })
+    }
+
+    /// Puts a message on its way to a worker, behind those before it.
+    pub fn send(&mut self, worker: WorkerId, message: ToWorker) {
+        let at = self.now() + self.delay(3);
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.arrives_at = process.arrives_at.max(at);
+            let at = process.arrives_at;
+            self.schedule_at(at, Happening::Arrives(worker, message));
+        }
+    }
+
+    /// A worker is ready, or says that it cannot be, or dies before.
+    pub fn prepared(&mut self, worker: WorkerId) -> Result<(), Violation> {
+        let Some(process) = self.awake(worker, Happening::Prepared(worker)) else { return Ok(()) };
+        if process.is_stopping {
+            return Ok(());
+        }
+        let breed = process.breed.clone();
+        if self.odds.strike(&mut self.rng, Fault::DiesBeforeReady) {
+            return self.dies(worker, Exit::Code(1));
+        }
+        if self.strike(Fault::NotReady) {
+            self.write(worker, Event::WorkerNotReady { worker, message: "no such library".to_owned() });
+            let wait = self.delay(20);
+            self.schedule(wait, Happening::Dies(worker, Exit::Code(1)));
+            return Ok(());
+        }
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.is_ready = true;
+        }
+        let functions = breed.functions.iter().map(|name| FunctionInfo {
+            name: name.clone(),
+            signature: format!("{name}()"),
+            summary: String::new(),
+        });
+        let event = Event::WorkerReady { worker, functions: functions.collect(), capacity: breed.capacity };
+        self.write(worker, event);
+        self.may_die_idle(worker);
+        Ok(())
+    }
+
+    /// A worker reads a message.
+    pub fn arrives(&mut self, worker: WorkerId, message: ToWorker) -> Result<(), Violation> {
+        if self.processes.get(&worker).is_some_and(|process| process.is_alive && !process.is_frozen)
+            && self.strike(Fault::Freezes)
+        {
+            self.freezes(worker);
+        }
+        let Some(process) = self.awake(worker, Happening::Arrives(worker, message.clone())) else {
+            return Ok(());
+        };
+        if !process.is_connected {
+            return Ok(());
+        }
+        match message {
+            ToWorker::Setup { .. } => {}
+            ToWorker::Attempt { attempt, .. } => {
+                process.queue.push_back(attempt);
+                let wait = self.delay(2);
+                self.schedule(wait, Happening::Begins(worker));
+            }
+            ToWorker::Recall { attempt } => match process.queue.iter().position(|held| *held == attempt) {
+                Some(index) => {
+                    process.queue.remove(index);
+                    self.tally.count(Fault::RecallAnswered);
+                    self.write(worker, Event::AttemptRecalled { worker, attempt });
+                }
+                None => self.tally.count(Fault::RecallCrossesStart),
+            },
+            ToWorker::Stop => {
+                process.is_stopping = true;
+                self.may_exit(worker);
+            }
+        }
+        Ok(())
+    }
+
+    /// A process gets a signal.
+    pub fn signalled(&mut self, worker: WorkerId, signal: Signal) -> Result<(), Violation> {
+        let Some(process) = self.processes.get_mut(&worker) else { return Ok(()) };
+        match signal {
+            Signal::Kill => self.dies(worker, Exit::Signal(9)),
+            Signal::Terminate if process.is_frozen => {
+                process.is_terminated = true;
+                Ok(())
+            }
+            Signal::Terminate if process.heeds_terminate => self.dies(worker, Exit::Signal(15)),
+            Signal::Terminate => Ok(()),
+        }
+    }
+
+    /// A worker starts the next attempt that it holds.
+    pub fn begins(&mut self, worker: WorkerId) -> Result<(), Violation> {
+        let Some(process) = self.awake(worker, Happening::Begins(worker)) else { return Ok(()) };
+        let has_room = process.running.len() < process.breed.threads;
+        if !has_room || process.is_stopping || !process.is_connected || process.queue.is_empty() {
+            return Ok(());
+        }
+        if self.odds.strike(&mut self.rng, Fault::DiesUnstarted) {
+            return self.dies(worker, Exit::Signal(6));
+        }
+        let Some(attempt) = self.processes.get_mut(&worker).and_then(|process| process.queue.pop_front())
+        else {
+            return Ok(());
+        };
+        self.trial.fact(Fact::FunctionCalled(worker, attempt))?;
+        if self.rng.u32(0..10) == 0 {
+            self.report(worker, attempt)?;
+            return Ok(());
+        }
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.running.push(attempt);
+        }
+        self.write(worker, Event::AttemptStarted { worker, attempt });
+        self.speak_out_of_turn(worker);
+        let duration = Duration::from_micros(self.rng.u64(50..120_000));
+        if self.strike(Fault::NeverEnds) {
+            self.endless.insert((worker, attempt));
+        } else {
+            self.schedule(duration, Happening::FunctionEnds(worker, attempt));
+        }
+        if self.odds.strike(&mut self.rng, Fault::DiesRunning) {
+            let wait = duration.mul_f64(self.rng.f64());
+            self.schedule(wait, Happening::Dies(worker, Exit::Signal(11)));
+        }
+        self.schedule(Duration::ZERO, Happening::Begins(worker));
+        Ok(())
+    }
+
+    /// A function returns.
+    pub fn function_ends(&mut self, worker: WorkerId, attempt: AttemptId) -> Result<(), Violation> {
+        let Some(process) = self.awake(worker, Happening::FunctionEnds(worker, attempt)) else {
+            return Ok(());
+        };
+        let Some(index) = process.running.iter().position(|running| *running == attempt) else {
+            return Ok(());
+        };
+        process.running.remove(index);
+        self.report(worker, attempt)
+    }
+
+    /// A process ends. What it wrote is read before that is told.
+    pub fn dies(&mut self, worker: WorkerId, exit: Exit) -> Result<(), Violation> {
+        let Some(process) = self.processes.get_mut(&worker) else { return Ok(()) };
+        if !process.is_alive {
+            return Ok(());
+        }
+        process.is_alive = false;
+        let was_told = matches!(exit, Exit::Signal(9 | 15) | Exit::Code(0));
+        let kind = match process {
+            Process { is_stopping: true, .. } => Fault::DiesStopping,
+            Process { is_ready: false, .. } => Fault::DiesBeforeReady,
+            Process { running, .. } if !running.is_empty() => Fault::DiesRunning,
+            Process { queue, .. } if !queue.is_empty() => Fault::DiesUnstarted,
+            Process { .. } => Fault::DiesIdle,
+        };
+        if !was_told {
+            self.tally.count(kind);
+            if self.trial.history.drained_at.is_some() {
+                self.tally.count(Fault::DiesDraining);
+            }
+        }
+        self.trial.fact(Fact::ProcessEnded(worker))?;
+        let at = self.now() + self.delay(3);
+        let at = self.processes.get(&worker).map_or(at, |process| process.read_at.max(at));
+        self.schedule_at(at, Happening::Told(Event::WorkerExited { worker, exit }));
+        Ok(())
+    }
+
+    /// A stopped process goes on with what it was about to do.
+    pub fn thaws(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if !process.is_frozen {
+            return;
+        }
+        process.is_frozen = false;
+        let parked = std::mem::take(&mut process.parked);
+        let must_end = process.is_terminated && process.heeds_terminate;
+        if must_end {
+            self.schedule(Duration::ZERO, Happening::Dies(worker, Exit::Signal(15)));
+        }
+        for happening in parked {
+            self.schedule(Duration::ZERO, happening);
+        }
+        let arrives_at = self.now();
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.arrives_at = process.arrives_at.max(arrives_at);
+        }
+    }
+
+    /// Something is heard in the name of a worker that is gone.
+    pub fn late_message(&mut self) -> Result<(), Violation> {
+        let count = self.trial.history.gone.len();
+        if count == 0 {
+            return Ok(());
+        }
+        let index = self.rng.usize(0..count);
+        let Some(worker) = self.trial.history.gone.keys().nth(index).copied() else { return Ok(()) };
+        let attempt = AttemptId(self.rng.u64(1..6));
+        self.tally.count(Fault::LateMessage);
+        let message = String::new();
+        let event = match self.rng.u32(0..9) {
+            0 => Event::AttemptStarted { worker, attempt },
+            1..=3 => Event::AttemptFinished { worker, attempt, report: result(worker, attempt) },
+            4 => Event::AttemptRecalled { worker, attempt },
+            5 => Event::WorkerReady { worker, functions: Vec::new(), capacity: 1 },
+            6 => Event::WorkerNotReady { worker, message },
+            7 => Event::WorkerBroke { worker, reason: message },
+            _ => Event::WorkerExited { worker, exit: Exit::Signal(9) },
+        };
+        self.tell(event)
+    }
+
+    /// The process, if it can act; what it was about to do is kept if it is stopped.
+    fn awake(&mut self, worker: WorkerId, happening: Happening) -> Option<&mut Process> {
+        let process = self.processes.get_mut(&worker)?;
+        if process.is_alive && process.is_frozen {
+            process.parked.push(happening);
+            return None;
+        }
+        process.is_alive.then_some(process)
+    }
+
+    /// A worker reports an attempt and looks for the next.
+    fn report(&mut self, worker: WorkerId, attempt: AttemptId) -> Result<(), Violation> {
+        let report = match self.strike(Fault::FunctionFails) {
+            true => Report::Failed(Failure {
+                kind: FailureKind::Error,
+                message: format!("{worker} cannot do {}", attempt.0),
+                location: None,
+            }),
+            false => result(worker, attempt),
+        };
+        self.write(worker, Event::AttemptFinished { worker, attempt, report });
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.reported.push(attempt);
+        }
+        if self.strike(Fault::DiesAfterResult) {
+            return self.dies(worker, Exit::Signal(11));
+        }
+        self.speak_out_of_turn(worker);
+        if self.odds.strike(&mut self.rng, Fault::BreaksProtocol) {
+            self.breaks(worker, Fault::BreaksProtocol, "a frame of unknown kind");
+        } else if self.odds.strike(&mut self.rng, Fault::ClosesSocket) {
+            self.breaks(worker, Fault::ClosesSocket, "it closed its socket");
+        }
+        self.may_exit(worker);
+        self.may_die_idle(worker);
+        let wait = self.delay(1);
+        self.schedule(wait, Happening::Begins(worker));
+        Ok(())
+    }
+
+    /// A worker writes a message; it is read later, in order.
+    fn write(&mut self, worker: WorkerId, event: Event) {
+        let at = self.now() + self.delay(3);
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        if process.is_connected {
+            process.read_at = process.read_at.max(at);
+            let at = process.read_at;
+            self.schedule_at(at, Happening::Told(event));
+        }
+    }
+
+    /// A worker can be heard no more, and its process goes on.
+    fn breaks(&mut self, worker: WorkerId, fault: Fault, reason: &str) {
+        self.write(worker, Event::WorkerBroke { worker, reason: reason.to_owned() });
+        if let Some(process) = self.processes.get_mut(&worker)
+            && process.is_connected
+        {
+            process.is_connected = false;
+            self.tally.count(fault);
+        }
+    }
+
+    /// A worker speaks of an attempt that it was never sent, or has reported before.
+    fn speak_out_of_turn(&mut self, worker: WorkerId) {
+        if !self.odds.strike(&mut self.rng, Fault::SpeaksOutOfTurn) {
+            return;
+        }
+        let reported = self.processes.get(&worker).and_then(|process| process.reported.first().copied());
+        let attempt = reported.filter(|_| self.rng.bool()).unwrap_or(NEVER_SENT);
+        self.tally.count(Fault::SpeaksOutOfTurn);
+        let event = match self.rng.u32(0..3) {
+            0 => Event::AttemptStarted { worker, attempt },
+            1 => Event::AttemptFinished { worker, attempt, report: result(worker, attempt) },
+            _ => Event::AttemptRecalled { worker, attempt },
+        };
+        self.write(worker, event);
+    }
+
+    fn freezes(&mut self, worker: WorkerId) {
+        if let Some(process) = self.processes.get_mut(&worker) {
+            process.is_frozen = true;
+        }
+        if self.rng.bool() {
+            let wait = ms(self.rng.u64(10..300));
+            self.schedule(wait, Happening::Thaws(worker));
+        }
+    }
+
+    /// A worker that was told to stop exits once it runs nothing.
+    fn may_exit(&mut self, worker: WorkerId) {
+        let is_over = self
+            .processes
+            .get(&worker)
+            .is_some_and(|process| process.is_stopping && process.running.is_empty() && process.is_connected);
+        if is_over {
+            let exit = match self.odds.strike(&mut self.rng, Fault::DiesStopping) {
+                true => Exit::Signal(11),
+                false => Exit::Code(0),
+            };
+            let wait = self.delay(2);
+            self.schedule(wait, Happening::Dies(worker, exit));
+        }
+    }
+
+    fn may_die_idle(&mut self, worker: WorkerId) {
+        if self.odds.strike(&mut self.rng, Fault::DiesIdle) {
+            let wait = self.delay(30);
+            self.schedule(wait, Happening::Dies(worker, Exit::Signal(8)));
+        }
+    }
+}
+
+fn result(worker: WorkerId, attempt: AttemptId) -> Report {
+    let text = format!("result {} of worker {worker}", attempt.0);
+    Report::Ok(Payload { encoding: Encoding::Bytes, bytes: Bytes::from(text) })
+}

@@ -1,0 +1,424 @@
+//! The fake world around the supervisor: a clock, clients, processes and an operator, all drawn from one
+//! seed. Nothing here knows how the supervisor works.
+//!
+//! ```text
+//!   agenda (time, sequence) ──> what happens ──> Event ──> Trial ──> Action ──> agenda
+//! ```
+//!
+//! A run has faults for a while, then heals and demands that everything ends well, and at last is
+//! drained or stopped.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fastrand::Rng;
+use poold::id::{AttemptId, PoolName, TaskId, WorkerId};
+use poold::message::client::ReplyBody;
+use poold::message::worker::ToWorker;
+use poold::supervisor::{Action, Event, Signal};
+use poold::task::{Exit, OutcomeKind};
+use poold::time::Time;
+
+use crate::clients::Clients;
+use crate::faults::{Fault, Odds, Tally};
+use crate::history::State;
+use crate::policies::{self, Breed, ms};
+use crate::processes::Process;
+use crate::trial::{Trial, Violation};
+
+/// How long after the healing everything must have ended.
+const LIVENESS_BOUND: Duration = Duration::from_secs(120);
+
+/// More steps than any run takes: a run that gets here goes round in circles.
+const STEPS_MAX: u64 = 50_000;
+
+/// Something on the agenda.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A client does something.
+    ClientActs(usize),
+    /// The supervisor is told something.
+    Told(Event),
+    /// A process was started, or could not be.
+    SpawnEnds(WorkerId),
+    /// A worker is done with its preparations.
+    Prepared(WorkerId),
+    /// A message reaches a worker.
+    Arrives(WorkerId, ToWorker),
+    /// A signal reaches a process.
+    Signalled(WorkerId, Signal),
+    /// A worker looks for an attempt to start.
+    Begins(WorkerId),
+    /// A function returns.
+    FunctionEnds(WorkerId, AttemptId),
+    /// A process ends.
+    Dies(WorkerId, Exit),
+    /// A stopped process goes on.
+    Thaws(WorkerId),
+    /// Something is heard from a worker that is gone.
+    LateMessage,
+    /// The configuration is read again.
+    Reloads,
+    /// An operator asks to drain.
+    Drains,
+    /// The daemon is told to stop.
+    Stops,
+    /// From here on nothing goes wrong.
+    Heals,
+}
+
+/// Everything there is.
+pub struct World {
+    /// Draws everything.
+    pub rng: Rng,
+    /// How likely faults are.
+    pub odds: Odds,
+    /// Faults that happened.
+    pub tally: Tally,
+    /// The supervisor and its judges.
+    pub trial: Trial,
+    /// Those who submit.
+    pub clients: Clients,
+    /// Processes that are there.
+    pub processes: BTreeMap<WorkerId, Process>,
+    /// The pools of workers that were asked for.
+    pub spawning: BTreeMap<WorkerId, PoolName>,
+    /// What the workers of each pool are like.
+    pub breeds: BTreeMap<PoolName, Breed>,
+    /// The last process id given.
+    pub last_pid: u32,
+    /// Functions that return only at the healing.
+    pub endless: BTreeSet<(WorkerId, AttemptId)>,
+    now: u64,
+    agenda: BTreeMap<(u64, u64), Happening>,
+    sequence: u64,
+    /// What the supervisor wants to be woken for, and when that happens.
+    wake: Option<(Time, Time)>,
+    healed_at: Option<u64>,
+}
+
+impl World {
+    /// The world of a seed; `traced` keeps the last events as text.
+    pub fn new(seed: u64, traced: bool) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let breeds = policies::draw_breeds(&mut rng);
+        let policy = policies::draw(&mut rng);
+        let odds = Odds::draw(&mut rng);
+        let now = rng.u64(0..5_000_000_000);
+        let trial = Trial::new(Time::from_nanos(now), policy, seed, traced);
+        World {
+            clients: Clients::draw(&mut rng),
+            rng,
+            odds,
+            tally: Tally::new(),
+            trial,
+            processes: BTreeMap::new(),
+            spawning: BTreeMap::new(),
+            breeds,
+            last_pid: 100,
+            endless: BTreeSet::new(),
+            now,
+            agenda: BTreeMap::new(),
+            sequence: 0,
+            wake: None,
+            healed_at: None,
+        }
+    }
+
+    /// Lives through faults, healing and end.
+    pub fn run(&mut self) -> Result<(), Violation> {
+        let actions = self.trial.begin()?;
+        self.carry_out(actions);
+        self.plan();
+        self.live()?;
+        if self.trial.history.exit.is_none() {
+            self.demand_health()?;
+            self.probe()?;
+            let ending = if self.rng.bool() { Happening::Drains } else { Happening::Stops };
+            self.schedule(Duration::ZERO, ending);
+            self.live()?;
+        }
+        let exited = self.trial.history.exit.is_some();
+        if exited { Ok(()) } else { Err(self.complaint("the daemon was told to end and sleeps for ever")) }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Time {
+        Time::from_nanos(self.now)
+    }
+
+    /// Puts something on the agenda.
+    pub fn schedule(&mut self, wait: Duration, happening: Happening) {
+        self.schedule_at(self.now() + wait, happening);
+    }
+
+    /// Puts something on the agenda.
+    pub fn schedule_at(&mut self, at: Time, happening: Happening) {
+        self.sequence += 1;
+        self.agenda.insert((at.as_nanos(), self.sequence), happening);
+    }
+
+    /// Whether a fault strikes now; if so, it is counted.
+    pub fn strike(&mut self, fault: Fault) -> bool {
+        let strikes = self.odds.strike(&mut self.rng, fault);
+        if strikes {
+            self.tally.count(fault);
+        }
+        strikes
+    }
+
+    /// Up to so many milliseconds, often nearly none.
+    pub fn delay(&mut self, millis_max: u64) -> Duration {
+        let micros_max = if self.rng.u32(0..3) == 0 { 20 } else { millis_max * 1000 };
+        Duration::from_micros(self.rng.u64(0..=micros_max))
+    }
+
+    /// Tells the supervisor something and does what it orders.
+    pub fn tell(&mut self, event: Event) -> Result<(), Violation> {
+        let actions = self.trial.step(self.now(), event)?;
+        self.carry_out(actions);
+        Ok(())
+    }
+
+    fn plan(&mut self) {
+        for client in 0..self.clients.count() {
+            let wait = self.delay(20);
+            self.schedule(wait, Happening::ClientActs(client));
+        }
+        let faults_ms = self.rng.u64(150..900);
+        self.schedule(ms(faults_ms), Happening::Heals);
+        for (fault, happening) in [
+            (Fault::Reload, Happening::Reloads),
+            (Fault::Reload, Happening::Reloads),
+            (Fault::Drain, Happening::Drains),
+            (Fault::Stop, Happening::Stops),
+        ] {
+            if self.odds.strike(&mut self.rng, fault) {
+                let wait = ms(self.rng.u64(0..faults_ms));
+                self.schedule(wait, happening);
+            }
+        }
+        for _ in 0..self.rng.u32(0..8) {
+            let wait = ms(self.rng.u64(0..faults_ms));
+            self.schedule(wait, Happening::LateMessage);
+        }
+    }
+
+    /// Goes on until nothing is left to happen.
+    fn live(&mut self) -> Result<(), Violation> {
+        let mut steps_after_exit = 0;
+        loop {
+            if self.trial.history.step > STEPS_MAX {
+                return Err(self.complaint("the run goes round in circles"));
+            }
+            if self.healed_at.is_some_and(|at| self.now().since(Time::from_nanos(at)) > LIVENESS_BOUND) {
+                return Err(self.complaint("things go on long after all faults are healed"));
+            }
+            if self.trial.history.exit.is_some() {
+                steps_after_exit += 1;
+                if steps_after_exit > 10 {
+                    return Ok(());
+                }
+            }
+            let next = self.agenda.first_key_value().map(|((at, _), _)| *at);
+            match (next, self.wakes_at()) {
+                (Some(next), wake) if wake.is_none_or(|wake| next <= wake.as_nanos()) => {
+                    let Some((_, happening)) = self.agenda.pop_first() else { return Ok(()) };
+                    self.now = self.now.max(next);
+                    self.happen(happening)?;
+                }
+                (_, Some(wake)) => {
+                    self.now = self.now.max(wake.as_nanos());
+                    self.wake = None;
+                    self.count_deadlines();
+                    self.tell(Event::TimePassed)?;
+                    let again = self.trial.supervisor.poll_deadline();
+                    if again.is_some_and(|again| again <= self.now()) {
+                        return Err(self.complaint("time has passed and the supervisor still waits for it"));
+                    }
+                }
+                (_, None) => return Ok(()),
+            }
+        }
+    }
+
+    /// When the supervisor is woken: when it wants to be, or a little later.
+    fn wakes_at(&mut self) -> Option<Time> {
+        let wanted = self.trial.supervisor.poll_deadline()?;
+        match self.wake {
+            Some((for_deadline, at)) if for_deadline == wanted => Some(at),
+            Some(_) | None => {
+                let lag = match self.strike(Fault::ClockLags) {
+                    true => Duration::from_micros(self.rng.u64(1..3000)),
+                    false => Duration::ZERO,
+                };
+                let at = wanted.max(self.now()) + lag;
+                self.wake = Some((wanted, at));
+                Some(at)
+            }
+        }
+    }
+
+    fn happen(&mut self, happening: Happening) -> Result<(), Violation> {
+        match happening {
+            Happening::ClientActs(client) => self.client_acts(client),
+            Happening::Told(event) => {
+                let gone = match &event {
+                    Event::WorkerExited { worker, .. } => Some(*worker),
+                    _ => None,
+                };
+                self.tell(event)?;
+                if let Some(worker) = gone {
+                    self.processes.remove(&worker);
+                }
+                Ok(())
+            }
+            Happening::SpawnEnds(worker) => self.spawn_ends(worker),
+            Happening::Prepared(worker) => self.prepared(worker),
+            Happening::Arrives(worker, message) => self.arrives(worker, message),
+            Happening::Signalled(worker, signal) => self.signalled(worker, signal),
+            Happening::Begins(worker) => self.begins(worker),
+            Happening::FunctionEnds(worker, attempt) => self.function_ends(worker, attempt),
+            Happening::Dies(worker, exit) => self.dies(worker, exit),
+            Happening::Thaws(worker) => {
+                self.thaws(worker);
+                Ok(())
+            }
+            Happening::LateMessage => self.late_message(),
+            Happening::Reloads => {
+                self.tally.count(Fault::Reload);
+                let policy = policies::change(&mut self.rng, &self.trial.history.policy);
+                self.tell(Event::PolicyChanged { policy: Box::new(policy) })
+            }
+            Happening::Drains => {
+                self.tally.count(Fault::Drain);
+                self.operator_drains()
+            }
+            Happening::Stops => self.stops(),
+            Happening::Heals => self.heals(),
+        }
+    }
+
+    fn stops(&mut self) -> Result<(), Violation> {
+        let before = self.trial.history.stopped_at.len();
+        self.tally.count(if before == 0 { Fault::Stop } else { Fault::StopAgain });
+        if before == 0 && self.odds.strike(&mut self.rng, Fault::StopAgain) {
+            let wait = self.delay(100);
+            self.schedule(wait, Happening::Stops);
+        }
+        self.tell(Event::StopRequested)
+    }
+
+    /// From here on everything behaves.
+    fn heals(&mut self) -> Result<(), Violation> {
+        self.odds.heal();
+        self.healed_at = Some(self.now);
+        self.trial.note(|| "              all faults are healed".to_owned());
+        let frozen: Vec<WorkerId> = self.processes.keys().copied().collect();
+        for worker in frozen {
+            self.thaws(worker);
+        }
+        for (worker, attempt) in std::mem::take(&mut self.endless) {
+            let wait = self.delay(100);
+            self.schedule(wait, Happening::FunctionEnds(worker, attempt));
+        }
+        self.clients_heal()
+    }
+
+    /// Every accepted task has ended and every pool is at full strength.
+    fn demand_health(&mut self) -> Result<(), Violation> {
+        let history = &self.trial.history;
+        if let Some(id) = history.live.first() {
+            return Err(self.complaint(&format!("task {id} never ended: {:?}", history.tasks.get(id))));
+        }
+        if let Some(request) = history.requests.first_key_value() {
+            return Err(self.complaint(&format!("a request was never answered: {request:?}")));
+        }
+        for pool in &history.policy.pools {
+            let ready = history.workers.values().filter(|w| w.pool == pool.name && w.is_ready()).count();
+            if ready != pool.workers as usize {
+                return Err(
+                    self.complaint(&format!("pool {} has {ready} workers of {}", pool.name, pool.workers))
+                );
+            }
+        }
+        if self.trial.supervisor.pools().iter().any(|pool| pool.degraded) {
+            return Err(self.complaint("a pool is well and still called degraded"));
+        }
+        Ok(())
+    }
+
+    /// Every pool still works: a task for each of its functions ends well.
+    fn probe(&mut self) -> Result<(), Violation> {
+        let ok_before = self.trial.history.outcomes.get(&OutcomeKind::Ok).copied().unwrap_or_default();
+        let probes = self.submit_probes()?;
+        self.live()?;
+        let ok = self.trial.history.outcomes.get(&OutcomeKind::Ok).copied().unwrap_or_default();
+        match ok == ok_before + probes {
+            true => Ok(()),
+            false => Err(self.complaint("a task on a healthy pool does not end well")),
+        }
+    }
+
+    fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::SpawnWorker { worker, pool } => self.spawn(worker, pool),
+                Action::SendAttempt { worker, attempt, task, function, args } => {
+                    self.send(worker, ToWorker::Attempt { attempt, task, function, args });
+                }
+                Action::RecallAttempt { worker, attempt } => self.send(worker, ToWorker::Recall { attempt }),
+                Action::StopWorker { worker } => self.send(worker, ToWorker::Stop),
+                Action::SignalWorker { worker, signal } => {
+                    let wait = self.delay(1);
+                    self.schedule(wait, Happening::Signalled(worker, signal));
+                }
+                Action::Reply { client, reply } => {
+                    if let ReplyBody::Accepted { task } = reply.body {
+                        self.clients.learn(client, task);
+                    }
+                }
+                Action::Notice(_) | Action::Exit { .. } => {}
+            }
+        }
+    }
+
+    /// Counts the tasks over which a deadline or a timeout passes now.
+    fn count_deadlines(&mut self) {
+        let now = self.now();
+        for task in self.trial.history.live_tasks() {
+            if task.submission.deadline.is_some_and(|deadline| deadline <= now) {
+                self.tally.count(match &task.state {
+                    State::Delayed { .. } if task.retried > 0 => Fault::DeadlineRetrying,
+                    State::Delayed { .. } => Fault::DeadlineDelayed,
+                    State::Pending => Fault::DeadlinePending,
+                    State::Sent | State::Judged(_) | State::Done(_) => Fault::DeadlineRunning,
+                });
+            }
+            if let Some(last) = task.attempts.last().filter(|_| task.state == State::Sent)
+                && let (Some(since), Some((timeout, _))) = (last.started_at, last.timeout)
+                && since + timeout <= now
+            {
+                self.tally.count(Fault::Timeout);
+            }
+        }
+    }
+
+    /// Whether the result of a task was written and not read yet.
+    pub fn result_is_on_its_way(&self, task: TaskId) -> bool {
+        let holder = self
+            .trial
+            .history
+            .tasks
+            .get(&task)
+            .filter(|task| task.state == State::Sent)
+            .and_then(|task| task.holder());
+        holder.is_some_and(|(worker, attempt)| {
+            self.processes.get(&worker).is_some_and(|process| process.has_reported(attempt))
+        })
+    }
+
+    fn complaint(&self, message: &str) -> Violation {
+        self.trial.violation("liveness", message.to_owned())
+    }
+}
