@@ -238,6 +238,12 @@ pub enum Refusal {
     /// The client said something that is not in the protocol. The connection is closed.
     #[error("protocol error: {0}; the connection is closed")]
     Protocol(String),
+    /// The client waits for as many tasks as it may at a time.
+    #[error("you wait for {waits_max} tasks already, the most at a time; wait for some to end")]
+    TooManyWaits {
+        /// The cap.
+        waits_max: u32,
+    },
 }
 
 fn nearest_hint(nearest: &[FunctionName]) -> String {

@@ -84,12 +84,30 @@ pub enum EndReason {
     TimedOut(TaskId),
     /// It was not ready in time.
     NotReadyInTime,
-    /// It closed its socket or broke the protocol.
+    /// It neither started an attempt that it was sent nor gave it back.
+    Unresponsive,
+    /// It closed its socket and lives on.
+    HungUp,
+    /// It broke the protocol.
     Broke,
     /// Its pool has fewer slots now, or starts its workers otherwise.
     Replaced,
     /// The daemon stops.
     Shutdown,
+}
+
+impl EndReason {
+    /// Whether nothing more can be expected of the worker, so that its other attempts are not waited for.
+    pub(super) fn is_urgent(self) -> bool {
+        match self {
+            EndReason::HungUp | EndReason::Broke | EndReason::Unresponsive | EndReason::NotReadyInTime => {
+                true
+            }
+            EndReason::Cancelled(_) | EndReason::TimedOut(_) | EndReason::Replaced | EndReason::Shutdown => {
+                false
+            }
+        }
+    }
 }
 
 /// Something an operator may want to know. Its text is a line of the log.
@@ -306,6 +324,8 @@ impl fmt::Display for EndReason {
             EndReason::Cancelled(task) => write!(formatter, "its task {task} was cancelled"),
             EndReason::TimedOut(task) => write!(formatter, "its task {task} timed out"),
             EndReason::NotReadyInTime => formatter.write_str("it was not ready in time"),
+            EndReason::Unresponsive => formatter.write_str("it does not answer"),
+            EndReason::HungUp => formatter.write_str("it closed its socket"),
             EndReason::Broke => formatter.write_str("it broke the protocol"),
             EndReason::Replaced => formatter.write_str("it is replaced"),
             EndReason::Shutdown => formatter.write_str("the daemon stops"),
