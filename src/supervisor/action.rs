@@ -194,6 +194,22 @@ pub enum Notice {
         /// Why.
         refusal: Refusal,
     },
+    /// A task was accepted.
+    TaskAccepted {
+        /// Which.
+        task: TaskId,
+        /// What it runs.
+        function: FunctionName,
+        /// Whose it is.
+        user: Uid,
+    },
+    /// A worker called the function of a task.
+    TaskStarted {
+        /// Which.
+        task: TaskId,
+        /// Who runs it.
+        worker: WorkerId,
+    },
     /// A task will be tried again.
     TaskRetried {
         /// Which.
@@ -245,9 +261,11 @@ impl Notice {
             Notice::PoolDegraded { .. } => log::Level::Error,
             Notice::WorkerSignalled { signal: Signal::Kill, .. } => log::Level::Warn,
             Notice::WorkerSignalled { signal: Signal::Terminate, .. } => log::Level::Info,
-            Notice::TaskDone { .. } | Notice::LateResultDropped { .. } | Notice::ResultExpired { .. } => {
-                log::Level::Debug
-            }
+            Notice::TaskAccepted { .. }
+            | Notice::TaskStarted { .. }
+            | Notice::TaskDone { .. }
+            | Notice::LateResultDropped { .. }
+            | Notice::ResultExpired { .. } => log::Level::Debug,
         }
     }
 }
@@ -295,6 +313,12 @@ impl fmt::Display for Notice {
             Notice::PoolRecovered { pool } => write!(formatter, "pool {pool} is well again"),
             Notice::Refused { client, user, refusal } => {
                 write!(formatter, "refused connection {} (uid {}): {refusal}", client.0, user.0)
+            }
+            Notice::TaskAccepted { task, function, user } => {
+                write!(formatter, "task {task} accepted: {function}, for uid {}", user.0)
+            }
+            Notice::TaskStarted { task, worker } => {
+                write!(formatter, "task {task} started on worker {worker}")
             }
             Notice::TaskRetried { task, outcome, wait, retries } => {
                 write!(formatter, "task {task} {outcome}; tried again in {wait:?}, {retries} retries left")

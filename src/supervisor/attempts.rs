@@ -62,6 +62,7 @@ impl Supervisor {
         let Some(key) = task else {
             return self.end_worker(worker_id.slot, EndReason::Cancelled(id));
         };
+        self.note(Notice::TaskStarted { task: id, worker: worker_id });
         let task = self.tasks.get_mut(key);
         task.attempts += 1;
         if let Some(timeout) = task.timeout.or(self.pools[task.pool.0].policy.timeout) {

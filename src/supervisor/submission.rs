@@ -186,6 +186,7 @@ impl Supervisor {
         let Some(client) = self.clients.get_mut(&submitter.client) else { return };
         let user = client.user;
         let id = TaskId { epoch: self.epoch, number: self.tasks.next_number() };
+        let function = spec.function.clone();
         let key = self.tasks.insert(Task {
             id,
             function: spec.function,
@@ -208,6 +209,7 @@ impl Supervisor {
         }
         self.pool_mut(pool).unfinished += 1;
         self.reply(submitter, ReplyBody::Accepted { task: id });
+        self.note(Notice::TaskAccepted { task: id, function, user });
 
         if let Some(at) = deadline {
             if at <= self.now {
