@@ -13,9 +13,9 @@ pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// one in use.
 pub const HEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// Bytes of memory that decoding one head may claim: `bincode` counts sizes in memory, which exceed
-/// the encoded ones.
-pub const DECODE_BYTES_MAX: usize = 4 * HEAD_BYTES_MAX;
+/// Bytes of memory that decoding one head may claim. `bincode` counts sizes in memory, where an integer
+/// of one encoded byte takes up to eight: so every head that can be sent can be read.
+pub const DECODE_BYTES_MAX: usize = 8 * HEAD_BYTES_MAX;
 
 /// Bytes in the largest payload (arguments or result) that travels inside a frame: the frame less
 /// room for its head.
