@@ -49,8 +49,8 @@ pub mod nested {
             ("no_such_task", Refusal::NoSuchTask { task: task(18) }),
             ("not_allowed", Refusal::NotAllowed("only root may drain".to_owned())),
             ("too_many_watchers", Refusal::TooManyWatchers { task: task(17), watchers_max: 64 }),
+            ("too_many_waits", Refusal::TooManyWaits { waits_max: 256 }),
             ("not_reloaded", Refusal::NotReloaded("line 3, column 1: unknown key `poool`".to_owned())),
-            ("too_many_connections", Refusal::TooManyConnections { connections_max: 16_384 }),
             ("protocol", Refusal::Protocol("a head that is no message".to_owned())),
         ]
     }
@@ -184,7 +184,7 @@ pub fn requests() -> Vec<(String, RequestBody)> {
             ("status", RequestBody::Status),
             ("workers", RequestBody::Workers { skip: 256 }),
             ("tasks", RequestBody::Tasks { after: 1 << 40 }),
-            ("functions", RequestBody::Functions),
+            ("functions", RequestBody::Functions { skip: 256 }),
             ("reload", RequestBody::Reload),
             ("drain", RequestBody::Drain),
         ]
@@ -215,7 +215,7 @@ pub fn replies() -> Vec<(String, ReplyBody)> {
     }
     add("workers".to_owned(), ReplyBody::Workers { rows: worker_rows(), more: true });
     add("tasks".to_owned(), ReplyBody::Tasks { rows: vec![task_row()], more: false });
-    add("functions".to_owned(), ReplyBody::Functions(vec![function_row()]));
+    add("functions".to_owned(), ReplyBody::Functions { rows: vec![function_row()], more: false });
     add("reloaded".to_owned(), ReplyBody::Reloaded { changes: vec!["pool cpu: workers 2 -> 4".to_owned()] });
     add("drained".to_owned(), ReplyBody::Drained);
     for (name, refusal) in nested::refusals() {
