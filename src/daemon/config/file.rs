@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::section::{Mistake, Name, Section, integer};
+use super::section::{Mistake, Section, Word, integer};
 use super::{Config, Limits, Pool};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
@@ -134,7 +134,7 @@ fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
 fn functions(section: &mut Section<'_>) -> Result<Option<Vec<FunctionName>>, Mistake> {
     let Some(texts) = section.texts("functions")? else { return Ok(None) };
     let mut functions = Vec::with_capacity(texts.len());
-    for (offset, text) in texts {
+    for Word { offset, text } in texts {
         let name = FunctionName::new(&text).map_err(|error| Mistake::new(offset, error.to_string()))?;
         if functions.contains(&name) {
             return Err(Mistake::new(offset, format!("`{name}` is named twice; remove one of them")));
@@ -146,7 +146,7 @@ fn functions(section: &mut Section<'_>) -> Result<Option<Vec<FunctionName>>, Mis
 
 fn command(section: &mut Section<'_>) -> Result<Option<Vec<String>>, Mistake> {
     let Some(words) = section.texts("command")? else { return Ok(None) };
-    let words: Vec<String> = words.into_iter().map(|(_, word)| word).collect();
+    let words: Vec<String> = words.into_iter().map(|word| word.text).collect();
     match words.first().is_some_and(|program| !program.is_empty()) {
         true => Ok(Some(words)),
         false => Err(section
@@ -156,7 +156,7 @@ fn command(section: &mut Section<'_>) -> Result<Option<Vec<String>>, Mistake> {
 
 fn environment(section: Section<'_>) -> Result<BTreeMap<String, String>, Mistake> {
     let variables = section.texts_by_name()?.into_iter().map(|(name, value)| {
-        let Name { offset, text: variable } = name;
+        let Word { offset, text: variable } = name;
         let shown = variable.escape_debug();
         if variable.is_empty() || variable.contains(['=', '\0']) {
             let message = format!("`{shown}` is not a variable's name; it takes characters other than `=`");

@@ -40,8 +40,8 @@ impl Mistake {
     }
 }
 
-/// The name of something that the operator may name, and its place.
-pub(super) struct Name {
+/// A text of the operator's choosing, and its place.
+pub(super) struct Word {
     /// Bytes before it.
     pub(super) offset: usize,
     pub(super) text: String,
@@ -88,7 +88,7 @@ impl<'text> Section<'text> {
                 Some(text) => text.parse::<ByteSize>().ok()?.as_u64(),
                 None => integer(value)?,
             };
-            (bytes > 0).then(|| T::try_from(bytes).ok())?
+            T::try_from(bytes).ok().filter(|_| bytes > 0)
         })
     }
 
@@ -120,13 +120,13 @@ impl<'text> Section<'text> {
     }
 
     /// A list of texts, at least one; each with its place.
-    pub(super) fn texts(&mut self, key: &'static str) -> Result<Option<Vec<(usize, String)>>, Mistake> {
+    pub(super) fn texts(&mut self, key: &'static str) -> Result<Option<Vec<Word>>, Mistake> {
         self.value(key, r#"a list of texts such as ["one", "two"]"#, |value| {
             let elements = value.as_array()?.iter();
-            let texts: Option<Vec<_>> = elements
-                .map(|element| Some((element.span().start, system_text(element.get_ref())?)))
-                .collect();
-            texts.filter(|texts| !texts.is_empty())
+            let words = elements.map(|element| {
+                Some(Word { offset: element.span().start, text: system_text(element.get_ref())? })
+            });
+            words.collect::<Option<Vec<Word>>>().filter(|words| !words.is_empty())
         })
     }
 
@@ -152,7 +152,7 @@ impl<'text> Section<'text> {
     }
 
     /// Every table in this one, with its name, in the order of the file.
-    pub(super) fn sections(&mut self) -> Result<Vec<(Name, Section<'text>)>, Mistake> {
+    pub(super) fn sections(&mut self) -> Result<Vec<(Word, Section<'text>)>, Mistake> {
         let takes =
             format!("{} holds only tables with a name such as {}", self.header, self.header_of("NAME"));
         let sections = self.entries().into_iter().map(|(name, value)| {
@@ -163,7 +163,7 @@ impl<'text> Section<'text> {
     }
 
     /// Every text in this table, with its name.
-    pub(super) fn texts_by_name(mut self) -> Result<Vec<(Name, String)>, Mistake> {
+    pub(super) fn texts_by_name(mut self) -> Result<Vec<(Word, String)>, Mistake> {
         let texts = self.entries().into_iter().map(|(name, value)| match system_text(value.get_ref()) {
             Some(text) => Ok((name, text)),
             None => Err(self.wrong(value.span(), &format!("{} holds only texts in quotes", self.header))),
@@ -208,11 +208,11 @@ impl<'text> Section<'text> {
     }
 
     /// What nobody has asked for, in the order of the file.
-    fn entries(&mut self) -> Vec<(Name, Spanned<DeValue<'text>>)> {
+    fn entries(&mut self) -> Vec<(Word, Spanned<DeValue<'text>>)> {
         let mut entries: Vec<_> = std::mem::take(&mut self.table).into_iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
         let named = entries.into_iter().map(|(key, value)| {
-            (Name { offset: key.span().start, text: key.into_inner().into_owned() }, value)
+            (Word { offset: key.span().start, text: key.into_inner().into_owned() }, value)
         });
         named.collect()
     }
