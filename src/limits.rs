@@ -75,6 +75,12 @@ pub const WATCHES_PER_CLIENT_MAX: usize = 256;
 /// Most workers in one pool.
 pub const WORKERS_PER_POOL_MAX: u32 = 4096;
 
+/// The permission bits of the socket: its owner and its group may connect.
+pub const SOCKET_MODE: u32 = 0o660;
+
+/// Bytes in the longest path of a socket: `sun_path` less its closing zero byte (unix(7)).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 /// How long a process may go on after it was told to end.
 pub const GRACE: Duration = Duration::from_secs(1);
 
