@@ -268,11 +268,9 @@ impl World {
         if history.tasks.get(&task).is_some_and(|task| !history.may_touch(client, task)) {
             self.tally.count(Fault::StrangerAsks);
         }
-        let may_drain = history.clients.get(&client).is_some_and(|c| history.policy.may_administer(c.user));
         let wait = self.rng.bool();
         match self.rng.u32(0..8) {
-            0 if !may_drain => self.tell(Event::DrainRequested { client, request }),
-            1..=3 => self.tell(Event::CancelRequested { client, request, task }),
+            0..=2 => self.tell(Event::CancelRequested { client, request, task }),
             _ => self.tell(Event::ResultRequested { client, request, task, wait }),
         }
     }

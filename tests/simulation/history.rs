@@ -24,6 +24,8 @@ pub struct History {
     pub step: u64,
     /// The policy in force.
     pub policy: Policy,
+    /// Pools that a reload took away, as they were.
+    pub former_pools: BTreeMap<PoolName, PoolPolicy>,
     /// What the workers of each pool in force have announced.
     pub announced: BTreeMap<PoolName, BTreeSet<FunctionName>>,
     /// Connections that are open.
@@ -44,7 +46,7 @@ pub struct History {
     pub outcomes: BTreeMap<OutcomeKind, u64>,
     /// Requests that were refused.
     pub refusals: u64,
-    /// When a drain was asked for and granted.
+    /// When a drain was asked for.
     pub drained_at: Option<Time>,
     /// When the daemon was told to stop, each time.
     pub stopped_at: Vec<Time>,
@@ -141,6 +143,8 @@ pub enum State {
     Delayed {
         /// The end of the delay.
         until: Time,
+        /// The end of the delay, if the time before the acceptance does not count.
+        until_at_latest: Time,
         /// The first step that came at or after that end.
         since_step: Option<u64>,
         /// The worker of the former attempt, which must be gone first.
@@ -169,8 +173,8 @@ pub struct Attempt {
     pub called: bool,
     /// The shortest and the longest time that it may run for, as policies changed.
     pub timeout: Option<(Duration, Duration)>,
-    /// Whether the worker was asked to give it back.
-    pub recall_asked: bool,
+    /// When the worker was asked to give it back.
+    pub recall_at: Option<Time>,
     /// How it left the worker's hands.
     pub end: Option<End>,
 }
@@ -204,6 +208,8 @@ pub struct Worker {
     pub pool: PoolName,
     /// The revision of its pool when it was asked for.
     pub revision: u64,
+    /// When it was asked for.
+    pub asked_at: Time,
     /// How long it may go on after it was told to end.
     pub grace: Duration,
     /// How long it may take to become ready.
@@ -216,8 +222,10 @@ pub struct Worker {
     pub ready_at: Option<Time>,
     /// When it said that it cannot become ready.
     pub not_ready_at: Option<Time>,
-    /// When it closed its socket or broke the protocol.
+    /// When it broke the protocol.
     pub broke_at: Option<Time>,
+    /// When its socket ended.
+    pub hung_up_at: Option<Time>,
     /// When it first spoke of an attempt that it does not have.
     pub lied_at: Option<Time>,
     /// When it was told to stop.
@@ -230,6 +238,10 @@ pub struct Worker {
     pub functions: BTreeSet<FunctionName>,
     /// How many attempts it can hold.
     pub capacity: u32,
+    /// Whether its pool was made smaller: it may be one of those that go.
+    pub may_leave: bool,
+    /// Since when it has run what nobody waits for; it need not be given more.
+    pub spoiled_at: Option<Time>,
     /// How many it was sent.
     pub sent: u64,
     /// How many it finished.
@@ -254,6 +266,7 @@ impl History {
             now,
             step: 0,
             policy,
+            former_pools: BTreeMap::new(),
             announced: BTreeMap::new(),
             clients: BTreeMap::new(),
             requests: BTreeMap::new(),
@@ -291,6 +304,17 @@ impl History {
     /// The policy of a pool in force.
     pub fn pool(&self, name: &PoolName) -> Option<&PoolPolicy> {
         self.policy.pools.iter().find(|pool| pool.name == *name)
+    }
+
+    /// The policy of a pool in force, or else the last that it had.
+    pub fn pool_ever(&self, name: &PoolName) -> Option<&PoolPolicy> {
+        self.pool(name).or_else(|| self.former_pools.get(name))
+    }
+
+    /// Whether a worker holds an attempt, and its task waits for it.
+    pub fn is_wanted(&self, worker: WorkerId, attempt: AttemptId) -> bool {
+        self.attempt(worker, attempt)
+            .is_some_and(|(task, _)| task.state == State::Sent && task.holder() == Some((worker, attempt)))
     }
 
     /// Whether a pool is known to have a function.
@@ -376,10 +400,7 @@ impl History {
             }
             Event::DrainRequested { client, request } => {
                 self.requests.insert((*client, *request), Request::Drain);
-                let user = self.clients.get(client).map(|client| client.user);
-                if user.is_some_and(|user| self.policy.may_administer(user)) {
-                    self.drained_at.get_or_insert(now);
-                }
+                self.drained_at.get_or_insert(now);
             }
             Event::StopRequested => self.stopped_at.push(now),
             Event::PolicyChanged { policy } => self.take_policy(policy),
@@ -398,6 +419,7 @@ impl History {
             Event::WorkerReady { worker, functions, capacity } => {
                 if let Some(worker) = self.workers.get_mut(worker)
                     && let Stage::Spawned(pid) = worker.stage
+                    && !worker.is_ending()
                 {
                     worker.stage = Stage::Ready(pid);
                     worker.ready_at = Some(now);
@@ -435,6 +457,11 @@ impl History {
                     self.take_back(*worker, *attempt, End::Recalled);
                 }
             }
+            Event::WorkerHungUp { worker } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.hung_up_at.get_or_insert(now);
+                }
+            }
             Event::WorkerBroke { worker, reason: _ } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.broke_at.get_or_insert(now);
@@ -458,15 +485,16 @@ impl History {
     pub fn take_action(&mut self, action: &Action) {
         match action {
             Action::SpawnWorker { worker, pool } => {
-                if let Some(pool) = self.pool(pool) {
-                    let asked = Worker::asked(pool);
+                if let Some(pool) = self.pool_ever(pool) {
+                    let asked = Worker::asked(pool, self.now);
                     self.workers.insert(*worker, asked);
                 }
             }
             Action::SendAttempt { worker, attempt, task, .. } => self.take_sending(*worker, *attempt, *task),
             Action::RecallAttempt { worker, attempt } => {
+                let now = self.now;
                 if let Some(attempt) = self.attempt_mut(*worker, *attempt) {
-                    attempt.recall_asked = true;
+                    attempt.recall_at = Some(now);
                 }
             }
             Action::StopWorker { worker } => {
@@ -512,6 +540,7 @@ impl History {
 
     /// Takes in that a step is over: what was due in it has happened.
     pub fn end_step(&mut self, event: &Event) {
+        self.note_spoiled();
         if !matches!(event, Event::TimePassed) {
             return;
         }
@@ -525,8 +554,8 @@ impl History {
     /// Whether nothing but the supervisor keeps a delayed task out of its line.
     pub fn delay_is_over(&self, task: &Task) -> bool {
         match &task.state {
-            State::Delayed { until, former, .. } => {
-                *until <= self.now && former.is_none_or(|worker| self.gone.contains_key(&worker))
+            State::Delayed { until_at_latest, former, .. } => {
+                *until_at_latest <= self.now && former.is_none_or(|worker| self.gone.contains_key(&worker))
             }
             State::Pending | State::Sent | State::Judged(_) | State::Done(_) => false,
         }
@@ -539,8 +568,17 @@ impl History {
     }
 
     fn take_policy(&mut self, policy: &Policy) {
-        self.policy = policy.clone();
+        for pool in std::mem::replace(&mut self.policy, policy.clone()).pools {
+            self.former_pools.insert(pool.name.clone(), pool);
+        }
         self.announced.retain(|name, _| policy.pools.iter().any(|pool| pool.name == *name));
+        for pool in &policy.pools {
+            let live = self.workers.values().filter(|worker| worker.pool == pool.name).count();
+            if live > pool.workers as usize {
+                let ours = self.workers.values_mut().filter(|worker| worker.pool == pool.name);
+                ours.for_each(|worker| worker.may_leave = true);
+            }
+        }
         let homeless: Vec<TaskId> = self
             .live_tasks()
             .filter(|task| match task.pool.as_ref().map(|name| self.pool(name)) {
@@ -570,9 +608,10 @@ impl History {
     fn take_sending(&mut self, worker: WorkerId, attempt: AttemptId, id: TaskId) {
         let Some(receiver) = self.workers.get_mut(&worker) else { return };
         receiver.sent += 1;
+        receiver.spoiled_at = None;
         receiver.holds.push((attempt, id));
         let pool = self.workers[&worker].pool.clone();
-        let pool_timeout = self.pool(&pool).and_then(|pool| pool.timeout);
+        let pool_timeout = self.pool_ever(&pool).and_then(|pool| pool.timeout);
         self.join_line(id);
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let timeout = task.submission.spec.timeout.or(pool_timeout);
@@ -583,7 +622,7 @@ impl History {
             started_at: None,
             called: false,
             timeout: timeout.map(|timeout| (timeout, timeout)),
-            recall_asked: false,
+            recall_at: None,
             end: None,
         });
     }
@@ -593,7 +632,7 @@ impl History {
         let pool_timeout = self
             .workers
             .get(&worker)
-            .and_then(|worker| self.pool(&worker.pool))
+            .and_then(|worker| self.pool_ever(&worker.pool))
             .and_then(|pool| pool.timeout);
         let Some((task, attempt)) = self.attempt(worker, id) else { return };
         if attempt.started_at.is_some() {
@@ -660,7 +699,7 @@ impl History {
             | ReplyBody::Status(_)
             | ReplyBody::Workers { .. }
             | ReplyBody::Tasks { .. }
-            | ReplyBody::Functions(_)
+            | ReplyBody::Functions { .. }
             | ReplyBody::Reloaded { .. } => {}
         }
     }
@@ -669,7 +708,10 @@ impl History {
         let user = self.clients.get(&client).map_or(Uid(u32::MAX), |client| client.user);
         let pool = self.pool_for(&submission.spec).map(|pool| pool.name.clone());
         let state = match submission.spec.delay.map(|delay| submission.at + delay) {
-            Some(until) if until > submission.at => State::Delayed { until, since_step: None, former: None },
+            Some(until) if until > submission.at => {
+                let until_at_latest = self.now + until.since(submission.at);
+                State::Delayed { until, until_at_latest, since_step: None, former: None }
+            }
             Some(_) | None => State::Pending,
         };
         let place = Place { earliest: submission.step, latest: self.step };
@@ -703,7 +745,7 @@ impl History {
                 if let Some(task) = self.tasks.get_mut(task) {
                     task.retried += 1;
                     let former = task.attempts.last().map(|attempt| attempt.worker);
-                    task.state = State::Delayed { until, since_step: None, former };
+                    task.state = State::Delayed { until, until_at_latest: until, since_step: None, former };
                 }
                 self.note_delays();
             }
@@ -719,6 +761,8 @@ impl History {
             | Notice::PoolDegraded { .. }
             | Notice::PoolRecovered { .. }
             | Notice::Refused { .. }
+            | Notice::TaskAccepted { .. }
+            | Notice::TaskStarted { .. }
             | Notice::LateResultDropped { .. }
             | Notice::PhaseChanged(_) => {}
         }
@@ -746,6 +790,25 @@ impl History {
                 && *until <= now
             {
                 *since_step = Some(step);
+            }
+        }
+    }
+
+    /// Writes down which workers run what nobody waits for.
+    fn note_spoiled(&mut self) {
+        let runs_in_vain = |id: &WorkerId, worker: &Worker| {
+            worker.spoiled_at.is_none()
+                && worker.holds.iter().any(|(attempt, _)| {
+                    let started =
+                        self.attempt(*id, *attempt).is_some_and(|(_, held)| held.started_at.is_some());
+                    started && !self.is_wanted(*id, *attempt)
+                })
+        };
+        let spoiled: Vec<WorkerId> =
+            self.workers.iter().filter(|(id, worker)| runs_in_vain(id, worker)).map(|(id, _)| *id).collect();
+        for id in spoiled {
+            if let Some(worker) = self.workers.get_mut(&id) {
+                worker.spoiled_at = Some(self.now);
             }
         }
     }
@@ -806,8 +869,9 @@ impl Attempt {
 }
 
 impl Worker {
-    fn asked(pool: &PoolPolicy) -> Self {
+    fn asked(pool: &PoolPolicy, now: Time) -> Self {
         Worker {
+            asked_at: now,
             pool: pool.name.clone(),
             revision: pool.revision,
             grace: pool.grace,
@@ -817,12 +881,15 @@ impl Worker {
             ready_at: None,
             not_ready_at: None,
             broke_at: None,
+            hung_up_at: None,
             lied_at: None,
             stop_at: None,
             terminate_at: None,
             kill_at: None,
             functions: BTreeSet::new(),
             capacity: 0,
+            may_leave: false,
+            spoiled_at: None,
             sent: 0,
             finished: 0,
             holds: Vec::new(),
@@ -835,6 +902,7 @@ impl Worker {
             || self.terminate_at.is_some()
             || self.kill_at.is_some()
             || self.broke_at.is_some()
+            || self.hung_up_at.is_some()
             || self.not_ready_at.is_some()
     }
 

@@ -258,6 +258,9 @@ impl World {
             }
         }
         self.trial.fact(Fact::ProcessEnded(worker))?;
+        if self.rng.bool() {
+            self.write(worker, Event::WorkerHungUp { worker });
+        }
         let at = self.now() + self.delay(3);
         let at = self.processes.get(&worker).map_or(at, |process| process.read_at.max(at));
         self.schedule_at(at, Happening::Told(Event::WorkerExited { worker, exit }));
@@ -296,13 +299,14 @@ impl World {
         let attempt = AttemptId(self.rng.u64(1..6));
         self.tally.count(Fault::LateMessage);
         let message = String::new();
-        let event = match self.rng.u32(0..9) {
+        let event = match self.rng.u32(0..10) {
             0 => Event::AttemptStarted { worker, attempt },
             1..=3 => Event::AttemptFinished { worker, attempt, report: result(worker, attempt) },
             4 => Event::AttemptRecalled { worker, attempt },
             5 => Event::WorkerReady { worker, functions: Vec::new(), capacity: 1 },
             6 => Event::WorkerNotReady { worker, message },
-            7 => Event::WorkerBroke { worker, reason: message },
+            7 => Event::WorkerHungUp { worker },
+            8 => Event::WorkerBroke { worker, reason: message },
             _ => Event::WorkerExited { worker, exit: Exit::Signal(9) },
         };
         self.tell(event)
@@ -337,9 +341,10 @@ impl World {
         }
         self.speak_out_of_turn(worker);
         if self.odds.strike(&mut self.rng, Fault::BreaksProtocol) {
-            self.breaks(worker, Fault::BreaksProtocol, "a frame of unknown kind");
+            let reason = "a frame of unknown kind".to_owned();
+            self.breaks(worker, Fault::BreaksProtocol, Event::WorkerBroke { worker, reason });
         } else if self.odds.strike(&mut self.rng, Fault::ClosesSocket) {
-            self.breaks(worker, Fault::ClosesSocket, "it closed its socket");
+            self.breaks(worker, Fault::ClosesSocket, Event::WorkerHungUp { worker });
         }
         self.may_exit(worker);
         self.may_die_idle(worker);
@@ -360,8 +365,8 @@ impl World {
     }
 
     /// A worker can be heard no more, and its process goes on.
-    fn breaks(&mut self, worker: WorkerId, fault: Fault, reason: &str) {
-        self.write(worker, Event::WorkerBroke { worker, reason: reason.to_owned() });
+    fn breaks(&mut self, worker: WorkerId, fault: Fault, last_word: Event) {
+        self.write(worker, last_word);
         if let Some(process) = self.processes.get_mut(&worker)
             && process.is_connected
         {

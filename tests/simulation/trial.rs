@@ -20,7 +20,7 @@ use crate::checkers::{self, Checker, Verdict};
 use crate::history::{Fact, History};
 
 /// Lines that a trace keeps.
-const TRACE_LINES_MAX: usize = 60;
+const TRACE_LINES_MAX: usize = 6000;
 
 /// The epoch of every simulated daemon.
 pub const EPOCH: Epoch = Epoch(0x5f3a_91c2);
@@ -117,6 +117,12 @@ impl Trial {
         event: Event,
         deadline_before: Option<Time>,
     ) -> Result<Vec<Action>, Violation> {
+        if self.history.exit.is_some() {
+            return match self.supervisor.poll_action() {
+                Some(action) => Err(self.violation("shutdown", format!("after the exit comes {action:?}"))),
+                None => Ok(Vec::new()),
+            };
+        }
         let number = self.history.step + 1;
         self.note(|| format!("{number:>6} {now:>14}  {event:?}"));
         self.ask(|checker, history| checker.event(history, now, &event))?;

@@ -221,7 +221,8 @@ impl World {
                 }
             }
             let next = self.agenda.first_key_value().map(|((at, _), _)| *at);
-            match (next, self.wakes_at()) {
+            let wake = if self.trial.history.exit.is_none() { self.wakes_at() } else { None };
+            match (next, wake) {
                 (Some(next), wake) if wake.is_none_or(|wake| next <= wake.as_nanos()) => {
                     let Some((_, happening)) = self.agenda.pop_first() else { return Ok(()) };
                     self.now = self.now.max(next);

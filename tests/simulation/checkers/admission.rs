@@ -105,8 +105,8 @@ fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> boo
     }
 }
 
-/// Whether a submission has waited as long as it must for a pool that may yet turn out to have its
-/// function.
+/// Whether a submission has waited as long as it must, or can, for a pool that may yet turn out to have
+/// its function.
 fn has_waited(history: &History, submission: &Submission) -> bool {
     let may_have = |functions: &Option<Vec<_>>| {
         functions.as_ref().is_none_or(|functions| functions.contains(&submission.spec.function))
@@ -119,7 +119,8 @@ fn has_waited(history: &History, submission: &Submission) -> bool {
         .filter(|pool| !history.announced.contains_key(&pool.name) && may_have(&pool.functions))
         .map(|pool| submission.at + pool.start_timeout)
         .min();
-    due.is_none_or(|due| due <= history.now)
+    let is_out_of_time = submission.deadline.is_some_and(|deadline| deadline <= history.now);
+    is_out_of_time || due.is_none_or(|due| due <= history.now)
 }
 
 /// Bytes of arguments of the tasks that are not done.

@@ -9,7 +9,7 @@ use poold::supervisor::{Action, Event, Notice, Supervisor};
 use poold::task::{Outcome, OutcomeKind, Started};
 use poold::time::Time;
 
-use super::{Checker, Verdict, demand};
+use super::{Checker, Verdict, demand, ending};
 use crate::history::{Fact, History, State, Task};
 use crate::trial::Step;
 
@@ -61,11 +61,10 @@ impl Checker for Blame {
     }
 
     fn action(&mut self, history: &History, action: &Action) -> Verdict {
+        if let Some((task, outcome)) = ending(history, action) {
+            return self.judgement(task, outcome);
+        }
         match action {
-            Action::Notice(Notice::TaskDone { task, outcome }) => match history.tasks.get(task) {
-                Some(task) => self.judgement(task, outcome),
-                None => Err(format!("task {task} ended and was never accepted")),
-            },
             Action::Notice(Notice::TaskRetried { task, outcome, .. }) => match history.tasks.get(task) {
                 Some(task) => self.judgement(task, outcome),
                 None => Err(format!("task {task} is tried again and was never accepted")),

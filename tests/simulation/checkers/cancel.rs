@@ -43,7 +43,9 @@ impl Checker for Cancel {
                     && history.may_touch(*client, task)
                 {
                     let unstarted_at = match (&task.state, task.attempts.last()) {
-                        (State::Sent, Some(held)) if held.started_at.is_none() && !held.recall_asked => {
+                        (State::Sent, Some(held))
+                            if held.started_at.is_none() && held.recall_at.is_none() =>
+                        {
                             Some(held.worker)
                                 .filter(|worker| history.workers.get(worker).is_some_and(|w| w.is_ready()))
                         }

@@ -5,7 +5,7 @@ use poold::supervisor::{Action, Event, Notice, Supervisor};
 use poold::task::{Limit, Outcome};
 use poold::time::Time;
 
-use super::{Checker, Verdict, demand};
+use super::{Checker, Verdict, demand, ending};
 use crate::history::{History, State, Task};
 use crate::trial::Step;
 
@@ -18,18 +18,18 @@ impl Checker for Deadline {
     }
 
     fn action(&mut self, history: &History, action: &Action) -> Verdict {
-        let (id, outcome) = match action {
-            Action::Notice(
-                Notice::TaskDone { task, outcome } | Notice::TaskRetried { task, outcome, .. },
-            ) => (task, outcome),
-            _ => return Ok(()),
+        let judged = match action {
+            Action::Notice(Notice::TaskRetried { task, outcome, .. }) => {
+                history.tasks.get(task).map(|task| (task, outcome))
+            }
+            _ => ending(history, action),
         };
-        let (Outcome::TimedOut(limit), Some(task)) = (outcome, history.tasks.get(id)) else { return Ok(()) };
+        let Some((task, outcome @ Outcome::TimedOut(limit))) = judged else { return Ok(()) };
         let has_passed = match limit {
             Limit::Deadline => task.submission.deadline.is_some_and(|deadline| deadline <= history.now),
             Limit::Timeout => earliest_timeout(task).is_some_and(|timeout| timeout <= history.now),
         };
-        demand(has_passed, || format!("task {id} {outcome} before its time, at {}", history.now))
+        demand(has_passed, || format!("task {} {outcome} before its time, at {}", task.id, history.now))
     }
 
     fn settled(&mut self, history: &History, step: &Step, supervisor: &Supervisor) -> Verdict {

@@ -20,7 +20,7 @@ impl Checker for Driver {
             Action::SpawnWorker { worker, pool } => {
                 let is_new = !history.workers.contains_key(worker) && !history.gone.contains_key(worker);
                 demand(is_new, || format!("worker {worker} was spawned before"))?;
-                demand(history.pool(pool).is_some(), || {
+                demand(history.pool_ever(pool).is_some(), || {
                     format!("there is no pool {pool} to spawn {worker} in")
                 })
             }
@@ -48,7 +48,7 @@ impl Checker for Driver {
                 })
             }
             Action::RecallAttempt { worker, attempt } => match history.attempt(*worker, *attempt) {
-                Some((_, held)) => demand(held.started_at.is_none() && !held.recall_asked, || {
+                Some((_, held)) => demand(held.started_at.is_none() && held.recall_at.is_none(), || {
                     format!("attempt {} of {worker} is recalled twice or after its start", attempt.0)
                 }),
                 None => Err(format!("attempt {} of {worker} is recalled and not there", attempt.0)),

@@ -20,10 +20,12 @@ mod status;
 mod termination;
 mod utilization;
 
-use poold::supervisor::{Action, Event, Supervisor};
+use poold::message::client::{Reply, ReplyBody};
+use poold::supervisor::{Action, Event, Notice, Supervisor};
+use poold::task::Outcome;
 use poold::time::Time;
 
-use crate::history::{Fact, History};
+use crate::history::{Fact, History, Task};
 use crate::trial::Step;
 
 /// Nothing, or what is wrong in a sentence.
@@ -73,9 +75,19 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(bounds::Bounds),
         Box::new(ownership::Ownership::default()),
         Box::new(restarts::Restarts::default()),
-        Box::new(shutdown::Shutdown::default()),
+        Box::new(shutdown::Shutdown),
         Box::new(status::Status),
     ]
+}
+
+/// The task whose end an action tells of, and its outcome, unless that was told before.
+pub fn ending<'a>(history: &'a History, action: &'a Action) -> Option<(&'a Task, &'a Outcome)> {
+    let (id, outcome) = match action {
+        Action::Notice(Notice::TaskDone { task, outcome }) => (task, outcome),
+        Action::Reply { reply: Reply { body: ReplyBody::Done { task, outcome }, .. }, .. } => (task, outcome),
+        _ => return None,
+    };
+    history.tasks.get(id).filter(|task| !task.is_done()).map(|task| (task, outcome))
 }
 
 /// `Ok` if it holds, else the complaint.

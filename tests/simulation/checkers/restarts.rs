@@ -1,37 +1,53 @@
-//! Contract 7, restarts: never more live workers than the pool should have and never fewer without a
+//! Contract 7, restarts: never more live workers than the pool should have, and never fewer without a
 //! restart to come; failing workers are started again after a backoff, and a pool that fails more often
 //! than its restart intensity allows says so and waits the longest backoff.
+//!
+//! Whether a worker that died early failed or was unlucky is not always to be told from outside: some
+//! failures are certain, more are possible. A worker that lasts ends its pool's backoffs.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use poold::id::{PoolName, SlotId, WorkerId};
 use poold::limits::EARLY_DEATH;
-use poold::supervisor::{Action, Event, Notice, PoolPolicy, Supervisor};
+use poold::supervisor::{Action, Event, Notice, Policy, PoolPolicy, Supervisor};
 use poold::time::Time;
 
 use super::{Checker, Verdict, demand};
-use crate::history::{History, Stage};
+use crate::history::{History, Stage, Worker};
 use crate::trial::Step;
 
 /// Watches how often workers are started.
 #[derive(Default)]
 pub struct Restarts {
     /// Slots whose next start was put off.
-    promised: BTreeMap<SlotId, (PoolName, Time)>,
+    promised: BTreeMap<SlotId, Promise>,
     /// Slots whose last process failed to start, and when.
     failed: BTreeMap<SlotId, Time>,
-    /// Failures of each pool that count, and those that may count, within the period.
-    failures: BTreeMap<PoolName, Failures>,
-    /// Pools that said that they are degraded.
-    degraded: BTreeMap<PoolName, bool>,
-    /// Starts after failures within the period, for each pool.
-    starts: BTreeMap<PoolName, VecDeque<Time>>,
+    pools: BTreeMap<PoolName, Record>,
 }
 
+/// A start that was put off.
+struct Promise {
+    pool: PoolName,
+    due: Time,
+    /// Whether its pool was reloaded since, which may have taken the slot away.
+    is_open: bool,
+}
+
+/// What happened in a pool.
 #[derive(Default)]
-struct Failures {
+struct Record {
+    /// Failures within the period, and what may have been failures.
     certain: VecDeque<Time>,
     possible: VecDeque<Time>,
+    /// Starts after failures within the period.
+    starts: VecDeque<Time>,
+    /// Whether it said that it is degraded.
+    is_degraded: bool,
+    /// Workers that were there when the pool was made smaller, and by how many they were too many: those
+    /// may yet finish.
+    leaving: Vec<WorkerId>,
+    surplus: usize,
 }
 
 impl Checker for Restarts {
@@ -46,13 +62,17 @@ impl Checker for Restarts {
                     self.fail(history, *worker, &failed.pool, now, true);
                 }
             }
-            Event::WorkerExited { worker, .. } => self.exit(history, *worker, now),
-            Event::PolicyChanged { policy } => {
-                self.promised.clear();
-                self.failed.clear();
-                self.failures.retain(|name, _| policy.pools.iter().any(|pool| pool.name == *name));
-                self.degraded.retain(|name, _| policy.pools.iter().any(|pool| pool.name == *name));
+            Event::WorkerExited { worker: id, .. } => {
+                if let Some(worker) = history.workers.get(id) {
+                    self.exit(history, *id, worker, now);
+                }
             }
+            Event::AttemptFinished { worker, .. } => {
+                if let Some(worker) = history.workers.get(worker) {
+                    self.record(&worker.pool).certain.clear();
+                }
+            }
+            Event::PolicyChanged { policy } => self.reload(history, policy),
             _ => {}
         }
         Ok(())
@@ -60,30 +80,33 @@ impl Checker for Restarts {
 
     fn action(&mut self, history: &History, action: &Action) -> Verdict {
         match action {
-            Action::SpawnWorker { worker, pool } => match history.pool(pool) {
+            Action::SpawnWorker { worker, pool } => match history.pool_ever(pool) {
                 Some(policy) => self.spawn(history, *worker, policy),
                 None => Ok(()),
             },
             Action::Notice(Notice::RestartDelayed { slot, pool, wait }) => {
                 let restart = &history.policy.restart;
-                let is_degraded = self.degraded.get(pool) == Some(&true);
+                let is_degraded = self.record(pool).is_degraded;
                 let least = if is_degraded { restart.backoff_max / 2 } else { restart.backoff_min / 2 };
-                self.promised.insert(*slot, (pool.clone(), history.now + *wait));
+                let promise = Promise { pool: pool.clone(), due: history.now + *wait, is_open: false };
+                self.promised.insert(*slot, promise);
                 demand(*wait >= least && *wait <= restart.backoff_max * 3 / 2, || {
                     format!("slot {} is put off for {wait:?}, degraded: {is_degraded}", slot.0)
                 })
             }
             Action::Notice(Notice::PoolDegraded { pool, .. }) => {
-                let possible = self.failures.get(pool).map_or(0, |failures| failures.possible.len());
-                let was = self.degraded.insert(pool.clone(), true);
-                demand(was != Some(true) && possible > history.policy.restart.intensity as usize, || {
-                    format!("pool {pool} is degraded after {possible} failures, before: {was:?}")
+                let record = self.record(pool);
+                let (was, possible) = (record.is_degraded, record.possible.len());
+                record.is_degraded = true;
+                demand(!was && possible > history.policy.restart.intensity as usize, || {
+                    format!("pool {pool} is degraded after {possible} failures, and was before: {was}")
                 })
             }
             Action::Notice(Notice::PoolRecovered { pool }) => {
-                self.failures.remove(pool);
-                let was = self.degraded.insert(pool.clone(), false);
-                demand(was == Some(true), || format!("pool {pool} recovers and was not degraded"))
+                let record = self.record(pool);
+                let was = std::mem::take(&mut record.is_degraded);
+                record.certain.clear();
+                demand(was, || format!("pool {pool} recovers and was not degraded"))
             }
             _ => Ok(()),
         }
@@ -96,97 +119,122 @@ impl Checker for Restarts {
         let wakes_at = supervisor.poll_deadline();
         for pool in &history.policy.pools {
             let live = history.workers.values().filter(|worker| worker.pool == pool.name).count();
-            if live >= pool.workers as usize {
-                continue;
-            }
-            let mut put_off = 0;
-            for (slot, (_, due)) in self.promised.iter().filter(|(_, (name, _))| *name == pool.name) {
-                put_off += 1;
-                demand(*due > step.now || !matches!(step.event, Event::TimePassed), || {
-                    format!("slot {} should have been started at {due}", slot.0)
-                })?;
-                demand(wakes_at.is_some_and(|wakes_at| wakes_at <= *due), || {
-                    format!(
-                        "slot {} is to be started at {due} and the supervisor sleeps until {wakes_at:?}",
-                        slot.0
-                    )
+            if live < pool.workers as usize {
+                self.is_filled_up(step, pool, live, wakes_at)?;
+                let intensity = history.policy.restart.intensity as usize;
+                let record = self.record(&pool.name);
+                demand(record.is_degraded || record.certain.len() <= intensity, || {
+                    format!("pool {} failed more than {intensity} times and is not degraded", pool.name)
                 })?;
             }
-            let was_reloaded = matches!(step.event, Event::PolicyChanged { .. });
-            demand(live + put_off >= pool.workers as usize || was_reloaded, || {
-                format!("pool {} has {live} workers, {put_off} put off, of {}", pool.name, pool.workers)
-            })?;
-            let certain = self.failures.get(&pool.name).map_or(0, |failures| failures.certain.len());
-            let is_degraded = self.degraded.get(&pool.name) == Some(&true);
-            demand(is_degraded || certain <= history.policy.restart.intensity as usize, || {
-                format!("pool {} failed {certain} times within the period and is not degraded", pool.name)
-            })?;
         }
         Ok(())
     }
 }
 
 impl Restarts {
-    fn exit(&mut self, history: &History, id: WorkerId, now: Time) {
-        let Some(worker) = history.workers.get(&id) else { return };
-        let was_slow = worker
-            .spawned_at
-            .is_some_and(|since| worker.terminate_at.is_some_and(|at| since + worker.start_timeout <= at));
-        let was_told = worker.stop_at.is_some()
-            || worker.broke_at.is_some()
-            || (worker.terminate_at.or(worker.kill_at).is_some() && !was_slow);
+    fn record(&mut self, pool: &PoolName) -> &mut Record {
+        self.pools.entry(pool.clone()).or_default()
+    }
+
+    /// Workers that a pool lacks are to be started, in time.
+    fn is_filled_up(&self, step: &Step, pool: &PoolPolicy, live: usize, wakes_at: Option<Time>) -> Verdict {
+        let mut put_off = 0;
+        for (slot, promise) in self.promised.iter().filter(|(_, promise)| promise.pool == pool.name) {
+            let due = promise.due;
+            put_off += usize::from(due > step.now || !matches!(step.event, Event::TimePassed));
+            demand(promise.is_open || wakes_at.is_some_and(|wakes_at| wakes_at <= due), || {
+                format!("slot {} is due at {due} and the supervisor sleeps until {wakes_at:?}", slot.0)
+            })?;
+        }
+        demand(live + put_off >= pool.workers as usize, || {
+            format!("pool {} has {live} workers, {put_off} put off, of {}", pool.name, pool.workers)
+        })
+    }
+
+    fn reload(&mut self, history: &History, policy: &Policy) {
+        for promise in self.promised.values_mut() {
+            promise.is_open = true;
+        }
+        for pool in &policy.pools {
+            let ours = history.workers.iter().filter(|(_, worker)| worker.pool == pool.name);
+            let leaving: Vec<WorkerId> = ours.map(|(id, _)| *id).collect();
+            let record = self.record(&pool.name);
+            record.surplus = leaving.len().saturating_sub(pool.workers as usize);
+            record.leaving = leaving;
+        }
+    }
+
+    fn exit(&mut self, history: &History, id: WorkerId, worker: &Worker, now: Time) {
+        let was_slow = worker.terminate_at.is_some_and(|at| worker.asked_at + worker.start_timeout <= at);
+        let was_told = worker.is_ending() && worker.not_ready_at.is_none() && !was_slow;
         match (worker.stage, worker.ready_at) {
-            (Stage::Spawned(_) | Stage::Asked, _) => self.fail(history, id, &worker.pool, now, !was_told),
-            (Stage::Ready(_), Some(since)) if worker.finished == 0 && now.since(since) <= EARLY_DEATH => {
-                let is_certain = worker.sent == 0 && !was_told && now.since(since) < EARLY_DEATH;
-                self.fail(history, id, &worker.pool, now, is_certain);
+            (Stage::Asked | Stage::Spawned(_), _) | (Stage::Ready(_), None) => {
+                self.fail(history, id, &worker.pool, now, !was_told);
             }
-            (Stage::Ready(_), _) => {
-                self.failed.remove(&id.slot);
+            (Stage::Ready(_), Some(since)) => {
+                if worker.finished == 0 && now.since(since) <= EARLY_DEATH {
+                    let is_certain = worker.sent == 0 && !was_told && now.since(since) < EARLY_DEATH;
+                    self.fail(history, id, &worker.pool, now, is_certain);
+                }
             }
         }
     }
 
     fn fail(&mut self, history: &History, id: WorkerId, pool: &PoolName, now: Time, is_certain: bool) {
-        let failures = self.failures.entry(pool.clone()).or_default();
-        let Failures { certain, possible } = failures;
         let period = history.policy.restart.period;
-        possible.push_back(now);
+        let record = self.record(pool);
+        record.possible.push_back(now);
+        while record.possible.front().is_some_and(|at| now.since(*at) > period) {
+            record.possible.pop_front();
+        }
         if is_certain {
-            certain.push_back(now);
+            record.certain.push_back(now);
+        }
+        while record.certain.front().is_some_and(|at| now.since(*at) >= period) {
+            record.certain.pop_front();
+        }
+        if is_certain {
             self.failed.insert(id.slot, now);
-        }
-        while certain.front().is_some_and(|at| now.since(*at) >= period) {
-            certain.pop_front();
-        }
-        while possible.front().is_some_and(|at| now.since(*at) > period) {
-            possible.pop_front();
         }
     }
 
     fn spawn(&mut self, history: &History, id: WorkerId, pool: &PoolPolicy) -> Verdict {
-        let (now, restart) = (history.now, &history.policy.restart);
-        let name = &pool.name;
-        demand(history.is_serving() || history.stopped_at.is_empty(), || {
-            format!("worker {id} is started while the daemon stops")
-        })?;
+        demand(history.stopped_at.is_empty(), || format!("worker {id} is started while the daemon stops"))?;
         let twin = history.workers.keys().find(|other| other.slot == id.slot);
         demand(twin.is_none(), || format!("worker {id} is started beside {twin:?}"))?;
         let newer = history.gone.keys().find(|gone| gone.slot == id.slot && gone.generation >= id.generation);
         demand(newer.is_none(), || format!("worker {id} is started after {newer:?}"))?;
-        let live =
-            history.workers.values().filter(|worker| worker.pool == *name && !worker.is_ending()).count();
-        demand(live < pool.workers as usize, || {
-            format!("worker {id} is started in pool {name}, which has {live} of {}", pool.workers)
-        })?;
-        if let Some((_, due)) = self.promised.remove(&id.slot) {
-            demand(due <= now, || format!("worker {id} is started before its backoff is over at {due}"))?;
+        self.is_not_too_many(history, id, pool)?;
+        self.is_not_too_early(history, id, pool)
+    }
+
+    fn is_not_too_many(&mut self, history: &History, id: WorkerId, pool: &PoolPolicy) -> Verdict {
+        let ours = history.workers.values().filter(|worker| worker.pool == pool.name);
+        let live = ours.filter(|worker| !worker.is_ending()).count();
+        let record = self.record(&pool.name);
+        let leaving = record.leaving.iter().filter(|id| history.workers.contains_key(id)).count();
+        demand(live < pool.workers as usize + leaving.min(record.surplus), || {
+            format!("worker {id} is started in pool {}, which has {live} of {}", pool.name, pool.workers)
+        })
+    }
+
+    fn is_not_too_early(&mut self, history: &History, id: WorkerId, pool: &PoolPolicy) -> Verdict {
+        let (now, restart) = (history.now, &history.policy.restart);
+        let lasts = |worker: &Worker| {
+            worker.finished > 0 || worker.ready_at.is_some_and(|since| now.since(since) >= EARLY_DEATH)
+        };
+        let is_well = history.workers.values().any(|worker| worker.pool == pool.name && lasts(worker));
+        if let Some(promise) = self.promised.remove(&id.slot) {
+            demand(promise.due <= now || is_well, || {
+                format!("worker {id} is started before its backoff is over at {}", promise.due)
+            })?;
         }
         let Some(failed_at) = self.failed.remove(&id.slot) else { return Ok(()) };
-        demand(now.since(failed_at) >= restart.backoff_min / 2, || {
+        demand(now.since(failed_at) >= restart.backoff_min / 2 || is_well, || {
             format!("worker {id} is started {:?} after its predecessor failed", now.since(failed_at))
         })?;
-        let starts = self.starts.entry(name.clone()).or_default();
+        let starts = &mut self.record(&pool.name).starts;
         while starts.front().is_some_and(|at| now.since(*at) >= restart.period) {
             starts.pop_front();
         }
@@ -194,7 +242,12 @@ impl Restarts {
         let per_slot = 2 + 2 * restart.period.as_nanos() / restart.backoff_max.as_nanos().max(1);
         let most = u128::from(restart.intensity) + u128::from(pool.workers) * per_slot;
         demand(starts.len() as u128 <= most, || {
-            format!("pool {name} had {} starts after failures within {:?}", starts.len(), restart.period)
+            format!(
+                "pool {} had {} starts after failures within {:?}",
+                pool.name,
+                starts.len(),
+                restart.period
+            )
         })
     }
 }

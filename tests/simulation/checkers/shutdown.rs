@@ -5,7 +5,6 @@
 use poold::message::client::ReplyBody;
 use poold::supervisor::{Action, Event, Supervisor};
 use poold::task::{CancelReason, Outcome, OutcomeKind};
-use poold::time::Time;
 
 use super::termination::is_forced;
 use super::{Checker, Verdict, demand};
@@ -13,24 +12,14 @@ use crate::history::{History, Stage, State};
 use crate::trial::Step;
 
 /// Watches the end.
-#[derive(Default)]
-pub struct Shutdown {
-    /// Whether the daemon had exited before this step.
-    is_over: bool,
-}
+pub struct Shutdown;
 
 impl Checker for Shutdown {
     fn name(&self) -> &'static str {
         "shutdown"
     }
 
-    fn event(&mut self, history: &History, _now: Time, _event: &Event) -> Verdict {
-        self.is_over = history.exit.is_some();
-        Ok(())
-    }
-
     fn action(&mut self, history: &History, action: &Action) -> Verdict {
-        demand(history.exit.is_none(), || format!("the daemon has exited and is told {action:?}"))?;
         let stops = !history.stopped_at.is_empty();
         match action {
             Action::SendAttempt { task, .. } => {
@@ -60,11 +49,11 @@ impl Checker for Shutdown {
     }
 
     fn settled(&mut self, history: &History, step: &Step, _supervisor: &Supervisor) -> Verdict {
-        if self.is_over || history.exit.is_some() {
+        if history.exit.is_some() {
             return Ok(());
         }
-        self.nothing_waits(history)?;
-        self.nothing_is_lost_early(history, step)?;
+        nothing_waits(history)?;
+        nothing_is_lost_early(history, step)?;
         let timed_out = is_forced(history) && matches!(step.event, Event::TimePassed | Event::StopRequested);
         if timed_out {
             let spared = history.workers.iter().find(|(_, worker)| {
@@ -81,37 +70,33 @@ impl Checker for Shutdown {
     }
 }
 
-impl Shutdown {
-    /// Once the daemon stops, nothing waits to be started.
-    fn nothing_waits(&self, history: &History) -> Verdict {
-        if history.stopped_at.is_empty() {
-            return Ok(());
-        }
-        let waiting = history
-            .live_tasks()
-            .find(|task| matches!(task.state, State::Pending | State::Delayed { .. } | State::Judged(_)));
-        demand(waiting.is_none(), || format!("the daemon stops and a task waits: {waiting:?}"))
+/// Once the daemon stops, nothing waits to be started.
+fn nothing_waits(history: &History) -> Verdict {
+    if history.stopped_at.is_empty() {
+        return Ok(());
     }
+    let waiting = history
+        .live_tasks()
+        .find(|task| matches!(task.state, State::Pending | State::Delayed { .. } | State::Judged(_)));
+    demand(waiting.is_none(), || format!("the daemon stops and a task waits: {waiting:?}"))
+}
 
-    /// Only a forced stop loses tasks, and only running ones are.
-    fn nothing_is_lost_early(&self, history: &History, step: &Step) -> Verdict {
-        for task in history.tasks.values().filter(|task| task.done_at == Some(step.now)) {
-            match task.outcome() {
-                Some(Outcome::Lost { .. }) => {
-                    demand(is_forced(history) && !task.attempts.is_empty(), || {
-                        format!("task {} is lost and nothing forced it", task.id)
-                    })?
-                }
-                Some(Outcome::Cancelled(CancelReason::Shutdown)) => {
-                    let last = task.attempts.last();
-                    let runs = last.is_some_and(|last| last.started_at.is_some() && last.is_out());
-                    demand(!runs || task.starts <= task.retried, || {
-                        format!("task {} ran and is cancelled by the shutdown", task.id)
-                    })?;
-                }
-                _ => {}
+/// Only a forced stop loses tasks, and only running ones are.
+fn nothing_is_lost_early(history: &History, step: &Step) -> Verdict {
+    for task in history.tasks.values().filter(|task| task.done_at == Some(step.now)) {
+        match task.outcome() {
+            Some(Outcome::Lost { .. }) => demand(is_forced(history) && !task.attempts.is_empty(), || {
+                format!("task {} is lost and nothing forced it", task.id)
+            })?,
+            Some(Outcome::Cancelled(CancelReason::Shutdown)) => {
+                let last = task.attempts.last();
+                let runs = last.is_some_and(|last| last.started_at.is_some() && last.is_out());
+                demand(!runs || task.starts <= task.retried, || {
+                    format!("task {} ran and is cancelled by the shutdown", task.id)
+                })?;
             }
+            _ => {}
         }
-        Ok(())
     }
+    Ok(())
 }

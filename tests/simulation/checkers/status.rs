@@ -97,9 +97,9 @@ fn pools(history: &History, supervisor: &Supervisor) -> Verdict {
     demand(names.starts_with(&in_force), || format!("the pools {names:?} are told of {in_force:?}"))?;
     for (told, policy) in told.iter().zip(&history.policy.pools) {
         let workers = || history.workers.values().filter(|worker| worker.pool == policy.name);
-        let ready = workers().filter(|worker| worker.is_ready()).count() as u32;
+        let ready = workers().filter(|worker| is_well(worker)).count() as u32;
         let ready_most = workers().filter(|worker| matches!(worker.stage, Stage::Ready(_))).count() as u32;
-        let busy = workers().filter(|worker| worker.is_ready() && is_busy(history, worker)).count() as u32;
+        let busy = workers().filter(|worker| is_well(worker) && is_busy(history, worker)).count() as u32;
         let busy_most = workers().filter(|worker| !worker.holds.is_empty()).count() as u32;
         demand(
             told.workers == policy.workers
@@ -117,7 +117,15 @@ fn pools(history: &History, supervisor: &Supervisor) -> Verdict {
             .filter(|task| task.state == State::Pending && task.pool.as_ref() == Some(&policy.name))
             .count();
         demand((least as u64..=most as u64).contains(&told.pending), || {
-            format!("{told:?} is told and {least} to {most} tasks wait for the pool")
+            format!(
+                "{told:?} is told and {least} to {most} tasks wait for the pool {:?}",
+                supervisor
+                    .tasks(history.now, 0, 1000)
+                    .0
+                    .iter()
+                    .map(|r| (r.id.number, r.state, r.pool.clone()))
+                    .collect::<Vec<_>>()
+            )
         })?;
     }
     let all_known = history.policy.pools.iter().all(|pool| history.announced.contains_key(&pool.name));
@@ -138,7 +146,9 @@ fn workers(history: &History, step: &Step, supervisor: &Supervisor) -> Verdict {
             WorkerState::Starting => !matches!(worker.stage, Stage::Ready(_)),
             WorkerState::Idle => worker.is_ready() && !is_busy(history, worker),
             WorkerState::Busy => matches!(worker.stage, Stage::Ready(_)) && !worker.holds.is_empty(),
-            WorkerState::Stopping => worker.is_ending() || worker.stage == Stage::Asked,
+            WorkerState::Stopping => {
+                worker.is_ending() || worker.spoiled_at.is_some() || worker.stage == Stage::Asked
+            }
             WorkerState::Down => false,
         };
         demand(
@@ -191,6 +201,11 @@ fn functions(history: &History, supervisor: &Supervisor) -> Verdict {
         demand(told.pools == truth, || format!("{told:?} is told and {truth:?} have it"))?;
     }
     Ok(())
+}
+
+/// Whether there is no reason to end a worker.
+fn is_well(worker: &Worker) -> bool {
+    worker.is_ready() && worker.spoiled_at.is_none()
 }
 
 fn is_busy(history: &History, worker: &Worker) -> bool {

@@ -8,7 +8,7 @@ use poold::supervisor::{Action, Event, Signal, Supervisor};
 use poold::time::Time;
 
 use super::{Checker, Verdict, demand};
-use crate::history::{History, Stage, State, Worker};
+use crate::history::{History, Stage, Worker};
 use crate::trial::Step;
 
 /// Watches processes that must end.
@@ -29,7 +29,10 @@ impl Checker for Termination {
         self.note(history);
         for action in &step.actions {
             match action {
-                Action::SignalWorker { worker, signal } => signal_has_a_reason(history, *worker, *signal)?,
+                Action::SignalWorker { worker, signal } => {
+                    signal_has_a_reason(history, *worker)?;
+                    self.is_not_hurried(history, *worker, *signal)?;
+                }
                 Action::StopWorker { worker } => stop_has_a_reason(history, *worker)?,
                 _ => {}
             }
@@ -61,17 +64,30 @@ impl Termination {
                 let Some((_, held)) = history.attempt(*id, *attempt) else { continue };
                 if held.started_at.is_some() {
                     runs_something = true;
-                    if !is_wanted(history, *id, *attempt) {
+                    if !history.is_wanted(*id, *attempt) {
                         self.abandoned.entry((*id, *attempt)).or_insert(history.now);
                     }
                 }
             }
             if runs_something {
                 self.idle.remove(id);
-            } else if worker.stop_at.is_some() || worker.not_ready_at.is_some() {
+            } else if worker.stop_at.or(worker.not_ready_at).is_some() {
                 self.idle.entry(*id).or_insert(history.now);
             }
         }
+    }
+
+    /// KILL follows on TERM only when the grace is over, unless the daemon itself is in a hurry.
+    fn is_not_hurried(&self, history: &History, id: WorkerId, signal: Signal) -> Verdict {
+        let Some(worker) = history.workers.get(&id).filter(|_| signal == Signal::Kill) else { return Ok(()) };
+        let abandoned =
+            worker.holds.iter().filter_map(|(attempt, _)| self.abandoned.get(&(id, *attempt))).min();
+        let told = [worker.terminate_at, worker.spoiled_at, abandoned.copied()].into_iter().flatten().min();
+        let waited = told.is_none_or(|since| since + worker.grace <= history.now);
+        let is_lost = worker.broke_at.or(worker.hung_up_at).or(worker.lied_at).is_some();
+        demand(waited || is_lost || ignores_recall(history, id, worker) || is_forced(history), || {
+            format!("worker {id} is killed within its grace: {worker:?}")
+        })
     }
 
     /// What must be done to a worker next, and when at the latest.
@@ -80,57 +96,54 @@ impl Termination {
             return None;
         }
         let abandoned =
-            worker.holds.iter().filter_map(|(attempt, _)| self.abandoned.get(&(id, *attempt))).min().copied();
-        let ended = [worker.terminate_at, worker.broke_at, abandoned].into_iter().flatten().min();
-        let told = self.idle.get(&id).map(|since| *since + worker.grace);
-        let killed = [ended, told].into_iter().flatten().min().map(|since| (since + worker.grace, "killed"));
-        let ready = match (worker.stage, worker.spawned_at) {
-            (Stage::Spawned(_), Some(since)) if !worker.is_ending() => {
-                Some((since + worker.start_timeout, "told to end"))
-            }
-            _ => None,
+            worker.holds.iter().filter_map(|(attempt, _)| self.abandoned.get(&(id, *attempt))).min();
+        let told = [worker.terminate_at, worker.broke_at, abandoned.copied()].into_iter().flatten().min();
+        let killed = told.map(|since| (since + worker.grace, "killed"));
+        let left =
+            [self.idle.get(&id).copied(), worker.hung_up_at, worker.spoiled_at].into_iter().flatten().max();
+        let started = worker.spawned_at.filter(|_| worker.ready_at.is_none());
+        let told = match (worker.terminate_at, left, started) {
+            (Some(_), _, _) => None,
+            (None, Some(since), _) => Some(since + worker.grace),
+            (None, None, Some(since)) => Some(since + worker.start_timeout),
+            (None, None, None) => None,
         };
-        [killed, ready].into_iter().flatten().min()
+        [killed, told.map(|due| (due, "told to end"))].into_iter().flatten().min()
     }
 }
 
-/// Whether an attempt is the one that its task waits for.
-fn is_wanted(history: &History, worker: WorkerId, attempt: AttemptId) -> bool {
-    history
-        .attempt(worker, attempt)
-        .is_some_and(|(task, _)| task.state == State::Sent && task.holder() == Some((worker, attempt)))
-}
-
-fn signal_has_a_reason(history: &History, id: WorkerId, signal: Signal) -> Verdict {
+fn signal_has_a_reason(history: &History, id: WorkerId) -> Verdict {
     let Some(worker) = history.workers.get(&id) else { return Ok(()) };
     let now = history.now;
-    let is_over = |since: Option<Time>| since.is_some_and(|since| since + worker.grace <= now);
-    let unwanted = worker.holds.iter().any(|(attempt, _)| !is_wanted(history, id, *attempt));
-    let works = worker.holds.iter().any(|(attempt, _)| is_wanted(history, id, *attempt));
-    let was_slow = worker.ready_at.is_none()
-        && worker.spawned_at.is_some_and(|since| since + worker.start_timeout <= now);
-    let forced = is_forced(history);
+    let unwanted = worker.holds.iter().any(|(attempt, _)| !history.is_wanted(id, *attempt));
+    let works = worker.holds.iter().any(|(attempt, _)| history.is_wanted(id, *attempt));
+    let was_slow = worker.ready_at.is_none() && worker.asked_at + worker.start_timeout <= now;
     let leaves =
         !works && (is_surplus(history, worker) || worker.stop_at.is_some() || history.live.is_empty());
     let not_needed = worker.ready_at.is_none() && (is_surplus(history, worker) || !history.is_serving());
     demand(
         unwanted
             || was_slow
-            || forced
+            || is_forced(history)
             || leaves
             || not_needed
             || worker.broke_at.is_some()
+            || worker.hung_up_at.is_some()
             || worker.not_ready_at.is_some()
             || worker.lied_at.is_some()
+            || worker.spoiled_at.is_some()
+            || ignores_recall(history, id, worker)
             || worker.terminate_at.is_some_and(|since| since < now),
-        || format!("worker {id} is sent {signal:?} without a reason: {worker:?}"),
-    )?;
-    let hurried = signal == Signal::Kill
-        && worker.terminate_at.is_some()
-        && !is_over(worker.terminate_at)
-        && worker.broke_at.is_none()
-        && !forced;
-    demand(!hurried, || format!("worker {id} is killed within its grace: {worker:?}"))
+        || format!("worker {id} is signalled without a reason: {worker:?}"),
+    )
+}
+
+/// Whether a worker was asked for an attempt and neither started it nor gave it back within the grace.
+fn ignores_recall(history: &History, id: WorkerId, worker: &Worker) -> bool {
+    worker.holds.iter().any(|(attempt, _)| {
+        let held = history.attempt(id, *attempt).filter(|(_, held)| held.started_at.is_none());
+        held.and_then(|(_, held)| held.recall_at).is_some_and(|since| since + worker.grace <= history.now)
+    })
 }
 
 fn stop_has_a_reason(history: &History, id: WorkerId) -> Verdict {
@@ -154,7 +167,7 @@ fn is_surplus(history: &History, worker: &Worker) -> bool {
         None => true,
         Some(pool) => {
             let live = history.workers.values().filter(|other| other.pool == pool.name).count();
-            worker.revision != pool.revision || live > pool.workers as usize
+            worker.revision != pool.revision || live > pool.workers as usize || worker.may_leave
         }
     }
 }

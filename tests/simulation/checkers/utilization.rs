@@ -40,13 +40,9 @@ impl Checker for Utilization {
 fn has_room(history: &History, worker: &Worker) -> bool {
     let Some(pool) = history.pool(&worker.pool) else { return false };
     let live = history.workers.values().filter(|other| other.pool == pool.name).count();
-    let all_wanted = worker
-        .holds
-        .iter()
-        .all(|(_, task)| history.tasks.get(task).is_some_and(|task| task.state == State::Sent));
     worker.is_ready()
         && worker.holds.len() < worker.capacity as usize
         && worker.revision == pool.revision
         && live <= pool.workers as usize
-        && all_wanted
+        && worker.spoiled_at.is_none()
 }
