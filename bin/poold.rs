@@ -3,7 +3,8 @@
 //! It decides nothing else; [`poold::daemon`] is what runs.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -55,9 +56,9 @@ fn main() -> ExitCode {
     let source = Source { file: flags.config, socket: flags.socket, workers: flags.workers };
     match source.read() {
         Ok(_) if flags.check_config => {
-            let name =
-                source.file.map_or("no configuration file".to_owned(), |file| file.display().to_string());
-            println!("{name}: ok");
+            let name = source.file.as_deref().map_or("no file".into(), Path::to_string_lossy);
+            // Standard output may be closed; the exit status says the same.
+            let _ = writeln!(io::stdout(), "{name}: ok");
             ExitCode::SUCCESS
         }
         Ok(config) => run(source, config),
@@ -81,9 +82,16 @@ fn answer(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let text = error.to_string();
-    let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    let tip = text.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
-    let advice = tip.map_or(String::new(), |tip| format!("; {tip}"));
-    fail(WRONG_USAGE, format!("poold: {what}{advice}; see `poold --help`"))
+    fail(WRONG_USAGE, usage_line(&error.to_string()))
+}
+
+/// The paragraphs that say what is wrong, and what may have been meant, on one line.
+fn usage_line(text: &str) -> String {
+    let said =
+        text.split("\n\n").take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
+    let parts = said.map(|part| {
+        let line = part.split_whitespace().collect::<Vec<&str>>().join(" ");
+        ["error: ", "tip: "].iter().find_map(|label| line.strip_prefix(label)).unwrap_or(&line).to_owned()
+    });
+    format!("poold: {}; `poold --help` says more", parts.collect::<Vec<String>>().join("; "))
 }
