@@ -9,12 +9,15 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use poold::id::{AttemptId, Epoch, Generation, SlotId, TaskId, WorkerId};
 use poold::message::worker::{FromWorker, Report, ToWorker};
@@ -25,6 +28,9 @@ use poold::worker::{Registry, run_if_started_as_worker};
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
 const SIGSEGV: i32 = 11;
+
+/// How long a test waits before it fails for want of something that should have happened at once.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A worker's process and the daemon's end of its socket.
 struct Worker {
@@ -46,6 +52,7 @@ impl Worker {
         let child = command.spawn().unwrap();
         // The command keeps a copy of the worker's end, which would hide that the worker closed its own.
         command.stdin(Stdio::null());
+        near.set_read_timeout(Some(PATIENCE)).unwrap();
         Worker { child, socket: near, inbox: Inbox::default() }
     }
 
@@ -90,6 +97,11 @@ impl Worker {
         self.inbox.receive(&mut self.socket).unwrap()
     }
 
+    /// Waits until the worker's end is closed.
+    fn hear_the_end(&mut self) {
+        assert_eq!(self.inbox.fill(&mut self.socket).unwrap(), Filled::End);
+    }
+
     /// Sends attempt 1 and waits until it has started.
     fn begin(&mut self, function: &str, args: &[&str]) {
         self.say(&[attempt(1, function, args)]);
@@ -107,6 +119,8 @@ impl Worker {
 
     /// Waits for the process to end.
     fn exit(&mut self) -> ExitStatus {
+        let pid = Pid::from_child(&self.child);
+        await_readable(&pidfd_open(pid, PidfdFlags::empty()).unwrap());
         self.child.wait().unwrap()
     }
 
@@ -134,6 +148,13 @@ fn poold() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_poold"));
     command.env("POOLD_WORKER", std::process::id().to_string());
     command
+}
+
+/// Waits until there is something to read, or nothing more will be.
+fn await_readable(fd: &impl AsFd) {
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    let ready = poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&patience)).unwrap();
+    assert_eq!(ready, 1, "nothing happened within {PATIENCE:?}");
 }
 
 fn read_all(mut stream: impl Read) -> String {
@@ -259,7 +280,7 @@ fn death_of_its_parent_kills_a_worker_that_spins() {
     worker.begin("spin", &[]);
     worker.child.kill().unwrap();
     // This end stays open: the other one is closed when the last process that has it is gone.
-    assert_eq!(worker.inbox.fill(&mut worker.socket).unwrap(), Filled::End);
+    worker.hear_the_end();
 }
 
 #[test]
@@ -276,7 +297,9 @@ fn spinning_worker_outlives_sigterm() {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
         tasks.map(|task| fs::read_to_string(task.unwrap().path().join("status")).unwrap()).all(blocked)
     };
+    let begun = Instant::now();
     while !all_blocked() {
+        assert!(begun.elapsed() < PATIENCE, "a thread of the worker takes signals");
         std::thread::yield_now();
     }
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -299,7 +322,7 @@ fn crash_by_exit_has_its_status() {
         let (mut worker, _) = Worker::start().ready(true);
         worker.begin("crash", &[&status.to_string()]);
         assert_eq!(worker.exit().code(), Some(status));
-        assert_eq!(worker.inbox.fill(&mut worker.socket).unwrap(), Filled::End, "nothing is reported");
+        worker.hear_the_end();
     }
 }
 
@@ -421,8 +444,10 @@ fn function_prints_apart_from_the_protocol_and_before_its_report() {
     // The process lives, so what is read here was written out before the report.
     let mut output = String::new();
     while !output.ends_with("out:one") {
+        let stdout = worker.child.stdout.as_mut().unwrap();
+        await_readable(stdout);
         let mut byte = [0];
-        worker.child.stdout.as_mut().unwrap().read_exact(&mut byte).unwrap();
+        stdout.read_exact(&mut byte).unwrap();
         output.push(byte[0].into());
     }
     assert_eq!(worker.run("print", &["two"]), json("null"));
