@@ -255,10 +255,7 @@ mod tests {
     }
 
     fn call(registry: Registry, name: &str, args: &[&str]) -> Report {
-        registry
-            .finish(false)
-            .unwrap_or_else(|error| panic!("{error}"))
-            .call(&name.parse().unwrap(), Payload::from_args(args))
+        registry.finish(false).unwrap().call(&name.parse().unwrap(), Payload::from_args(args))
     }
 
     fn failed(report: Report) -> Failure {
@@ -306,8 +303,8 @@ mod tests {
     #[test]
     fn fault_is_offered_only_where_allowed() {
         let registry = || Registry::new().register_fault("f", &["A"], "", identity::<u8>);
-        assert_eq!(registry().finish(false).ok().unwrap().infos().len(), 0);
-        assert_eq!(registry().finish(true).ok().unwrap().infos().len(), 1);
+        assert_eq!(registry().finish(false).unwrap().infos().len(), 0);
+        assert_eq!(registry().finish(true).unwrap().infos().len(), 1);
     }
 
     #[test]

@@ -89,7 +89,7 @@ mod tests {
     use crate::task::{Failure, FailureKind};
 
     fn call(name: &str, args: Payload) -> Report {
-        Registry::built_in().finish(true).ok().unwrap().call(&name.parse().unwrap(), args)
+        Registry::built_in().finish(true).unwrap().call(&name.parse().unwrap(), args)
     }
 
     fn json(json: &'static str) -> Report {
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn signatures_are_for_reading() {
-        let infos = Registry::built_in().finish(true).ok().unwrap().infos();
+        let infos = Registry::built_in().finish(true).unwrap().infos();
         let signatures: Vec<&str> = infos.iter().map(|info| info.signature.as_str()).collect();
         assert_eq!(
             signatures,
