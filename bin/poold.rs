@@ -1,2 +1,97 @@
-//! x
-fn main() {}
+//! The daemon's command line: flags to a configuration, errors to one line and an exit status.
+//!
+//! It decides nothing else; [`poold::daemon`] is what runs.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use poold::daemon::config::{Config, Source};
+use poold::limits::WORKERS_PER_POOL_MAX;
+
+/// Exit status of a wrong command line or configuration: starting again would not help.
+const WRONG_USAGE: u8 = 2;
+
+const AFTER_HELP: &str = "\
+It listens on the first that is set: --socket, `socket` in the configuration, $POOLD_SOCKET, \
+$XDG_RUNTIME_DIR/poold.sock, /run/poold/poold.sock. A socket handed over by systemd comes before all of them.
+
+TERM or INT stops it: running tasks may go on for `drain_timeout`; a second one stops it at once. HUP reads the \
+configuration again. RUST_LOG sets how much it logs to standard error.
+
+Exit status: 0 drained; 1 forced to stop, or failed; 2 wrong usage or configuration; 3 another poold has the socket.";
+
+/// Keeps worker processes alive and runs tasks in them, in the foreground.
+///
+/// `poolctl submit FUNCTION [ARG]...` hands it a task. Without a configuration there is one pool, `cpu`, with a
+/// worker per available core and the built-in functions.
+#[derive(Parser)]
+#[command(name = "poold", version, after_long_help = AFTER_HELP)]
+struct Flags {
+    /// Read the configuration (TOML) from FILE; without this flag no file is read
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Listen on PATH, whatever the configuration says
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+
+    /// Keep N workers, whatever the configuration says; for a single pool
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_PER_POOL_MAX)))]
+    workers: Option<u32>,
+
+    /// Check the configuration with the other flags, say whether it is ok, and exit
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) => return answer(&error),
+    };
+    let source = Source { file: flags.config, socket: flags.socket, workers: flags.workers };
+    match source.read() {
+        Ok(_) if flags.check_config => {
+            let name = source.file.as_deref().map_or("no file".into(), Path::to_string_lossy);
+            // Standard output may be closed; the exit status says the same.
+            let _ = writeln!(io::stdout(), "{name}: ok");
+            ExitCode::SUCCESS
+        }
+        Ok(config) => run(source, config),
+        Err(error) => fail(WRONG_USAGE, error),
+    }
+}
+
+fn run(_source: Source, _config: Config) -> ExitCode {
+    fail(1, "poold: the loop is not linked in")
+}
+
+fn fail(status: u8, error: impl Display) -> ExitCode {
+    eprintln!("{error}");
+    ExitCode::from(status)
+}
+
+/// What was asked for instead of a run (`--help`, `--version`), or one line about a wrong command line.
+fn answer(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Standard output may be closed; there is nobody to tell then.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    fail(WRONG_USAGE, usage_line(&error.to_string()))
+}
+
+/// The paragraphs that say what is wrong, and what may have been meant, on one line.
+fn usage_line(text: &str) -> String {
+    let said =
+        text.split("\n\n").take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
+    let parts = said.map(|part| {
+        let line = part.split_whitespace().collect::<Vec<&str>>().join(" ");
+        ["error: ", "tip: "].iter().find_map(|label| line.strip_prefix(label)).unwrap_or(&line).to_owned()
+    });
+    format!("poold: {}; `poold --help` says more", parts.collect::<Vec<String>>().join("; "))
+}

@@ -13,9 +13,9 @@ pub const FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// one in use.
 pub const HEAD_BYTES_MAX: usize = 256 * 1024;
 
-/// Bytes of memory that decoding one head may claim: `bincode` counts sizes in memory, which exceed
-/// the encoded ones.
-pub const DECODE_BYTES_MAX: usize = 4 * HEAD_BYTES_MAX;
+/// Bytes of memory that decoding one head may claim. `bincode` counts sizes in memory, where an integer
+/// of one encoded byte takes up to eight: so every head that can be sent can be read.
+pub const DECODE_BYTES_MAX: usize = 8 * HEAD_BYTES_MAX;
 
 /// Bytes in the largest payload (arguments or result) that travels inside a frame: the frame less
 /// room for its head.
@@ -95,8 +95,17 @@ pub const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Clients that may wait for one task.
 pub const WATCHERS_PER_TASK_MAX: usize = 64;
 
+/// Tasks whose outcome one client may wait for at a time, beside its own: each may bring a payload.
+pub const WATCHES_PER_CLIENT_MAX: usize = 256;
+
 /// Most workers in one pool.
 pub const WORKERS_PER_POOL_MAX: u32 = 4096;
+
+/// The permission bits of the socket: its owner and its group may connect.
+pub const SOCKET_MODE: u32 = 0o660;
+
+/// Bytes in the longest path of a socket: `sun_path` less its closing zero byte (unix(7)).
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// How long a process may go on after it was told to end.
 pub const GRACE: Duration = Duration::from_secs(1);

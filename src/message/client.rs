@@ -54,8 +54,11 @@ pub enum RequestBody {
         /// Only those with a larger number.
         after: u64,
     },
-    /// The functions that can be run. Answered by [`ReplyBody::Functions`].
-    Functions,
+    /// A page of the functions that can be run. Answered by [`ReplyBody::Functions`].
+    Functions {
+        /// Rows to leave out: those of the pages before.
+        skip: u32,
+    },
     /// Read the configuration again. Answered by [`ReplyBody::Reloaded`] when it is in force.
     Reload,
     /// Take nothing new, finish what was accepted, then stop. Answered by [`ReplyBody::Drained`] when all is done.
@@ -118,8 +121,13 @@ pub enum ReplyBody {
         /// Whether there are further pages.
         more: bool,
     },
-    /// The functions that can be run.
-    Functions(Vec<FunctionStatus>),
+    /// A page of the functions that can be run; the last one if `more` is false.
+    Functions {
+        /// The rows.
+        rows: Vec<FunctionStatus>,
+        /// Whether there are further pages.
+        more: bool,
+    },
     /// The new configuration is in force; what it changed, in words.
     Reloaded {
         /// A line per change.
@@ -224,17 +232,15 @@ pub enum Refusal {
         /// The cap.
         watchers_max: u32,
     },
+    /// The client waits for as many tasks as it may at a time.
+    #[error("you wait for {waits_max} tasks already, the most at a time; wait for some to end")]
+    TooManyWaits {
+        /// The cap.
+        waits_max: u32,
+    },
     /// The configuration was not read again.
     #[error("the configuration was not reloaded and nothing changed: {0}")]
     NotReloaded(String),
-    /// As many connections as the daemon may hold are open. The connection is closed.
-    #[error(
-        "too many connections ({connections_max}); try again when some are closed, or raise limits.connections"
-    )]
-    TooManyConnections {
-        /// The cap.
-        connections_max: u64,
-    },
     /// The client said something that is not in the protocol. The connection is closed.
     #[error("protocol error: {0}; the connection is closed")]
     Protocol(String),
@@ -259,7 +265,7 @@ impl Message for Request {
             | RequestBody::Status
             | RequestBody::Workers { .. }
             | RequestBody::Tasks { .. }
-            | RequestBody::Functions
+            | RequestBody::Functions { .. }
             | RequestBody::Reload
             | RequestBody::Drain => None,
         }
@@ -273,7 +279,7 @@ impl Message for Request {
             | RequestBody::Status
             | RequestBody::Workers { .. }
             | RequestBody::Tasks { .. }
-            | RequestBody::Functions
+            | RequestBody::Functions { .. }
             | RequestBody::Reload
             | RequestBody::Drain => None,
         }

@@ -84,12 +84,30 @@ pub enum EndReason {
     TimedOut(TaskId),
     /// It was not ready in time.
     NotReadyInTime,
-    /// It closed its socket or broke the protocol.
+    /// It neither started an attempt that it was sent nor gave it back.
+    Unresponsive,
+    /// It closed its socket and lives on.
+    HungUp,
+    /// It broke the protocol.
     Broke,
     /// Its pool has fewer slots now, or starts its workers otherwise.
     Replaced,
     /// The daemon stops.
     Shutdown,
+}
+
+impl EndReason {
+    /// Whether nothing more can be expected of the worker, so that its other attempts are not waited for.
+    pub(super) fn is_urgent(self) -> bool {
+        match self {
+            EndReason::HungUp | EndReason::Broke | EndReason::Unresponsive | EndReason::NotReadyInTime => {
+                true
+            }
+            EndReason::Cancelled(_) | EndReason::TimedOut(_) | EndReason::Replaced | EndReason::Shutdown => {
+                false
+            }
+        }
+    }
 }
 
 /// Something an operator may want to know. Its text is a line of the log.
@@ -176,6 +194,22 @@ pub enum Notice {
         /// Why.
         refusal: Refusal,
     },
+    /// A task was accepted.
+    TaskAccepted {
+        /// Which.
+        task: TaskId,
+        /// What it runs.
+        function: FunctionName,
+        /// Whose it is.
+        user: Uid,
+    },
+    /// A worker called the function of a task.
+    TaskStarted {
+        /// Which.
+        task: TaskId,
+        /// Who runs it.
+        worker: WorkerId,
+    },
     /// A task will be tried again.
     TaskRetried {
         /// Which.
@@ -227,9 +261,11 @@ impl Notice {
             Notice::PoolDegraded { .. } => log::Level::Error,
             Notice::WorkerSignalled { signal: Signal::Kill, .. } => log::Level::Warn,
             Notice::WorkerSignalled { signal: Signal::Terminate, .. } => log::Level::Info,
-            Notice::TaskDone { .. } | Notice::LateResultDropped { .. } | Notice::ResultExpired { .. } => {
-                log::Level::Debug
-            }
+            Notice::TaskAccepted { .. }
+            | Notice::TaskStarted { .. }
+            | Notice::TaskDone { .. }
+            | Notice::LateResultDropped { .. }
+            | Notice::ResultExpired { .. } => log::Level::Debug,
         }
     }
 }
@@ -278,6 +314,12 @@ impl fmt::Display for Notice {
             Notice::Refused { client, user, refusal } => {
                 write!(formatter, "refused connection {} (uid {}): {refusal}", client.0, user.0)
             }
+            Notice::TaskAccepted { task, function, user } => {
+                write!(formatter, "task {task} accepted: {function}, for uid {}", user.0)
+            }
+            Notice::TaskStarted { task, worker } => {
+                write!(formatter, "task {task} started on worker {worker}")
+            }
             Notice::TaskRetried { task, outcome, wait, retries } => {
                 write!(formatter, "task {task} {outcome}; tried again in {wait:?}, {retries} retries left")
             }
@@ -306,6 +348,8 @@ impl fmt::Display for EndReason {
             EndReason::Cancelled(task) => write!(formatter, "its task {task} was cancelled"),
             EndReason::TimedOut(task) => write!(formatter, "its task {task} timed out"),
             EndReason::NotReadyInTime => formatter.write_str("it was not ready in time"),
+            EndReason::Unresponsive => formatter.write_str("it does not answer"),
+            EndReason::HungUp => formatter.write_str("it closed its socket"),
             EndReason::Broke => formatter.write_str("it broke the protocol"),
             EndReason::Replaced => formatter.write_str("it is replaced"),
             EndReason::Shutdown => formatter.write_str("the daemon stops"),

@@ -132,7 +132,12 @@ pub enum Event {
         /// Which attempt.
         attempt: AttemptId,
     },
-    /// A worker closed its socket or broke the protocol, and its process may still live.
+    /// A worker's socket ended. Nearly always because its process does, which is then told next.
+    WorkerHungUp {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// A worker broke the protocol; nothing more is read from it, and its process may still live.
     WorkerBroke {
         /// Which.
         worker: WorkerId,

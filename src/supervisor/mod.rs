@@ -1,17 +1,61 @@
 //! The part that decides: events in, actions out.
+//!
+//! A pure state machine: no clock, no socket, no process, no thread, no environment, no order that
+//! differs between two runs. Time is a number that the caller passes in; what is drawn at random is
+//! drawn from a seed.
+//!
+//! ```text
+//!                 Submitted                    SendAttempt              AttemptFinished
+//!   (submission) ───────────> queue of a pool ─────────────> a worker ──────────────────> Reply
+//!                                  ^   (attempts)                │
+//!                                  │ not started                 │ WorkerExited
+//!                                  └─────────────────────────────┤
+//!                                  ^ backoff, if it is retried   │ started: crashed
+//!                                  └─────────────────────────────┘   (workers, ending)
+//! ```
+//!
+//! Calls go in this order: [`Supervisor::handle`] an event, then [`Supervisor::poll_action`] until there
+//! is none, then wait for the next event, at most until [`Supervisor::poll_deadline`].
+//!
+//! One file per subject: `submission` takes tasks in, `requests` answers clients, `attempts` sends tasks
+//! to workers and hears of them, `workers` starts and ends processes, `ending` gives every task its one
+//! outcome, `phases` drains and stops, `reload` changes the policy, `summary` tells how things are.
 
 pub mod action;
+mod attempts;
+mod clients;
+mod ending;
 pub mod event;
+mod phases;
 pub mod policy;
+mod pools;
+mod queue;
+mod reload;
+mod requests;
+mod restart;
+mod slots;
+mod submission;
+mod summary;
+mod tasks;
+mod timers;
+mod workers;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use action::{Action, EndReason, Notice, Signal};
 pub use event::Event;
 pub use policy::{Policy, PoolPolicy, RestartPolicy};
 
-use std::collections::{BTreeMap, VecDeque};
+use clients::Client;
+use pools::{Pool, PoolId};
+use queue::Ticket;
+use slots::Slot;
+use submission::{Submission, Unplaced};
+use tasks::{Tasks, Watcher};
+use timers::{Timer, Timers};
 
-use crate::id::Epoch;
-use crate::message::status::{FunctionStatus, Phase, PoolStatus, TaskCounts, TaskStatus, WorkerStatus};
+use crate::id::{ConnectionId, Epoch, SlotId, WorkerId};
+use crate::message::status::Phase;
 use crate::task::OutcomeKind;
 use crate::time::Time;
 
@@ -19,75 +63,151 @@ use crate::time::Time;
 #[derive(Debug)]
 pub struct Supervisor {
     policy: Policy,
+    epoch: Epoch,
+    /// The time of the event that is handled.
+    now: Time,
+    random: fastrand::Rng,
+    phase: Phase,
+    tasks: Tasks,
+    last_ticket: Ticket,
+    /// Results that are kept, the oldest first: when each was, and its task's number.
+    kept: BTreeSet<(Time, u64)>,
+    pools: Vec<Pool>,
+    /// The pools that the policy names, in its order.
+    pool_order: Vec<PoolId>,
+    slots: BTreeMap<SlotId, Slot>,
+    next_slot: SlotId,
+    clients: BTreeMap<ConnectionId, Client>,
+    /// Submissions that wait for a pool to say that it has the function.
+    unplaced: Unplaced,
+    timers: Timers,
+    drain_requests: Vec<Watcher>,
+    /// Whether running tasks were killed to stop.
+    forced: bool,
+    /// Whether the last action was given.
+    exited: bool,
+    outcomes: BTreeMap<OutcomeKind, u64>,
+    refusals: u64,
     actions: VecDeque<Action>,
 }
 
 impl Supervisor {
-    /// A supervisor that keeps to `policy`; `seed` draws its jitter. Poll its first actions at once.
-    pub fn new(_now: Time, policy: Policy, _epoch: Epoch, _seed: u64) -> Self {
-        Supervisor { policy, actions: VecDeque::new() }
+    /// A supervisor that keeps to `policy` and gives ids of `epoch`; `seed` draws its jitter. It wants
+    /// its workers started at once: poll its first actions.
+    pub fn new(now: Time, policy: Policy, epoch: Epoch, seed: u64) -> Self {
+        let mut supervisor = Supervisor {
+            policy: policy.clone(),
+            epoch,
+            now,
+            random: fastrand::Rng::with_seed(seed),
+            phase: Phase::Serving,
+            tasks: Tasks::default(),
+            last_ticket: Ticket(0),
+            kept: BTreeSet::new(),
+            pools: Vec::new(),
+            pool_order: Vec::new(),
+            slots: BTreeMap::new(),
+            next_slot: SlotId(0),
+            clients: BTreeMap::new(),
+            unplaced: Unplaced::default(),
+            timers: Timers::default(),
+            drain_requests: Vec::new(),
+            forced: false,
+            exited: false,
+            outcomes: OutcomeKind::ALL.into_iter().map(|kind| (kind, 0)).collect(),
+            refusals: 0,
+            actions: VecDeque::new(),
+        };
+        supervisor.policy_changed(policy);
+        supervisor
     }
 
     /// Takes an event in. Afterwards poll actions until there is none.
-    pub fn handle(&mut self, _now: Time, _event: Event) {}
+    ///
+    /// `now` does not go back: an earlier time than the last one's counts as that.
+    pub fn handle(&mut self, now: Time, event: Event) {
+        self.now = self.now.max(now);
+        match event {
+            Event::ClientConnected { client, user } => self.client_connected(client, user),
+            Event::ClientGone { client } => self.client_gone(client),
+            Event::ClientBlocked { client } => self.client_blocked(client),
+            Event::ClientUnblocked { client } => self.client_unblocked(client),
+            Event::Submitted { client, request, spec, deadline, args } => {
+                self.submitted(Submission { submitter: Watcher { client, request }, spec, deadline, args });
+            }
+            Event::CancelRequested { client, request, task } => {
+                self.cancel_requested(Watcher { client, request }, task);
+            }
+            Event::ResultRequested { client, request, task, wait } => {
+                self.result_requested(Watcher { client, request }, task, wait);
+            }
+            Event::DrainRequested { client, request } => self.drain_requested(Watcher { client, request }),
+            Event::StopRequested => self.stop_requested(),
+            Event::PolicyChanged { policy } => self.policy_changed(*policy),
+            Event::WorkerSpawned { worker, pid } => self.worker_spawned(worker, pid),
+            Event::SpawnFailed { worker, message } => self.spawn_failed(worker, message),
+            Event::WorkerReady { worker, functions, capacity } => {
+                self.worker_ready(worker, functions, capacity);
+            }
+            Event::WorkerNotReady { worker, message } => self.worker_not_ready(worker, message),
+            Event::AttemptStarted { worker, attempt } => self.attempt_started(worker, attempt),
+            Event::AttemptFinished { worker, attempt, report } => {
+                self.attempt_finished(worker, attempt, report);
+            }
+            Event::AttemptRecalled { worker, attempt } => self.attempt_recalled(worker, attempt),
+            Event::WorkerHungUp { worker } => self.worker_hung_up(worker),
+            Event::WorkerBroke { worker, reason } => self.worker_broke(worker, reason),
+            Event::WorkerExited { worker, exit } => self.worker_exited(worker, exit),
+            Event::TimePassed => self.time_passed(),
+        }
+        self.release_retired_pools();
+        self.dispatch();
+        self.advance_phase();
+    }
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// When to call [`handle`](Self::handle) with [`Event::TimePassed`] at the latest.
+    /// When to call [`handle`](Self::handle) with [`Event::TimePassed`] if nothing happens before.
     pub fn poll_deadline(&self) -> Option<Time> {
-        None
+        self.timers.first()
     }
 
-    /// The policy in force.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    fn time_passed(&mut self) {
+        while let Some(timer) = self.timers.pop_due(self.now) {
+            match timer {
+                Timer::Placement(number) => self.placement_over(number),
+                Timer::TaskDelay(task) => self.enqueue(task),
+                Timer::TaskDeadline(task) => self.deadline_passed(task),
+                Timer::AttemptStart(worker, attempt) => self.attempt_not_started(worker, attempt),
+                Timer::AttemptTimeout(worker, attempt) => self.attempt_timed_out(worker, attempt),
+                Timer::WorkerStart(worker) => self.end_worker(worker.slot, EndReason::NotReadyInTime),
+                Timer::WorkerSettled(worker) => self.worker_settled(worker.slot),
+                Timer::WorkerGrace(worker) => self.grace_over(worker),
+                Timer::SlotRestart(slot) => self.restart(slot),
+                Timer::ResultExpiry => self.expire_results(),
+                Timer::DrainTimeout => self.force_stop(),
+            }
+        }
     }
 
-    /// Whether new tasks are taken.
-    pub fn phase(&self) -> Phase {
-        Phase::Serving
+    fn note(&mut self, notice: Notice) {
+        self.actions.push_back(Action::Notice(notice));
     }
 
-    /// Tasks by state.
-    pub fn task_counts(&self) -> TaskCounts {
-        TaskCounts::default()
+    fn pool(&self, id: PoolId) -> &Pool {
+        &self.pools[id.0]
     }
 
-    /// How tasks ended so far.
-    pub fn outcomes(&self) -> BTreeMap<OutcomeKind, u64> {
-        BTreeMap::new()
+    fn pool_mut(&mut self, id: PoolId) -> &mut Pool {
+        &mut self.pools[id.0]
     }
 
-    /// Requests refused so far.
-    pub fn refusals(&self) -> u64 {
-        0
-    }
-
-    /// The pools, in the order of the policy.
-    pub fn pools(&self) -> Vec<PoolStatus> {
-        Vec::new()
-    }
-
-    /// Workers by slot without the first `skip`, at most `rows_max`, and whether there are more.
-    pub fn workers(&self, _now: Time, _skip: usize, _rows_max: usize) -> (Vec<WorkerStatus>, bool) {
-        (Vec::new(), false)
-    }
-
-    /// Tasks with a number above `after`, at most `rows_max`, and whether there are more.
-    pub fn tasks(&self, _now: Time, _after: u64, _rows_max: usize) -> (Vec<TaskStatus>, bool) {
-        (Vec::new(), false)
-    }
-
-    /// The functions that can be run.
-    pub fn functions(&self) -> Vec<FunctionStatus> {
-        Vec::new()
-    }
-
-    /// Whether every pool has had a ready worker.
-    pub fn is_ready(&self) -> bool {
-        false
+    /// The slot of a worker, as long as that worker is in it.
+    fn slot_of(&mut self, worker: WorkerId) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(&worker.slot)?;
+        (slot.generation == worker.generation && slot.worker().is_some()).then_some(slot)
     }
 }

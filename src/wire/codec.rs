@@ -1,24 +1,23 @@
 //! Messages to frames and back: the one home of `bincode`.
 
-use std::io::Write;
-
-use bytes::{BufMut, BytesMut};
+use bincode::config::{Configuration, Limit, LittleEndian, Varint};
+use bincode::error::DecodeError;
+use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{FRAME_HEADER_BYTES, Frame, WireError};
-use crate::limits::{DECODE_BYTES_MAX, FRAME_BYTES_MAX, HEAD_BYTES_MAX};
+use super::WireError;
+use super::frame::{FRAME_HEADER_BYTES, Frame, header};
+use crate::limits::{DECODE_BYTES_MAX, FRAME_BYTES_MAX};
 use crate::message::Message;
 
-fn head_config() -> bincode::config::Configuration<
-    bincode::config::LittleEndian,
-    bincode::config::Varint,
-    bincode::config::Limit<DECODE_BYTES_MAX>,
-> {
-    bincode::config::standard().with_limit::<DECODE_BYTES_MAX>()
-}
+/// Bytes of memory that decoding a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
+/// hold integers of sixteen bytes.
+const DECODE_VALUE_BYTES_MAX: usize = 16 * FRAME_BYTES_MAX;
 
-fn value_config() -> bincode::config::Configuration {
-    bincode::config::standard()
+/// How everything is encoded. The limit binds decoding alone: without one, a forged length would be
+/// allocated before it is found to be forged.
+const fn config<const BYTES_MAX: usize>() -> Configuration<LittleEndian, Varint, Limit<BYTES_MAX>> {
+    bincode::config::standard().with_limit::<BYTES_MAX>()
 }
 
 /// Appends `message` to `out` as one frame.
@@ -27,41 +26,34 @@ fn value_config() -> bincode::config::Configuration {
 /// [`WireError::FrameTooLarge`] or [`WireError::HeadTooLarge`] when it exceeds a cap; `out` is as before.
 pub fn encode<M: Message>(message: &M, out: &mut BytesMut) -> Result<(), WireError> {
     let start = out.len();
-    out.put_bytes(0, FRAME_HEADER_BYTES);
-    let written = bincode::serde::encode_into_std_write(message, &mut out.writer(), head_config());
-    let head_bytes = out.len() - start - FRAME_HEADER_BYTES;
-    let payload = message.payload().map_or(&[][..], |payload| &payload.bytes);
-    let frame_bytes = FRAME_HEADER_BYTES + head_bytes + payload.len();
-
-    let checked = match written {
-        Err(error) => Err(WireError::Malformed(error.to_string())),
-        Ok(_) if head_bytes > HEAD_BYTES_MAX => Err(WireError::HeadTooLarge { bytes: head_bytes as u64 }),
-        Ok(_) if frame_bytes > FRAME_BYTES_MAX => Err(WireError::FrameTooLarge { bytes: frame_bytes as u64 }),
-        Ok(_) => Ok(()),
-    };
-    if let Err(error) = checked {
+    let appended = append_frame(message, out, start);
+    if appended.is_err() {
         out.truncate(start);
-        return Err(error);
     }
-    let header = &mut out[start..start + FRAME_HEADER_BYTES];
-    header[..4].copy_from_slice(&(head_bytes as u32).to_le_bytes());
-    header[4..].copy_from_slice(&(payload.len() as u32).to_le_bytes());
+    appended
+}
+
+fn append_frame<M: Message>(message: &M, out: &mut BytesMut, start: usize) -> Result<(), WireError> {
+    let head_start = start + FRAME_HEADER_BYTES;
+    out.put_bytes(0, FRAME_HEADER_BYTES);
+    bincode::serde::encode_into_std_write(message, &mut out.writer(), config::<DECODE_BYTES_MAX>())
+        .map_err(|error| WireError::NotEncodable(error.to_string()))?;
+    let payload = message.payload().map_or(&[][..], |payload| &payload.bytes);
+    let header = header(out.len() - head_start, payload.len())?;
+    out[start..head_start].copy_from_slice(&header);
     out.put_slice(payload);
     Ok(())
 }
 
-/// The message in `frame`.
+/// The message in `frame`, with a copy of the payload: one may be held for long, and must not hold
+/// with it what was received in the same read.
 ///
 /// # Errors
 /// [`WireError::Malformed`], [`WireError::TrailingBytes`] or [`WireError::UnexpectedPayload`] when there is none.
-pub(super) fn decode<M: Message>(frame: Frame) -> Result<M, WireError> {
-    let (mut message, consumed): (M, usize) = bincode::serde::decode_from_slice(&frame.head, head_config())
-        .map_err(|error| WireError::Malformed(error.to_string()))?;
-    if consumed != frame.head.len() {
-        return Err(WireError::TrailingBytes { bytes: frame.head.len() - consumed });
-    }
+pub(super) fn decode<M: Message>(frame: Frame<'_>) -> Result<M, WireError> {
+    let mut message: M = decode_whole::<M, DECODE_BYTES_MAX>(frame.head)?;
     match message.payload_mut() {
-        Some(payload) => payload.bytes = frame.payload,
+        Some(payload) => payload.bytes = Bytes::copy_from_slice(frame.payload),
         None if frame.payload.is_empty() => {}
         None => return Err(WireError::UnexpectedPayload { bytes: frame.payload.len() }),
     }
@@ -71,12 +63,10 @@ pub(super) fn decode<M: Message>(frame: Frame) -> Result<M, WireError> {
 /// `value` as the bytes of a payload with [`Encoding::Bincode`](crate::task::Encoding::Bincode).
 ///
 /// # Errors
-/// [`WireError::Malformed`] when its type cannot be encoded.
+/// [`WireError::NotEncodable`] when its type cannot be encoded.
 pub fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
-    let mut bytes = Vec::new();
-    bincode::serde::encode_into_std_write(value, &mut bytes.by_ref(), value_config())
-        .map_err(|error| WireError::Malformed(error.to_string()))?;
-    Ok(bytes)
+    bincode::serde::encode_to_vec(value, config::<DECODE_VALUE_BYTES_MAX>())
+        .map_err(|error| WireError::NotEncodable(error.to_string()))
 }
 
 /// The value in the bytes of a payload with [`Encoding::Bincode`](crate::task::Encoding::Bincode).
@@ -84,11 +74,24 @@ pub fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
 /// # Errors
 /// [`WireError::Malformed`] or [`WireError::TrailingBytes`] when they are not one value of this type.
 pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    let config = value_config().with_limit::<{ 4 * FRAME_BYTES_MAX }>();
-    let (value, consumed) = bincode::serde::decode_from_slice(bytes, config)
-        .map_err(|error| WireError::Malformed(error.to_string()))?;
-    if consumed != bytes.len() {
-        return Err(WireError::TrailingBytes { bytes: bytes.len() - consumed });
+    decode_whole::<T, DECODE_VALUE_BYTES_MAX>(bytes)
+}
+
+/// The value that all of `bytes` make: `bincode` by itself would let anything follow it.
+fn decode_whole<T: DeserializeOwned, const BYTES_MAX: usize>(bytes: &[u8]) -> Result<T, WireError> {
+    let (value, consumed) = bincode::serde::decode_from_slice(bytes, config::<BYTES_MAX>())
+        .map_err(|error| WireError::Malformed(in_words(error)))?;
+    match bytes.len() - consumed {
+        0 => Ok(value),
+        bytes => Err(WireError::TrailingBytes { bytes }),
     }
-    Ok(value)
+}
+
+fn in_words(error: DecodeError) -> String {
+    match error {
+        DecodeError::OtherString(words) => words,
+        DecodeError::UnexpectedEnd { .. } => "it ends before its last field".to_owned(),
+        DecodeError::LimitExceeded => "it announces more than fits in it".to_owned(),
+        other => other.to_string(),
+    }
 }

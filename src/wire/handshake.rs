@@ -89,7 +89,7 @@ impl Hello {
     /// The hello at the start of `bytes`; nothing if they end before it does.
     ///
     /// # Errors
-    /// [`WireError::NotAHandshake`] at the first byte that cannot be part of one.
+    /// [`WireError::NotAHandshake`] as soon as the magic is not there, or all is and the rest is none.
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, WireError> {
         let Some((role, version_min, version_max)) = fields(bytes)? else { return Ok(None) };
         let role = match role {
@@ -117,7 +117,7 @@ impl Answer {
     /// The answer at the start of `bytes`; nothing if they end before it does.
     ///
     /// # Errors
-    /// [`WireError::NotAHandshake`] at the first byte that cannot be part of one.
+    /// [`WireError::NotAHandshake`] as soon as the magic is not there, or all is and the rest is none.
     pub fn decode(bytes: &[u8]) -> Result<Option<Self>, WireError> {
         let Some((verdict, version, _)) = fields(bytes)? else { return Ok(None) };
         let verdict = match verdict {

@@ -2,17 +2,31 @@
 //!
 //! The same for every peer and for both ways of reading: the daemon fills it when a socket is ready,
 //! clients and workers when they have nothing left to do.
+//!
+//! ```text
+//!   stream ── read ──> the thread's room for reading ── what came ──> buffer ──> hello, answer, messages
+//! ```
+//!
+//! A thread reads into one and the same room for all of its streams, so an inbox holds just what came
+//! and is not understood yet, and an empty one holds no memory.
 
+use std::cell::Cell;
 use std::io::{self, Read};
 
 use bytes::{Buf, BytesMut};
 
 use super::codec::decode;
-use super::{Answer, HANDSHAKE_BYTES, Hello, WireError, take_frame};
+use super::frame::Frame;
+use super::{Answer, HANDSHAKE_BYTES, Hello, WireError};
 use crate::message::Message;
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 64 * 1024;
+
+thread_local! {
+    /// Room for one read. Empty until the thread's first, and while one goes on.
+    static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Why the next message cannot be received.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +59,7 @@ pub enum Filled {
     Nothing,
 }
 
-/// Bytes received and not yet understood. Holds less than one frame beyond what was asked to be read.
+/// Bytes received and not yet understood: less than one frame, and what the last read brought.
 #[derive(Debug, Default)]
 pub struct Inbox {
     buffer: BytesMut,
@@ -57,21 +71,19 @@ impl Inbox {
     /// # Errors
     /// Whatever reading gives, other than that nothing is there.
     pub fn fill(&mut self, stream: &mut impl Read) -> io::Result<Filled> {
-        let filled = self.buffer.len();
-        self.buffer.resize(filled + READ_BYTES, 0);
-        let read = loop {
-            match stream.read(&mut self.buffer[filled..]) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        self.buffer.truncate(filled + *read.as_ref().unwrap_or(&0));
-        match read {
+        let mut room = ROOM.take();
+        room.resize(READ_BYTES, 0);
+        let filled = match read_once(stream, &mut room) {
             Ok(0) => Ok(Filled::End),
-            Ok(bytes) => Ok(Filled::Bytes { bytes, full: bytes == READ_BYTES }),
+            Ok(bytes) => {
+                self.buffer.extend_from_slice(&room[..bytes]);
+                Ok(Filled::Bytes { bytes, full: bytes == READ_BYTES })
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(Filled::Nothing),
             Err(error) => Err(error),
-        }
+        };
+        ROOM.set(room);
+        filled
     }
 
     /// Whether nothing is left that was received.
@@ -86,7 +98,7 @@ impl Inbox {
     pub fn next_hello(&mut self) -> Result<Option<Hello>, WireError> {
         let hello = Hello::decode(&self.buffer)?;
         if hello.is_some() {
-            self.buffer.advance(HANDSHAKE_BYTES);
+            self.discard(HANDSHAKE_BYTES);
         }
         Ok(hello)
     }
@@ -98,7 +110,7 @@ impl Inbox {
     pub fn next_answer(&mut self) -> Result<Option<Answer>, WireError> {
         let answer = Answer::decode(&self.buffer)?;
         if answer.is_some() {
-            self.buffer.advance(HANDSHAKE_BYTES);
+            self.discard(HANDSHAKE_BYTES);
         }
         Ok(answer)
     }
@@ -108,7 +120,10 @@ impl Inbox {
     /// # Errors
     /// [`WireError`] when the peer broke the protocol; the connection cannot go on.
     pub fn next_message<M: Message>(&mut self) -> Result<Option<M>, WireError> {
-        take_frame(&mut self.buffer)?.map(decode).transpose()
+        let Some(frame) = Frame::at_front_of(&self.buffer)? else { return Ok(None) };
+        let message = decode(frame)?;
+        self.discard(frame.bytes());
+        Ok(Some(message))
     }
 
     /// The next message, waiting for it on a blocking `stream`.
@@ -142,6 +157,23 @@ impl Inbox {
             Filled::Bytes { .. } => Ok(()),
             Filled::End => Err(ReceiveError::Closed),
             Filled::Nothing => Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into())),
+        }
+    }
+
+    /// Forgets the first `bytes`, and the memory with the last of them.
+    fn discard(&mut self, bytes: usize) {
+        self.buffer.advance(bytes);
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::new();
+        }
+    }
+}
+
+fn read_once(stream: &mut impl Read, room: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(room) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
         }
     }
 }

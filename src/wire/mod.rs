@@ -16,7 +16,7 @@ mod handshake;
 mod inbox;
 
 pub use codec::{decode_value, encode, encode_value};
-pub use frame::{FRAME_HEADER_BYTES, Frame, take_frame};
+pub use frame::FRAME_HEADER_BYTES;
 pub use handshake::{
     Answer, HANDSHAKE_BYTES, Hello, Role, VERSION_MAX, VERSION_MIN, Verdict, agree_on_version,
 };
@@ -43,6 +43,9 @@ pub enum WireError {
     /// The head is not a message.
     #[error("a head that is no message: {0}")]
     Malformed(String),
+    /// A value of a type that has no encoding (a sequence that does not know its length, say).
+    #[error("a value that cannot be encoded: {0}")]
+    NotEncodable(String),
     /// The head is a message, and more.
     #[error("{bytes} bytes after the message in a head")]
     TrailingBytes {

@@ -1,0 +1,278 @@
+//! What an operator sets: a TOML file, flags over it, defaults below it.
+//!
+//! ```text
+//!   limits.rs ──> defaults <── file (file.rs, one `Section` per table) <── flags
+//!                                   │
+//!                                 Config ──> Policy, what the supervisor keeps to
+//!                                   │
+//!                   reload.rs: what may change while running, and what did
+//! ```
+//!
+//! No file is read unless one is named. It changes nothing by itself: whoever holds a [`Config`] acts
+//! on it.
+
+mod file;
+mod reload;
+mod section;
+
+pub use reload::reload;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::id::{FunctionName, PoolName, Uid};
+use crate::limits;
+use crate::supervisor::{Policy, PoolPolicy, RestartPolicy};
+
+/// The pool there is when the file names none.
+const DEFAULT_POOL: &str = "cpu";
+
+/// Everything that can be configured, with flags and defaults filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen, if the file or a flag says so.
+    pub socket: Option<PathBuf>,
+    /// The permission bits of the socket, whatever the umask.
+    pub socket_mode: u32,
+    /// The group of the socket.
+    pub socket_group: Option<String>,
+    /// Whether functions that show faults (`crash`, `spin`) can be run.
+    pub allow_fault_injection: bool,
+    /// How long running tasks may go on after a request to stop.
+    pub drain_timeout: Duration,
+    /// The caps.
+    pub limits: Limits,
+    /// How failing workers are restarted.
+    pub restart: RestartPolicy,
+    /// The pools, in the order of the file.
+    pub pools: Vec<Pool>,
+}
+
+/// The caps that can be configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections open at a time.
+    pub connections: usize,
+    /// Tasks accepted and not done.
+    pub queue_tasks: u64,
+    /// Bytes of their arguments.
+    pub queue_bytes: u64,
+    /// Bytes of unread outcomes of one client before its pending tasks are held back.
+    pub unread_bytes: usize,
+    /// Results of detached tasks that are kept.
+    pub results: u64,
+    /// Bytes of results that are kept.
+    pub result_bytes: u64,
+    /// How long results are kept.
+    pub result_age: Duration,
+}
+
+/// One pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name.
+    pub name: PoolName,
+    /// Processes.
+    pub workers: u32,
+    /// The functions it serves; by default all that its workers have.
+    pub functions: Option<Vec<FunctionName>>,
+    /// For each attempt of a task that names none.
+    pub timeout: Option<Duration>,
+    /// How long a worker may go on after it was told to end.
+    pub grace: Duration,
+    /// How long a worker may take to become ready.
+    pub start_timeout: Duration,
+    /// Another program to run as the worker, and its arguments; by default the built-in functions.
+    pub command: Option<Vec<String>>,
+    /// Variables added to the workers' environment.
+    pub env: BTreeMap<String, String>,
+}
+
+/// Where a configuration comes from: a file, and the flags that are laid over it each time it is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The file, if one was named.
+    pub file: Option<PathBuf>,
+    /// Where to listen, whatever the file says.
+    pub socket: Option<PathBuf>,
+    /// Workers of the only pool, whatever the file says.
+    pub workers: Option<u32>,
+}
+
+/// Why there is no configuration. Nothing has changed; the text is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{}: cannot be read: {source}; check the path and who may read it", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file holds a mistake. Mend it at that place.
+    #[error("{}:{line}:{column}: {message}", .file.display())]
+    Mistake {
+        /// The file.
+        file: PathBuf,
+        /// Counts from 1.
+        line: usize,
+        /// In characters; counts from 1.
+        column: usize,
+        /// What is wrong there, and what would be right.
+        message: String,
+    },
+    /// The flag `--socket` cannot be used.
+    #[error("--socket: {0}")]
+    BadSocketFlag(String),
+    /// The flag `--workers` does not say which pool it is for.
+    #[error("--workers: {} has several pools ({pools}); set `workers` of each in the file", .file.display())]
+    WorkersOfWhichPool {
+        /// The file.
+        file: PathBuf,
+        /// Their names.
+        pools: String,
+    },
+    /// Another socket was asked for while the daemon runs. Restart it, or undo the change.
+    #[error("socket cannot change while running: restart poold")]
+    SocketChanged,
+    /// A reload was asked for and no file was named at the start.
+    #[error("poold was started without --config and has no file to read again; restart it with one")]
+    NoFile,
+}
+
+impl Default for Config {
+    /// One pool with a worker per available core, and [`limits`] for the rest.
+    fn default() -> Self {
+        // It is within the length and the characters of a name.
+        let name = PoolName::new(DEFAULT_POOL).expect("the default pool has a valid name");
+        Config {
+            socket: None,
+            socket_mode: limits::SOCKET_MODE,
+            socket_group: None,
+            allow_fault_injection: false,
+            drain_timeout: limits::DRAIN_TIMEOUT,
+            limits: Limits::default(),
+            restart: RestartPolicy::default(),
+            pools: vec![Pool::new(name)],
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: limits::CONNECTIONS_MAX,
+            queue_tasks: limits::QUEUE_TASKS_MAX,
+            queue_bytes: limits::QUEUE_BYTES_MAX,
+            unread_bytes: limits::UNREAD_BYTES_MAX,
+            results: limits::RESULTS_MAX,
+            result_bytes: limits::RESULT_BYTES_MAX,
+            result_age: limits::RESULT_AGE_MAX,
+        }
+    }
+}
+
+impl Pool {
+    /// A pool with a worker per available core, and every other option at its default.
+    ///
+    /// Available are the cores that the process may be scheduled on, less what a cgroup's quota denies.
+    pub fn new(name: PoolName) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        Pool {
+            name,
+            workers: u32::try_from(cores).unwrap_or(u32::MAX).min(limits::WORKERS_PER_POOL_MAX),
+            functions: None,
+            timeout: None,
+            grace: limits::GRACE,
+            start_timeout: limits::START_TIMEOUT,
+            command: None,
+            env: BTreeMap::new(),
+        }
+    }
+}
+
+impl Source {
+    /// Reads the file, fills in defaults and lays the flags over it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the file cannot be read, holds a mistake, or does not go with the flags.
+    pub fn read(&self) -> Result<Config, ConfigError> {
+        let mut config = match &self.file {
+            Some(file) => read_file(file)?,
+            None => Config::default(),
+        };
+        if let Some(path) = &self.socket {
+            file::check_socket_length(path).map_err(ConfigError::BadSocketFlag)?;
+            config.socket = Some(path.clone());
+        }
+        if let Some(workers) = self.workers {
+            match config.pools.as_mut_slice() {
+                [pool] => pool.workers = workers,
+                pools => {
+                    let names: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+                    let file = self.file.clone().unwrap_or_default();
+                    return Err(ConfigError::WorkersOfWhichPool { file, pools: names.join(", ") });
+                }
+            }
+        }
+        Ok(config)
+    }
+}
+
+fn read_file(file: &Path) -> Result<Config, ConfigError> {
+    let bytes =
+        std::fs::read(file).map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+    file::parse(&bytes).map_err(|mistake| {
+        let (line, column) = mistake.position(&bytes);
+        ConfigError::Mistake { file: file.to_owned(), line, column, message: mistake.message }
+    })
+}
+
+impl Config {
+    /// What the supervisor is to keep to, for a daemon that runs as `daemon_user`.
+    ///
+    /// `before` is what was in force until now: a pool whose workers are started in another way since
+    /// then gets its next revision, so that they are replaced.
+    pub fn policy(&self, daemon_user: Uid, before: Option<(&Config, &Policy)>) -> Policy {
+        let pools = self.pools.iter().map(|pool| PoolPolicy {
+            functions: pool.functions.clone(),
+            timeout: pool.timeout,
+            grace: pool.grace,
+            start_timeout: pool.start_timeout,
+            revision: before.map_or(0, |(config, policy)| self.revision(pool, config, policy)),
+            ..PoolPolicy::new(pool.name.clone(), pool.workers)
+        });
+        Policy {
+            queue_tasks_max: self.limits.queue_tasks,
+            queue_bytes_max: self.limits.queue_bytes,
+            result_age_max: self.limits.result_age,
+            results_max: self.limits.results,
+            result_bytes_max: self.limits.result_bytes,
+            drain_timeout: self.drain_timeout,
+            restart: self.restart,
+            ..Policy::new(pools.collect(), daemon_user)
+        }
+    }
+
+    /// The pool of that name.
+    pub fn pool(&self, name: &PoolName) -> Option<&Pool> {
+        self.pools.iter().find(|pool| pool.name == *name)
+    }
+
+    fn revision(&self, pool: &Pool, config_before: &Config, policy_before: &Policy) -> u64 {
+        let policy_of_pool = policy_before.pools.iter().find(|policy| policy.name == pool.name);
+        match (config_before.pool(&pool.name), policy_of_pool) {
+            (Some(pool_before), Some(policy_of_pool)) => {
+                let same_start = self.allow_fault_injection == config_before.allow_fault_injection
+                    && pool.command == pool_before.command
+                    && pool.env == pool_before.env;
+                policy_of_pool.revision + u64::from(!same_start)
+            }
+            (None, _) | (_, None) => 0,
+        }
+    }
+}

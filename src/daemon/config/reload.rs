@@ -1,0 +1,115 @@
+//! Reading the configuration again: what may change while the daemon runs, and what did.
+//!
+//! It puts nothing in force.
+
+use humantime::format_duration;
+
+use super::{Config, ConfigError, Limits, Pool, Source};
+use crate::supervisor::RestartPolicy;
+
+/// How a key is told that has no value.
+const NOT_SET: &str = "none";
+
+/// Reads `source` again, with the same flags laid over it, and says in words what differs from `old`.
+///
+/// # Errors
+/// [`ConfigError`] as [`Source::read`] has it, [`ConfigError::NoFile`], and
+/// [`ConfigError::SocketChanged`]. `old` stays in force.
+pub fn reload(source: &Source, old: &Config) -> Result<(Config, Vec<String>), ConfigError> {
+    if source.file.is_none() {
+        return Err(ConfigError::NoFile);
+    }
+    let new = source.read()?;
+    if new.socket != old.socket {
+        return Err(ConfigError::SocketChanged);
+    }
+    let mut changes = differences("", settings_of_daemon(old), settings_of_daemon(&new));
+    changes.extend(pool_changes(old, &new));
+    Ok((new, changes))
+}
+
+/// A key and what it is set to, as a change is told.
+type Setting = (&'static str, String);
+
+fn settings_of_daemon(config: &Config) -> Vec<Setting> {
+    let Config {
+        socket: _,
+        socket_mode,
+        socket_group,
+        allow_fault_injection,
+        drain_timeout,
+        limits,
+        restart,
+        pools: _,
+    } = config;
+    let Limits { connections, queue_tasks, queue_bytes, unread_bytes, results, result_bytes, result_age } =
+        limits;
+    let RestartPolicy { intensity, period, backoff_min, backoff_max } = restart;
+    vec![
+        ("socket_mode", format!("{socket_mode:04o}")),
+        ("socket_group", socket_group.clone().unwrap_or_else(|| NOT_SET.to_owned())),
+        ("allow_fault_injection", allow_fault_injection.to_string()),
+        ("drain_timeout", format_duration(*drain_timeout).to_string()),
+        ("limits.connections", connections.to_string()),
+        ("limits.queue_tasks", queue_tasks.to_string()),
+        ("limits.queue_bytes", queue_bytes.to_string()),
+        ("limits.unread_bytes", unread_bytes.to_string()),
+        ("limits.results", results.to_string()),
+        ("limits.result_bytes", result_bytes.to_string()),
+        ("limits.result_age", format_duration(*result_age).to_string()),
+        ("restart.intensity", intensity.to_string()),
+        ("restart.period", format_duration(*period).to_string()),
+        ("restart.backoff_min", format_duration(*backoff_min).to_string()),
+        ("restart.backoff_max", format_duration(*backoff_max).to_string()),
+    ]
+}
+
+/// Without the values of the environment: they may be secrets.
+fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
+    let Pool { name: _, workers, functions, timeout, grace, start_timeout, command, env: _ } = pool;
+    let functions = functions.as_ref().map(|functions| {
+        let names: Vec<&str> = functions.iter().map(|name| name.as_str()).collect();
+        names.join(", ")
+    });
+    vec![
+        ("workers", workers.to_string()),
+        ("functions", functions.unwrap_or_else(|| "all".to_owned())),
+        ("timeout", timeout.map_or(NOT_SET.to_owned(), |timeout| format_duration(timeout).to_string())),
+        ("grace", format_duration(*grace).to_string()),
+        ("start_timeout", format_duration(*start_timeout).to_string()),
+        ("command", command.as_ref().map_or("built in".to_owned(), |command| format!("{command:?}"))),
+    ]
+}
+
+fn differences(prefix: &str, before: Vec<Setting>, after: Vec<Setting>) -> Vec<String> {
+    let pairs = before.into_iter().zip(after).filter(|(before, after)| before != after);
+    pairs.map(|((key, before), (_, after))| format!("{prefix}{key} {before} -> {after}")).collect()
+}
+
+fn pool_changes(old: &Config, new: &Config) -> Vec<String> {
+    let mut changes = Vec::new();
+    for pool in &new.pools {
+        let prefix = format!("pool {}: ", pool.name);
+        let Some(before) = old.pool(&pool.name) else {
+            changes.push(format!("{prefix}added, workers {}", pool.workers));
+            continue;
+        };
+        changes.extend(differences(&prefix, settings_of_pool(before), settings_of_pool(pool)));
+        if pool.env != before.env {
+            changes.push(format!("{prefix}env changed"));
+        }
+    }
+    let removed = old.pools.iter().filter(|pool| new.pool(&pool.name).is_none());
+    changes.extend(removed.map(|pool| format!("pool {}: removed", pool.name)));
+    let (before, after) = (order_of_common_pools(old, new), order_of_common_pools(new, old));
+    if before != after {
+        changes.push(format!("order of pools {} -> {}", before.join(", "), after.join(", ")));
+    }
+    changes
+}
+
+/// The pools of `config` that `other` has too, in the order of `config`.
+fn order_of_common_pools<'a>(config: &'a Config, other: &Config) -> Vec<&'a str> {
+    let common = config.pools.iter().filter(|pool| other.pool(&pool.name).is_some());
+    common.map(|pool| pool.name.as_str()).collect()
+}

@@ -1,0 +1,185 @@
+//! Sending tasks to workers, and what workers say of them.
+//!
+//! An attempt is *sent*, then *started*, then *finished*. Until it is known to have started it can be
+//! recalled; once it has, the only way to stop it is to end its worker.
+
+use super::action::EndReason;
+use super::queue::Ticket;
+use super::slots::{Held, Progress};
+use super::tasks::{State, TaskKey};
+use super::timers::Timer;
+use super::{Action, Notice, Supervisor};
+use crate::id::{AttemptId, SlotId, WorkerId};
+use crate::message::status::Phase;
+use crate::message::worker::Report;
+use crate::task::{CancelReason, Limit, Outcome};
+
+impl Supervisor {
+    /// Sends waiting tasks to workers that have room.
+    pub(super) fn dispatch(&mut self) {
+        for pool in 0..self.pools.len() {
+            while let Some(&slot) = self.pools[pool].open.first() {
+                let Some((place, task)) = self.pools[pool].queue.pop() else { break };
+                self.send(slot, task, place.ticket);
+            }
+        }
+    }
+
+    fn send(&mut self, slot: SlotId, key: TaskKey, ticket: Ticket) {
+        let Some(slot) = self.slots.get_mut(&slot) else { return };
+        let worker_id = slot.worker_id();
+        let Some(worker) = slot.worker_mut() else { return };
+        worker.last_attempt = AttemptId(worker.last_attempt.0 + 1);
+        let attempt = worker.last_attempt;
+        let task = self.tasks.get(key);
+        worker.held.push(Held { attempt, id: task.id, task: Some(key), progress: Progress::Sent });
+        let send = Action::SendAttempt {
+            worker: worker_id,
+            attempt,
+            task: task.id,
+            function: task.function.clone(),
+            args: task.args.clone(),
+        };
+        self.actions.push_back(send);
+        let start_timeout = self.pools[task.pool.0].policy.start_timeout;
+        self.timers.arm(Timer::AttemptStart(worker_id, attempt), self.now + start_timeout);
+        self.tasks.set_state(key, State::Running { worker: worker_id, attempt, ticket });
+        self.review(worker_id.slot);
+    }
+
+    pub(super) fn attempt_started(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+        let now = self.now;
+        let Some(slot) = self.slot_of(worker_id) else { return };
+        let held = slot.worker_mut().and_then(|worker| worker.held_mut(attempt));
+        let Some(held) = held.filter(|held| matches!(held.progress, Progress::Sent | Progress::Recalled))
+        else {
+            return self
+                .worker_broke(worker_id, format!("it started attempt {}, which it was not sent", attempt.0));
+        };
+        held.progress = Progress::Started { at: now };
+        let Held { task, id, .. } = *held;
+        self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
+        let Some(key) = task else {
+            return self.end_worker(worker_id.slot, EndReason::Cancelled(id));
+        };
+        self.note(Notice::TaskStarted { task: id, worker: worker_id });
+        let task = self.tasks.get_mut(key);
+        task.attempts += 1;
+        if let Some(timeout) = task.timeout.or(self.pools[task.pool.0].policy.timeout) {
+            self.timers.arm(Timer::AttemptTimeout(worker_id, attempt), now + timeout);
+        }
+    }
+
+    pub(super) fn attempt_finished(&mut self, worker_id: WorkerId, attempt: AttemptId, report: Report) {
+        let Some(slot) = self.slot_of(worker_id) else { return };
+        let held = slot.worker_mut().and_then(|worker| worker.held_mut(attempt)).copied();
+        let Some(held) = held else {
+            return self.worker_broke(
+                worker_id,
+                format!("it finished attempt {}, which it does not hold", attempt.0),
+            );
+        };
+        if held.progress == Progress::Ended {
+            return self.note(Notice::LateResultDropped { worker: worker_id, attempt });
+        }
+        self.forget_attempt(worker_id, attempt);
+        self.count_finished(worker_id.slot);
+        match held.task {
+            Some(key) => {
+                if matches!(held.progress, Progress::Sent | Progress::Recalled) {
+                    self.tasks.get_mut(key).attempts += 1;
+                }
+                let outcome = match report {
+                    Report::Ok(result) => Outcome::Ok(result),
+                    Report::Failed(failure) => Outcome::Failed(failure),
+                };
+                self.conclude(key, outcome);
+            }
+            None => self.note(Notice::LateResultDropped { worker: worker_id, attempt }),
+        }
+        self.review(worker_id.slot);
+    }
+
+    pub(super) fn attempt_recalled(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+        let Some(slot) = self.slot_of(worker_id) else { return };
+        let held = slot.worker_mut().and_then(|worker| worker.held_mut(attempt)).copied();
+        let Some(held) = held.filter(|held| held.progress == Progress::Recalled) else {
+            return self.worker_broke(
+                worker_id,
+                format!("it gave attempt {} back, which it was not asked for", attempt.0),
+            );
+        };
+        self.forget_attempt(worker_id, attempt);
+        if let Some(key) = held.task {
+            self.take_back(key);
+        }
+        self.review(worker_id.slot);
+    }
+
+    /// A task whose attempt had not started waits again where it stood, unless the daemon stops.
+    pub(super) fn take_back(&mut self, key: TaskKey) {
+        let State::Running { ticket, .. } = self.tasks.get(key).state else { return };
+        match self.phase {
+            Phase::Serving | Phase::Draining => self.wait_in_line(key, ticket),
+            Phase::ShuttingDown | Phase::Stopped => {
+                self.conclude(key, Outcome::Cancelled(CancelReason::Shutdown));
+            }
+        }
+    }
+
+    /// An attempt was neither started nor given back: first it is asked for, then its worker is killed.
+    pub(super) fn attempt_not_started(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+        let Some(slot) = self.slot_of(worker_id) else { return };
+        let held = slot.worker().and_then(|worker| worker.held.iter().find(|held| held.attempt == attempt));
+        match held.map(|held| held.progress) {
+            Some(Progress::Sent) => self.recall(worker_id, attempt),
+            Some(Progress::Recalled) => self.end_worker(worker_id.slot, EndReason::Unresponsive),
+            Some(Progress::Started { .. } | Progress::Ended) | None => {}
+        }
+    }
+
+    /// Asks for an attempt back that is not known to have started.
+    pub(super) fn recall(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+        let Some(slot) = self.slot_of(worker_id) else { return };
+        let pool = slot.pool;
+        let Some(held) = slot.worker_mut().and_then(|worker| worker.held_mut(attempt)) else { return };
+        held.progress = Progress::Recalled;
+        let grace = self.pool(pool).policy.grace;
+        self.timers.arm(Timer::AttemptStart(worker_id, attempt), self.now + grace);
+        self.actions.push_back(Action::RecallAttempt { worker: worker_id, attempt });
+    }
+
+    /// An attempt ran too long.
+    pub(super) fn attempt_timed_out(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+        let Some(slot) = self.slot_of(worker_id) else { return };
+        let held = slot.worker_mut().and_then(|worker| worker.held_mut(attempt));
+        let Some(Held { task: Some(key), id, .. }) = held.copied() else { return };
+        let outcome = Outcome::TimedOut(Limit::Timeout);
+        match self.use_retry(key, &outcome) {
+            Some(wait) => {
+                self.retry_once_reaped(key, worker_id, attempt, wait);
+                self.end_worker(worker_id.slot, EndReason::TimedOut(id));
+            }
+            None => {
+                self.withdraw(key, EndReason::TimedOut(id));
+                self.conclude(key, outcome);
+            }
+        }
+    }
+
+    /// A task has not ended in the time it was given.
+    pub(super) fn deadline_passed(&mut self, key: TaskKey) {
+        let id = self.tasks.get(key).id;
+        self.withdraw(key, EndReason::TimedOut(id));
+        self.conclude(key, Outcome::TimedOut(Limit::Deadline));
+    }
+
+    /// Strikes an attempt from those its worker holds.
+    fn forget_attempt(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+        self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
+        self.timers.disarm(Timer::AttemptTimeout(worker_id, attempt));
+        if let Some(worker) = self.slot_of(worker_id).and_then(|slot| slot.worker_mut()) {
+            worker.held.retain(|held| held.attempt != attempt);
+        }
+    }
+}

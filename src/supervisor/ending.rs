@@ -1,0 +1,168 @@
+//! How tasks end: each once, and in one place.
+//!
+//! [`Supervisor::withdraw`] takes a task that is not done out of wherever it is; [`Supervisor::conclude`]
+//! gives a task that is nowhere any more its outcome and tells everyone who waits for it.
+
+use std::time::Duration;
+
+use super::action::EndReason;
+use super::restart::backoff;
+use super::slots::Progress;
+use super::tasks::{State, TaskKey, Watcher};
+use super::timers::Timer;
+use super::{Notice, Supervisor};
+use crate::id::{AttemptId, WorkerId};
+use crate::message::client::ReplyBody;
+use crate::message::status::Phase;
+use crate::task::{Attachment, Exit, Outcome};
+
+impl Supervisor {
+    /// Takes a task that is not done out of its delay, its queue or its worker. An attempt that has
+    /// started is stopped by ending its worker, for `reason`.
+    pub(super) fn withdraw(&mut self, key: TaskKey, reason: EndReason) {
+        let task = self.tasks.get(key);
+        match task.state {
+            State::Delayed => self.timers.disarm(Timer::TaskDelay(key)),
+            State::Pending { ticket } => {
+                let (pool, place) = (task.pool, task.place(ticket));
+                self.pool_mut(pool).queue.remove(place);
+            }
+            State::Reaping { worker, attempt, .. } | State::Running { worker, attempt, .. } => {
+                self.abandon(worker, attempt, reason);
+            }
+            State::Done { .. } => unreachable!("a task that is done is not withdrawn"),
+        }
+    }
+
+    /// Nobody waits for an attempt any more.
+    fn abandon(&mut self, worker_id: WorkerId, attempt: AttemptId, reason: EndReason) {
+        let Some(slot) = self.slot_of(worker_id) else { return };
+        let Some(held) = slot.worker_mut().and_then(|worker| worker.held_mut(attempt)) else { return };
+        held.task = None;
+        match held.progress {
+            Progress::Sent => self.recall(worker_id, attempt),
+            Progress::Started { .. } => {
+                self.timers.disarm(Timer::AttemptTimeout(worker_id, attempt));
+                self.end_worker(worker_id.slot, reason);
+            }
+            Progress::Recalled | Progress::Ended => {}
+        }
+    }
+
+    /// Gives a task its outcome. It is in no queue and held by no worker.
+    pub(super) fn conclude(&mut self, key: TaskKey, outcome: Outcome) {
+        self.timers.disarm(Timer::TaskDeadline(key));
+        *self.outcomes.entry(outcome.kind()).or_default() += 1;
+        let task = self.tasks.get_mut(key);
+        let id = task.id;
+        let submitter = task.submitter;
+        let pool = task.pool;
+        let attachment = task.attachment;
+        let watchers = std::mem::take(&mut task.watchers);
+        self.pool_mut(pool).unfinished -= 1;
+        for watcher in &watchers {
+            if let Some(client) = self.clients.get_mut(&watcher.client) {
+                client.watched.remove(&key);
+            }
+            self.reply(*watcher, ReplyBody::Done { task: id, outcome: outcome.clone() });
+        }
+        self.note(Notice::TaskDone { task: id, outcome: outcome.clone() });
+        match attachment {
+            Attachment::Attached => {
+                self.tasks.remove(key);
+                self.tell_submitter(submitter, key, ReplyBody::Done { task: id, outcome });
+            }
+            Attachment::Detached => self.keep(key, outcome),
+        }
+    }
+
+    fn tell_submitter(&mut self, submitter: Watcher, key: TaskKey, body: ReplyBody) {
+        if let Some(client) = self.clients.get_mut(&submitter.client) {
+            client.attached.remove(&key);
+            self.reply(submitter, body);
+        }
+    }
+
+    fn keep(&mut self, key: TaskKey, outcome: Outcome) {
+        let number = self.tasks.get(key).id.number;
+        self.tasks.set_state(key, State::Done { outcome: Box::new(outcome) });
+        self.kept.insert((self.now, number));
+        self.expire_results();
+    }
+
+    /// Gives up the oldest results, as far as age, count and bytes ask for it.
+    pub(super) fn expire_results(&mut self) {
+        while let Some(&(at, number)) = self.kept.first() {
+            let counts = self.tasks.counts();
+            let too_many = counts.kept > self.policy.results_max;
+            let too_large = counts.result_bytes > self.policy.result_bytes_max;
+            let expires = at + self.policy.result_age_max;
+            if !too_many && !too_large && expires > self.now {
+                self.timers.arm(Timer::ResultExpiry, expires);
+                return;
+            }
+            self.kept.pop_first();
+            if let Some(key) = self.tasks.key(number) {
+                let task = self.tasks.remove(key);
+                self.note(Notice::ResultExpired { task: task.id });
+            }
+        }
+        self.timers.disarm(Timer::ResultExpiry);
+    }
+
+    /// The attempt of a task had started when its worker died.
+    pub(super) fn crashed(&mut self, key: TaskKey, exit: Exit) {
+        let outcome = Outcome::Crashed(exit);
+        match self.use_retry(key, &outcome) {
+            Some(wait) => {
+                self.tasks.set_state(key, State::Delayed);
+                self.timers.arm(Timer::TaskDelay(key), self.now + wait);
+            }
+            None => self.conclude(key, outcome),
+        }
+    }
+
+    /// Takes one of a task's retries, if it has any left; says how long to wait.
+    pub(super) fn use_retry(&mut self, key: TaskKey, outcome: &Outcome) -> Option<Duration> {
+        let goes_on = match self.phase {
+            Phase::Serving | Phase::Draining => true,
+            Phase::ShuttingDown | Phase::Stopped => false,
+        };
+        let task = self.tasks.get_mut(key);
+        if !goes_on || task.retries >= task.retries_max {
+            return None;
+        }
+        task.retries += 1;
+        let wait = backoff(&self.policy.restart, task.retries, &mut self.random);
+        let notice = Notice::TaskRetried {
+            task: task.id,
+            outcome: outcome.clone(),
+            wait,
+            retries: task.retries_max - task.retries,
+        };
+        self.note(notice);
+        Some(wait)
+    }
+
+    /// The next attempt of a task waits for `wait`, and until the worker of this one is gone.
+    pub(super) fn retry_once_reaped(
+        &mut self,
+        key: TaskKey,
+        worker: WorkerId,
+        attempt: AttemptId,
+        wait: Duration,
+    ) {
+        if let Some(held) = self.slot_of(worker).and_then(|slot| slot.worker_mut()?.held_mut(attempt)) {
+            held.progress = Progress::Ended;
+        }
+        self.tasks.set_state(key, State::Reaping { worker, attempt, not_before: self.now + wait });
+    }
+
+    /// The worker of a timed-out attempt is gone: its task waits out the rest of its backoff.
+    pub(super) fn reaped(&mut self, key: TaskKey) {
+        if let State::Reaping { not_before, .. } = self.tasks.get(key).state {
+            self.tasks.set_state(key, State::Delayed);
+            self.timers.arm(Timer::TaskDelay(key), not_before.max(self.now));
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Draining and stopping.
+//!
+//! ```text
+//!   serving ──drain──> draining ──────────────── all done ──────────────┐
+//!      │                  │ stop                                        v
+//!      └──────stop────────┴──> shutting down ─── all done ──────────> stopped ── workers gone ──> exit
+//!                                   └── stop again, drain timeout: ───^
+//!                                       running tasks are lost
+//! ```
+
+use super::action::{EndReason, Signal};
+use super::slots::{Occupant, Progress, Stage};
+use super::tasks::{State, Watcher};
+use super::timers::Timer;
+use super::{Action, Notice, Supervisor};
+use crate::id::{AttemptId, SlotId, WorkerId};
+use crate::message::client::ReplyBody;
+use crate::message::status::Phase;
+use crate::task::{CancelReason, Outcome, Started};
+
+impl Supervisor {
+    pub(super) fn drain_requested(&mut self, requester: Watcher) {
+        match self.phase {
+            Phase::Serving => {
+                self.enter(Phase::Draining);
+                self.refuse_unplaced();
+            }
+            Phase::Draining | Phase::ShuttingDown => {}
+            Phase::Stopped => return self.reply(requester, ReplyBody::Drained),
+        }
+        self.drain_requests.push(requester);
+    }
+
+    pub(super) fn stop_requested(&mut self) {
+        match self.phase {
+            Phase::Serving | Phase::Draining => self.shut_down(),
+            Phase::ShuttingDown | Phase::Stopped => self.force_stop(),
+        }
+    }
+
+    /// Cancels what does not run, and gives what does the drain timeout.
+    fn shut_down(&mut self) {
+        self.enter(Phase::ShuttingDown);
+        self.refuse_unplaced();
+        for task in self.tasks.unfinished() {
+            if !matches!(self.tasks.get(task).state, State::Running { .. }) {
+                self.cancel(task, CancelReason::Shutdown);
+            }
+        }
+        self.remove_empty_slots();
+        self.timers.arm(Timer::DrainTimeout, self.now + self.policy.drain_timeout);
+    }
+
+    /// Kills what still runs: those tasks are lost.
+    pub(super) fn force_stop(&mut self) {
+        for task in self.tasks.unfinished() {
+            let State::Running { worker, attempt, .. } = self.tasks.get(task).state else {
+                unreachable!("only running tasks are left once the daemon shuts down");
+            };
+            self.forced = true;
+            let started = self.has_started(worker, attempt);
+            self.disown(worker, attempt);
+            self.conclude(task, Outcome::Lost { started });
+        }
+        self.stop();
+        for id in self.occupied_slots() {
+            self.kill(id);
+        }
+    }
+
+    fn has_started(&self, worker: WorkerId, attempt: AttemptId) -> Started {
+        let worker = self.slots.get(&worker.slot).and_then(|slot| slot.worker());
+        let held = worker.and_then(|worker| worker.held.iter().find(|held| held.attempt == attempt));
+        match held.map(|held| held.progress) {
+            Some(Progress::Started { .. } | Progress::Ended) => Started::Yes,
+            Some(Progress::Sent | Progress::Recalled) | None => Started::Unknown,
+        }
+    }
+
+    fn disown(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+        self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
+        self.timers.disarm(Timer::AttemptTimeout(worker_id, attempt));
+        let worker = self.slot_of(worker_id).and_then(|slot| slot.worker_mut());
+        if let Some(held) = worker.and_then(|worker| worker.held_mut(attempt)) {
+            held.task = None;
+        }
+    }
+
+    /// Goes on to the next phase once nothing of this one is left.
+    pub(super) fn advance_phase(&mut self) {
+        let counts = self.tasks.counts();
+        let all_done = counts.delayed + counts.pending + counts.running == 0;
+        match self.phase {
+            Phase::Draining | Phase::ShuttingDown if all_done => self.stop(),
+            Phase::Serving | Phase::Draining | Phase::ShuttingDown | Phase::Stopped => {}
+        }
+        if self.phase == Phase::Stopped && self.slots.is_empty() && !self.exited {
+            self.exited = true;
+            self.actions.push_back(Action::Exit { forced: self.forced });
+        }
+    }
+
+    /// All work is over: the workers go.
+    fn stop(&mut self) {
+        if self.phase == Phase::Stopped {
+            return;
+        }
+        self.enter(Phase::Stopped);
+        self.timers.disarm(Timer::DrainTimeout);
+        for requester in std::mem::take(&mut self.drain_requests) {
+            self.reply(requester, ReplyBody::Drained);
+        }
+        self.remove_empty_slots();
+        for id in self.occupied_slots() {
+            self.end_worker(id, EndReason::Shutdown);
+        }
+    }
+
+    fn kill(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let worker_id = slot.worker_id();
+        let Some(worker) = slot.worker_mut() else { return };
+        if let (Stage::Ending { told, .. }, Some(_)) = (&mut worker.stage, worker.pid) {
+            *told = true;
+            self.signal(worker_id, Signal::Kill, EndReason::Shutdown);
+        }
+    }
+
+    fn occupied_slots(&self) -> Vec<SlotId> {
+        self.slots.values().filter(|slot| slot.worker().is_some()).map(|slot| slot.id).collect()
+    }
+
+    fn remove_empty_slots(&mut self) {
+        let empty = self.slots.values().filter(|slot| matches!(slot.occupant, Occupant::Nobody));
+        let empty: Vec<SlotId> = empty.map(|slot| slot.id).collect();
+        for id in empty {
+            self.remove_slot(id);
+        }
+    }
+
+    fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.note(Notice::PhaseChanged(phase));
+    }
+}

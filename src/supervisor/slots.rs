@@ -1,0 +1,152 @@
+//! Slots, the workers in them, and the attempts that those hold.
+
+use crate::id::{AttemptId, Generation, Pid, SlotId, TaskId, WorkerId};
+use crate::message::status::WorkerState;
+use crate::time::Time;
+
+use super::action::EndReason;
+use super::pools::PoolId;
+use super::tasks::TaskKey;
+
+/// A place for a worker.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) id: SlotId,
+    pub(super) pool: PoolId,
+    /// Of the worker in it, or of the next one if it is down.
+    pub(super) generation: Generation,
+    pub(super) occupant: Occupant,
+    /// Whether it goes away with its worker.
+    pub(super) retired: bool,
+    /// Failures of its workers in a row.
+    pub(super) failures: u32,
+    pub(super) attempts: u64,
+    pub(super) restarts: u64,
+}
+
+/// What is in a slot.
+#[derive(Debug)]
+pub(super) enum Occupant {
+    /// No process; a timer ends that, unless the daemon stops.
+    Nobody,
+    /// A process, or one that is being started.
+    Worker(Worker),
+}
+
+/// A worker process.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// The pool's revision when it was started.
+    pub(super) revision: u64,
+    /// Its process, once there is one.
+    pub(super) pid: Option<Pid>,
+    pub(super) stage: Stage,
+    /// The attempts it was sent and has not reported, in the order of sending.
+    pub(super) held: Vec<Held>,
+    pub(super) last_attempt: AttemptId,
+    /// Attempts it finished.
+    pub(super) finished: u64,
+    /// What it said when it could not become ready.
+    pub(super) complaint: Option<String>,
+}
+
+/// How far a worker has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Not ready.
+    Starting,
+    /// It takes attempts.
+    Ready { capacity: u32, since: Time },
+    /// It takes no more and is to end; since when it had been ready, and whether it was told so by now.
+    Ending { reason: EndReason, ready_since: Option<Time>, told: bool },
+}
+
+/// An attempt that a worker holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) attempt: AttemptId,
+    /// The task it is an attempt of.
+    pub(super) id: TaskId,
+    /// That task's row, until the task has ended without this attempt.
+    pub(super) task: Option<TaskKey>,
+    pub(super) progress: Progress,
+}
+
+/// How far an attempt has come, by its worker's word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It was sent.
+    Sent,
+    /// It was sent and asked for back.
+    Recalled,
+    /// Its function was called.
+    Started { at: Time },
+    /// It ended and its result was dropped; its task waits until the worker is reaped.
+    Ended,
+}
+
+impl Slot {
+    /// The address of the worker in it.
+    pub(super) fn worker_id(&self) -> WorkerId {
+        WorkerId { slot: self.id, generation: self.generation }
+    }
+
+    pub(super) fn worker(&self) -> Option<&Worker> {
+        match &self.occupant {
+            Occupant::Worker(worker) => Some(worker),
+            Occupant::Nobody => None,
+        }
+    }
+
+    pub(super) fn worker_mut(&mut self) -> Option<&mut Worker> {
+        match &mut self.occupant {
+            Occupant::Worker(worker) => Some(worker),
+            Occupant::Nobody => None,
+        }
+    }
+
+    /// What its worker is doing, in the words of the outside.
+    pub(super) fn visible_state(&self) -> WorkerState {
+        let Some(worker) = self.worker() else { return WorkerState::Down };
+        match worker.stage {
+            Stage::Starting => WorkerState::Starting,
+            Stage::Ready { .. } if worker.held.is_empty() => WorkerState::Idle,
+            Stage::Ready { .. } => WorkerState::Busy,
+            Stage::Ending { .. } => WorkerState::Stopping,
+        }
+    }
+}
+
+impl Worker {
+    /// One that is being started.
+    pub(super) fn starting(revision: u64) -> Self {
+        Worker {
+            revision,
+            pid: None,
+            stage: Stage::Starting,
+            held: Vec::new(),
+            last_attempt: AttemptId(0),
+            finished: 0,
+            complaint: None,
+        }
+    }
+
+    /// Whether it can be sent a further attempt.
+    pub(super) fn has_room(&self) -> bool {
+        match self.stage {
+            Stage::Ready { capacity, .. } => self.held.len() < capacity as usize,
+            Stage::Starting | Stage::Ending { .. } => false,
+        }
+    }
+
+    pub(super) fn held_mut(&mut self, attempt: AttemptId) -> Option<&mut Held> {
+        self.held.iter_mut().find(|held| held.attempt == attempt)
+    }
+}
+
+impl Held {
+    /// Whether a task waits for it to end.
+    pub(super) fn is_needed(&self) -> bool {
+        self.task.is_some() && self.progress != Progress::Ended
+    }
+}

@@ -1,0 +1,251 @@
+//! Taking tasks in: caps, the choice of a pool, acceptance.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::pools::{Knowledge, PoolId};
+use super::queue::Ticket;
+use super::tasks::{State, Task, TaskKey, Watcher};
+use super::timers::Timer;
+use super::{Action, Notice, Supervisor};
+use crate::id::{ConnectionId, FunctionName, TaskId};
+use crate::limits::RETRIES_MAX;
+use crate::message::client::{Refusal, Reply, ReplyBody};
+use crate::message::status::Phase;
+use crate::task::{Attachment, Limit, Outcome, Payload, TaskSpec};
+use crate::time::Time;
+
+/// How many edits away a name may be to be suggested for another.
+const NEAREST_DISTANCE_MAX: usize = 3;
+
+/// What a client submitted.
+#[derive(Debug)]
+pub(super) struct Submission {
+    pub(super) submitter: Watcher,
+    pub(super) spec: TaskSpec,
+    pub(super) deadline: Option<Time>,
+    pub(super) args: Payload,
+}
+
+/// Submissions that wait, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Unplaced {
+    submissions: BTreeMap<u64, Submission>,
+    last_number: u64,
+    bytes: u64,
+}
+
+impl Unplaced {
+    fn insert(&mut self, submission: Submission) -> u64 {
+        self.last_number += 1;
+        self.bytes += submission.args.bytes.len() as u64;
+        self.submissions.insert(self.last_number, submission);
+        self.last_number
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Submission> {
+        let submission = self.submissions.remove(&number)?;
+        self.bytes -= submission.args.bytes.len() as u64;
+        Some(submission)
+    }
+
+    /// The numbers of a client's submissions.
+    pub(super) fn of_client(&self, client: ConnectionId) -> Vec<u64> {
+        let of_client = |(_, submission): &(&u64, &Submission)| submission.submitter.client == client;
+        self.submissions.iter().filter(of_client).map(|(number, _)| *number).collect()
+    }
+}
+
+/// Where a submission can go.
+enum Placement {
+    Pool(PoolId),
+    /// Nowhere yet: some pool may still say that it has the function, within this time.
+    Wait(Duration),
+    Refused(Refusal),
+}
+
+impl Supervisor {
+    pub(super) fn submitted(&mut self, submission: Submission) {
+        if let Err(refusal) = self.check(&submission) {
+            return self.refuse(submission.submitter, refusal);
+        }
+        match self.place(&submission.spec) {
+            Placement::Pool(pool) => self.accept(submission, pool),
+            Placement::Refused(refusal) => self.refuse(submission.submitter, refusal),
+            Placement::Wait(wait) => {
+                let over = submission.deadline.map_or(self.now + wait, |at| at.min(self.now + wait));
+                let number = self.unplaced.insert(submission);
+                self.timers.arm(Timer::Placement(number), over);
+            }
+        }
+    }
+
+    /// A pool has said what its workers can run: whoever waited for that goes there, or on waiting.
+    pub(super) fn place_waiting(&mut self) {
+        let waiting: Vec<u64> = self.unplaced.submissions.keys().copied().collect();
+        for number in waiting {
+            let Some(submission) = self.unplaced.submissions.get(&number) else { continue };
+            let decided = match self.place(&submission.spec) {
+                Placement::Pool(pool) => Ok(pool),
+                Placement::Refused(refusal) => Err(refusal),
+                Placement::Wait(_) => continue,
+            };
+            let Some(submission) = self.take_unplaced(number) else { continue };
+            match decided {
+                Ok(pool) => self.accept(submission, pool),
+                Err(refusal) => self.refuse(submission.submitter, refusal),
+            }
+        }
+    }
+
+    /// No pool has said in time that it has the function.
+    pub(super) fn placement_over(&mut self, number: u64) {
+        if let Some(submission) = self.take_unplaced(number) {
+            let refusal = self.unknown_function(&submission.spec.function);
+            self.refuse(submission.submitter, refusal);
+        }
+    }
+
+    /// Refuses whatever waits to be placed: the daemon takes nothing new.
+    pub(super) fn refuse_unplaced(&mut self) {
+        while let Some((&number, _)) = self.unplaced.submissions.first_key_value() {
+            if let Some(submission) = self.take_unplaced(number) {
+                self.refuse(submission.submitter, Refusal::Draining);
+            }
+        }
+    }
+
+    pub(super) fn take_unplaced(&mut self, number: u64) -> Option<Submission> {
+        self.timers.disarm(Timer::Placement(number));
+        self.unplaced.remove(number)
+    }
+
+    fn check(&self, submission: &Submission) -> Result<(), Refusal> {
+        let bytes = submission.args.bytes.len() as u64;
+        let counts = self.tasks.counts();
+        let tasks = counts.delayed + counts.pending + counts.running + self.unplaced.submissions.len() as u64;
+
+        if self.phase != Phase::Serving {
+            return Err(Refusal::Draining);
+        }
+        if bytes > self.policy.payload_bytes_max {
+            return Err(Refusal::PayloadTooLarge { bytes, bytes_max: self.policy.payload_bytes_max });
+        }
+        if submission.spec.retries > RETRIES_MAX {
+            return Err(Refusal::BadOption(format!("at most {RETRIES_MAX} retries can be asked for")));
+        }
+        if submission.spec.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(Refusal::BadOption("a timeout must be longer than nothing".to_owned()));
+        }
+        if tasks >= self.policy.queue_tasks_max {
+            return Err(Refusal::QueueFull { tasks_max: self.policy.queue_tasks_max });
+        }
+        if counts.argument_bytes + self.unplaced.bytes + bytes > self.policy.queue_bytes_max {
+            return Err(Refusal::QueueBytesFull { bytes_max: self.policy.queue_bytes_max });
+        }
+        Ok(())
+    }
+
+    fn place(&self, spec: &TaskSpec) -> Placement {
+        let candidates = || {
+            let asked_for =
+                |id: &&PoolId| spec.pool.as_ref().is_none_or(|name| *name == self.pool(**id).policy.name);
+            self.pool_order.iter().filter(asked_for).copied()
+        };
+        let knows = |id: PoolId| self.pool(id).knows(&spec.function);
+        if let Some(id) = candidates().find(|id| knows(*id) == Knowledge::Has) {
+            return Placement::Pool(id);
+        }
+        let unknown = candidates().filter(|id| knows(*id) == Knowledge::Unknown);
+        if let Some(wait) = unknown.map(|id| self.pool(id).policy.start_timeout).max() {
+            return Placement::Wait(wait);
+        }
+        Placement::Refused(match &spec.pool {
+            Some(pool) => Refusal::NotInPool { pool: pool.clone(), function: spec.function.clone() },
+            None => self.unknown_function(&spec.function),
+        })
+    }
+
+    fn unknown_function(&self, function: &FunctionName) -> Refusal {
+        let names = self.pool_order.iter().flat_map(|id| self.pool(*id).served()).map(|info| &info.name);
+        let distance = |name: &FunctionName| strsim::damerau_levenshtein(name.as_str(), function.as_str());
+        let mut nearest: Vec<(usize, FunctionName)> =
+            names.map(|name| (distance(name), name.clone())).collect();
+        nearest.retain(|(distance, name)| *distance <= NEAREST_DISTANCE_MAX.min(name.as_str().len() / 2));
+        nearest.sort();
+        nearest.dedup();
+        nearest.truncate(3);
+        Refusal::UnknownFunction {
+            function: function.clone(),
+            nearest: nearest.into_iter().map(|(_, name)| name).collect(),
+        }
+    }
+
+    fn accept(&mut self, submission: Submission, pool: PoolId) {
+        let Submission { submitter, spec, deadline, args } = submission;
+        let Some(client) = self.clients.get_mut(&submitter.client) else { return };
+        let user = client.user;
+        let id = TaskId { epoch: self.epoch, number: self.tasks.next_number() };
+        let function = spec.function.clone();
+        let key = self.tasks.insert(Task {
+            id,
+            function: spec.function,
+            args,
+            pool,
+            priority: spec.priority,
+            timeout: spec.timeout,
+            user,
+            submitter,
+            attachment: spec.attachment,
+            watchers: Vec::new(),
+            accepted_at: self.now,
+            retries: 0,
+            retries_max: spec.retries,
+            attempts: 0,
+            state: State::Delayed,
+        });
+        if spec.attachment == Attachment::Attached {
+            client.attached.insert(key);
+        }
+        self.pool_mut(pool).unfinished += 1;
+        self.reply(submitter, ReplyBody::Accepted { task: id });
+        self.note(Notice::TaskAccepted { task: id, function, user });
+
+        if let Some(at) = deadline {
+            if at <= self.now {
+                return self.conclude(key, Outcome::TimedOut(Limit::Deadline));
+            }
+            self.timers.arm(Timer::TaskDeadline(key), at);
+        }
+        match spec.delay {
+            Some(delay) if !delay.is_zero() => self.timers.arm(Timer::TaskDelay(key), self.now + delay),
+            Some(_) | None => self.enqueue(key),
+        }
+    }
+
+    /// Puts a task whose delay or backoff is over at the end of its line.
+    pub(super) fn enqueue(&mut self, key: TaskKey) {
+        self.last_ticket = Ticket(self.last_ticket.0 + 1);
+        self.wait_in_line(key, self.last_ticket);
+    }
+
+    /// Puts a task where its ticket says.
+    pub(super) fn wait_in_line(&mut self, key: TaskKey, ticket: Ticket) {
+        self.tasks.set_state(key, State::Pending { ticket });
+        let task = self.tasks.get(key);
+        self.pools[task.pool.0].queue.insert(task.place(ticket), key);
+    }
+
+    pub(super) fn reply(&mut self, to: Watcher, body: ReplyBody) {
+        let reply = Reply { request: Some(to.request), body };
+        self.actions.push_back(Action::Reply { client: to.client, reply });
+    }
+
+    pub(super) fn refuse(&mut self, to: Watcher, refusal: Refusal) {
+        let Some(client) = self.clients.get(&to.client) else { return };
+        let user = client.user;
+        self.refusals += 1;
+        self.note(Notice::Refused { client: to.client, user, refusal: refusal.clone() });
+        self.reply(to, ReplyBody::Refused(refusal));
+    }
+}

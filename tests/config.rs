@@ -1,0 +1,588 @@
+//! The configuration as an operator meets it: a file's text in; values, one line about a mistake, or
+//! the changes of a reload out.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use poold::daemon::config::{Config, Pool, Source, reload};
+use poold::id::{FunctionName, PoolName, Uid};
+use poold::limits;
+use poold::supervisor::{Policy, PoolPolicy};
+use tempfile::TempDir;
+
+const SHIPPED: &str = include_str!("../systemd/poold.toml");
+
+/// A configuration file in a directory of its own.
+struct File {
+    path: PathBuf,
+    _directory: TempDir,
+}
+
+impl File {
+    fn new(text: impl AsRef<[u8]>) -> Self {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("poold.toml");
+        std::fs::write(&path, text).unwrap();
+        File { path, _directory: directory }
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(&self.path, text).unwrap();
+    }
+
+    fn source(&self) -> Source {
+        Source { file: Some(self.path.clone()), ..Source::default() }
+    }
+}
+
+fn read(text: &str) -> Config {
+    File::new(text).source().read().unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+/// The line about what is wrong with `text`, the file's path left out.
+fn mistake(text: impl AsRef<[u8]>) -> String {
+    let file = File::new(text);
+    let line = file.source().read().unwrap_err().to_string();
+    let path = file.path.to_str().unwrap();
+    assert!(!line.contains('\n'), "more than one line: {line}");
+    line.strip_prefix(path).and_then(|line| line.strip_prefix(':')).unwrap().to_owned()
+}
+
+fn pool(name: &str) -> PoolName {
+    PoolName::new(name).unwrap()
+}
+
+fn pool_names(config: &Config) -> Vec<&str> {
+    config.pools.iter().map(|pool| pool.name.as_str()).collect()
+}
+
+// ---- values ------------------------------------------------------------------------------------
+
+#[test]
+fn empty_file_gives_the_defaults_of_limits() {
+    let config = read("");
+    assert_eq!(config, Config::default());
+    assert_eq!(config.socket, None);
+    assert_eq!(config.socket_mode, limits::SOCKET_MODE);
+    assert_eq!(config.socket_group, None);
+    assert!(!config.allow_fault_injection);
+
+    let policy = config.policy(Uid(7), None);
+    let workers = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
+    assert_eq!(policy, Policy::new(vec![PoolPolicy::new(pool("cpu"), workers)], Uid(7)));
+    assert_eq!(config.limits.connections, limits::CONNECTIONS_MAX);
+    assert_eq!(config.limits.unread_bytes, limits::UNREAD_BYTES_MAX);
+}
+
+#[test]
+fn shipped_file_gives_the_defaults() {
+    assert_eq!(read(SHIPPED), Config::default());
+}
+
+/// The shipped file with the defaults it shows in force: there `#key = value` is a default that can be
+/// changed, `# text` is text.
+fn shipped_with_settings() -> String {
+    let is_setting = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let lines = SHIPPED.lines().map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
+    lines.collect::<Vec<&str>>().join("\n")
+}
+
+#[test]
+fn shipped_file_with_its_settings_in_force_gives_the_defaults() {
+    let text = shipped_with_settings();
+    let settings = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).count();
+    assert!(settings > 15, "only {settings} settings found");
+    assert_eq!(read(&text), Config::default());
+}
+
+#[test]
+fn shipped_file_names_every_key() {
+    for table in ["", "[limits]", "[restart]", "[pool.cpu]"] {
+        let line = mistake(format!("{table}\nxyzzyx = 1"));
+        let keys = line.split_once("the keys here are ").unwrap().1;
+        for key in keys.split(", ") {
+            let is_named = SHIPPED.lines().any(|line| {
+                let setting = line.trim_start_matches(['#', ' ', '[']);
+                setting.strip_prefix(key).is_some_and(|rest| rest.starts_with([' ', ']', '.']))
+            });
+            assert!(is_named, "`{key}` of {table} is not in systemd/poold.toml");
+        }
+    }
+}
+
+#[test]
+fn every_key_is_read_into_its_field() {
+    let config = read(
+        r#"
+        socket = "/run/x.sock"
+        socket_mode = "0600"
+        socket_group = "staff"
+        allow_fault_injection = true
+        drain_timeout = "1m 30s"
+        [limits]
+        connections = 1
+        queue_tasks = 2
+        queue_bytes = "3 KiB"
+        unread_bytes = 4
+        results = 5
+        result_bytes = "6 MB"
+        result_age = "7h"
+        [restart]
+        intensity = 0
+        period = "8s"
+        backoff_min = "9ms"
+        backoff_max = "10s"
+        [pool.io]
+        workers = 11
+        threads = 1
+        functions = ["echo", "is_prime"]
+        timeout = "12s"
+        grace = "13ms"
+        start_timeout = "14s"
+        command = ["python3", "-c", ""]
+        env = { LANG = "C", EMPTY = "" }
+        "#,
+    );
+    assert_eq!(config.socket.as_deref(), Some(Path::new("/run/x.sock")));
+    assert_eq!(config.socket_mode, 0o600);
+    assert_eq!(config.socket_group.as_deref(), Some("staff"));
+    assert!(config.allow_fault_injection);
+    assert_eq!(config.drain_timeout, Duration::from_secs(90));
+    assert_eq!(config.limits.connections, 1);
+    assert_eq!(config.limits.queue_tasks, 2);
+    assert_eq!(config.limits.queue_bytes, 3 * 1024);
+    assert_eq!(config.limits.unread_bytes, 4);
+    assert_eq!(config.limits.results, 5);
+    assert_eq!(config.limits.result_bytes, 6_000_000);
+    assert_eq!(config.limits.result_age, Duration::from_secs(7 * 3600));
+    assert_eq!(config.restart.intensity, 0);
+    assert_eq!(config.restart.period, Duration::from_secs(8));
+    assert_eq!(config.restart.backoff_min, Duration::from_millis(9));
+    assert_eq!(config.restart.backoff_max, Duration::from_secs(10));
+    let expected = Pool {
+        name: pool("io"),
+        workers: 11,
+        functions: Some(["echo", "is_prime"].map(|name| FunctionName::new(name).unwrap()).into()),
+        timeout: Some(Duration::from_secs(12)),
+        grace: Duration::from_millis(13),
+        start_timeout: Duration::from_secs(14),
+        command: Some(["python3", "-c", ""].map(str::to_owned).into()),
+        env: [("EMPTY", ""), ("LANG", "C")].map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+    };
+    assert_eq!(config.pools, [expected]);
+}
+
+#[test]
+fn policy_carries_what_the_file_sets() {
+    let config = read("[limits]\nqueue_tasks = 9\nresult_age = '1s'\n[pool.a]\nworkers = 3\ntimeout = '5s'");
+    let policy = config.policy(Uid(0), None);
+    assert_eq!(policy.queue_tasks_max, 9);
+    assert_eq!(policy.result_age_max, Duration::from_secs(1));
+    assert_eq!(policy.pools[0].workers, 3);
+    assert_eq!(policy.pools[0].timeout, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn pools_keep_the_order_of_the_file() {
+    let tables = read("[pool.zebra]\nworkers = 1\n[pool.ant]\nworkers = 1\n[pool.mole.env]\nA = 'b'");
+    assert_eq!(pool_names(&tables), ["zebra", "ant", "mole"]);
+    let dotted = read("pool.z.workers = 1\npool.a.workers = 1\npool.z.grace = '2s'");
+    assert_eq!(pool_names(&dotted), ["z", "a"]);
+    let inline = read("pool = { z = { workers = 1 }, a = { workers = 1 } }");
+    assert_eq!(pool_names(&inline), ["z", "a"]);
+}
+
+// ---- mistakes ----------------------------------------------------------------------------------
+
+#[test]
+fn every_mistake_is_one_line_with_its_place_and_what_to_do() {
+    let cases = [
+        // Not TOML, or not text.
+        ("socket = 'x", "1:12: not valid TOML: invalid literal string, expected `'`"),
+        ("[limits", "1:8: not valid TOML: unclosed table, expected `]`"),
+        ("results 3", "1:9: not valid TOML: key with no value, expected `=`"),
+        ("\n[pool.cpu]\n[pool.cpu]", "3:7: not valid TOML: duplicate key"),
+        // Keys that there are not.
+        ("drain_timeut = '1s'", "1:1: unknown key `drain_timeut`; did you mean `drain_timeout`?"),
+        ("\n  [pools.cpu]", "2:4: unknown key `pools`; did you mean `pool`?"),
+        ("[pool.cpu]\nwrokers = 2", "2:1: unknown key `wrokers` in [pool.cpu]; did you mean `workers`?"),
+        (
+            "[restart]\nxyzzyx = 2",
+            "2:1: unknown key `xyzzyx` in [restart]; the keys here are backoff_max, backoff_min, intensity, period",
+        ),
+        // Values of another kind.
+        (
+            "drain_timeout = 30",
+            r#"1:17: `drain_timeout` takes a duration above zero such as "30s" or "1h 30m", not `30`"#,
+        ),
+        ("allow_fault_injection = 'yes'", "1:25: `allow_fault_injection` takes true or false, not `'yes'`"),
+        (
+            "socket_mode = 660",
+            r#"1:15: `socket_mode` takes octal permission bits in quotes such as "0660", not `660`"#,
+        ),
+        ("socket_group = 3", "1:16: `socket_group` takes a text in quotes that is not empty, not `3`"),
+        ("limits = 3", "1:10: [limits] is a table of keys, not `3`"),
+        ("[limits]\nconnections = 1.5", "2:15: `connections` takes a whole number from 1, not `1.5`"),
+        (
+            "[limits]\nqueue_bytes = 'many'",
+            r#"2:15: `queue_bytes` takes a size above zero such as "64 MiB" or a number of bytes, not `'many'`"#,
+        ),
+        ("[pool]\nworkers = 4", "2:11: [pool] holds only tables with a name such as [pool.NAME], not `4`"),
+        ("[[pool.cpu]]", "1:1: [pool] holds only tables with a name such as [pool.NAME], not `[[pool.cpu]]`"),
+        (
+            "[pool.cpu]\nfunctions = 'echo'",
+            r#"2:13: `functions` takes a list of texts such as ["one", "two"], not `'echo'`"#,
+        ),
+        (
+            "[pool.cpu]\ncommand = 'python3 worker.py'",
+            r#"2:11: `command` takes a list of texts such as ["one", "two"], not `'python3 worker.py'`"#,
+        ),
+        ("[pool.cpu.env]\nA = 3", "2:5: [pool.cpu.env] holds only texts in quotes, not `3`"),
+        // Values out of range.
+        ("socket = 'here.sock'", "1:10: `socket` takes a path that starts with `/`"),
+        ("socket = ''", "1:10: `socket` takes a text in quotes that is not empty, not `''`"),
+        (
+            "socket_mode = '0888'",
+            r#"1:15: `socket_mode` takes octal permission bits in quotes such as "0660", not `'0888'`"#,
+        ),
+        (
+            "socket_mode = '01777'",
+            r#"1:15: `socket_mode` takes octal permission bits in quotes such as "0660", not `'01777'`"#,
+        ),
+        (
+            "socket_mode = '+660'",
+            r#"1:15: `socket_mode` takes octal permission bits in quotes such as "0660", not `'+660'`"#,
+        ),
+        (
+            "drain_timeout = '0s'",
+            r#"1:17: `drain_timeout` takes a duration above zero such as "30s" or "1h 30m", not `'0s'`"#,
+        ),
+        ("[limits]\nconnections = 0", "2:15: `connections` takes a whole number from 1, not `0`"),
+        ("[limits]\nresults = -1", "2:11: `results` takes a whole number from 1, not `-1`"),
+        (
+            "[limits]\nresult_bytes = '0 B'",
+            r#"2:16: `result_bytes` takes a size above zero such as "64 MiB" or a number of bytes, not `'0 B'`"#,
+        ),
+        (
+            "[restart]\nintensity = -1",
+            "2:13: `intensity` takes a whole number from 0 to 4294967295, not `-1`",
+        ),
+        ("[pool.cpu]\nworkers = 0", "2:11: `workers` takes a whole number from 1 to 4096, not `0`"),
+        ("[pool.cpu]\nworkers = 4097", "2:11: `workers` takes a whole number from 1 to 4096, not `4097`"),
+        (
+            "[pool.cpu]\nthreads = 4",
+            "2:11: `threads` takes only 1, as a worker runs one attempt at a time, not `4`",
+        ),
+        (
+            "[pool.cpu]\nfunctions = []",
+            r#"2:13: `functions` takes a list of texts such as ["one", "two"], not `[]`"#,
+        ),
+        ("[pool.'a b']", "1:7: `a b` is not a pool name: it takes 1 to 64 characters out of A-Z a-z 0-9 _ -"),
+        (
+            "[pool.cpu]\nfunctions = ['echo', 'is prime']",
+            "2:22: `is prime` is not a function name: it takes 1 to 128 characters out of A-Z a-z 0-9 _ - . : /",
+        ),
+        (
+            "[pool.cpu]\ncommand = ['']",
+            "2:11: `command` starts with the name of a program, not an empty text",
+        ),
+        (
+            "[pool.cpu.env]\n'A=B' = 'x'",
+            "2:1: `A=B` is not a variable's name; it takes characters other than `=`",
+        ),
+        // Values that do not go together.
+        (
+            "[restart]\nbackoff_min = '31s'",
+            "2:15: `backoff_min` (31s) is longer than `backoff_max` (30s); lower it or raise the other",
+        ),
+        (
+            "[restart]\nbackoff_max = '1ms'",
+            "2:15: `backoff_min` (50ms) is longer than `backoff_max` (1ms); lower it or raise the other",
+        ),
+        ("[pool.cpu]\nfunctions = ['echo',\n 'echo']", "3:2: `echo` is named twice; remove one of them"),
+        (
+            "[pool.cpu]\nenv.POOLD_WORKER = 'x'",
+            "2:5: `POOLD_WORKER` is taken out of every worker's environment; choose another name",
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_eq!(mistake(text), expected, "of {text:?}");
+    }
+}
+
+#[test]
+fn column_counts_characters_and_names_are_escaped() {
+    assert_eq!(
+        mistake("socket_group = 'Prüfer' x"),
+        "1:25: not valid TOML: unexpected key or value, expected newline, `#`"
+    );
+    assert!(mistake(r#""a\nb\u001b" = 1"#).starts_with(r"1:1: unknown key `a\nb\u{1b}`;"));
+    assert_eq!(
+        mistake("drain_timeout = '''\n\n'''"),
+        r#"1:17: `drain_timeout` takes a duration above zero such as "30s" or "1h 30m", not `'''\n\n'''`"#
+    );
+}
+
+#[test]
+fn long_wrong_value_is_cut() {
+    let line = mistake(format!("allow_fault_injection = '{}'", "x".repeat(5000)));
+    assert!(line.ends_with("x…`") && line.len() < 150, "{line}");
+}
+
+#[test]
+fn file_that_is_not_utf8_is_a_mistake_at_its_place() {
+    assert_eq!(mistake(b"# ok\n# \xff"), "2:3: not UTF-8; save the file as UTF-8");
+}
+
+#[test]
+fn first_unknown_key_in_the_order_of_the_file_is_the_one_named() {
+    assert!(mistake("zzz = 1\naaa = 1").starts_with("1:1: unknown key `zzz`;"));
+}
+
+#[test]
+fn socket_path_longer_than_the_system_takes_is_refused() {
+    let longest = format!("/{}", "x".repeat(limits::SOCKET_PATH_BYTES_MAX - 1));
+    assert_eq!(
+        read(&format!("socket = '{longest}'")).socket.unwrap().as_os_str().as_bytes(),
+        longest.as_bytes()
+    );
+    let expected = "1:10: `socket`: the path takes 108 bytes and 107 is the most; choose a shorter one";
+    assert_eq!(mistake(format!("socket = '{longest}x'")), expected);
+}
+
+/// From a fixed seed: the shipped file's settings, some bytes of it overwritten.
+#[test]
+fn damaged_file_is_read_or_refused_in_one_line() {
+    let mut random = fastrand::Rng::with_seed(1);
+    let shipped = shipped_with_settings();
+    let mut refused = 0;
+    for _ in 0..500 {
+        let mut bytes = shipped.clone().into_bytes();
+        for _ in 0..random.usize(1..4) {
+            let position = random.usize(..bytes.len());
+            bytes[position] = *random.choice(b"[]{}=\"'#.,\\\n 0a\xff").unwrap();
+        }
+        bytes.truncate(random.usize(..bytes.len()));
+        if let Err(error) = File::new(&bytes).source().read() {
+            refused += 1;
+            assert!(!error.to_string().contains(char::is_control), "{error:?}");
+        }
+    }
+    assert!((50..450).contains(&refused), "{refused} of 500 refused");
+}
+
+#[test]
+fn missing_file_is_named_with_the_reason() {
+    let source = Source { file: Some("/nowhere/poold.toml".into()), ..Source::default() };
+    let line = source.read().unwrap_err().to_string();
+    assert!(line.starts_with("/nowhere/poold.toml: cannot be read: No such file"), "{line}");
+}
+
+// ---- flags -------------------------------------------------------------------------------------
+
+#[test]
+fn flags_prevail_over_the_file() {
+    let file = File::new("socket = '/a.sock'\n[pool.only]\nworkers = 2");
+    let source = Source { socket: Some("b.sock".into()), workers: Some(3), ..file.source() };
+    let config = source.read().unwrap();
+    assert_eq!(config.socket.as_deref(), Some(Path::new("b.sock")));
+    assert_eq!((config.pools[0].name.as_str(), config.pools[0].workers), ("only", 3));
+}
+
+#[test]
+fn workers_flag_without_a_file_is_for_the_default_pool() {
+    let config = Source { workers: Some(3), ..Source::default() }.read().unwrap();
+    assert_eq!((config.pools[0].name.as_str(), config.pools[0].workers), ("cpu", 3));
+    assert_eq!(config.pools.len(), 1);
+}
+
+#[test]
+fn workers_flag_with_several_pools_is_refused() {
+    let file = File::new("[pool.b]\n[pool.a]");
+    let line = Source { workers: Some(3), ..file.source() }.read().unwrap_err().to_string();
+    let path = file.path.display();
+    assert_eq!(
+        line,
+        format!("--workers: {path} has several pools (b, a); set `workers` of each in the file")
+    );
+}
+
+#[test]
+fn socket_flag_that_no_socket_can_have_is_refused() {
+    let line = Source { socket: Some("".into()), ..Source::default() }.read().unwrap_err().to_string();
+    assert_eq!(line, "--socket: the path is empty; name a path");
+}
+
+/// Standard output, standard error and exit status of `poold` with these arguments.
+fn poold(args: &[&str]) -> (String, String, Option<i32>) {
+    let output = Command::new(env!("CARGO_BIN_EXE_poold")).args(args).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code())
+}
+
+#[test]
+fn check_config_says_ok_of_a_good_file() {
+    let file = File::new(SHIPPED);
+    let path = file.path.to_str().unwrap();
+    let expected = (format!("{path}: ok\n"), String::new(), Some(0));
+    assert_eq!(poold(&["--check-config", "--config", path]), expected);
+}
+
+#[test]
+fn mistake_in_the_file_exits_2_with_its_place() {
+    let file = File::new("socket = 3");
+    let path = file.path.to_str().unwrap();
+    let line = format!("{path}:1:10: `socket` takes a text in quotes that is not empty, not `3`\n");
+    for args in [&["--config", path][..], &["--config", path, "--check-config"]] {
+        assert_eq!(poold(args), (String::new(), line.clone(), Some(2)));
+    }
+}
+
+#[test]
+fn wrong_flags_exit_2_with_one_line() {
+    let cases = [
+        (
+            &["--sokcet", "x"][..],
+            "unexpected argument '--sokcet' found; a similar argument exists: '--socket'",
+        ),
+        (&["--workers", "0"], "invalid value '0' for '--workers <N>': 0 is not in 1..=4096"),
+        (&["--config"], "a value is required for '--config <FILE>' but none was supplied"),
+        (&["start"], "unexpected argument 'start' found"),
+    ];
+    for (args, what) in cases {
+        assert_eq!(
+            poold(args),
+            (String::new(), format!("poold: {what}; `poold --help` says more\n"), Some(2))
+        );
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for flag in ["--help", "-h", "--version"] {
+        let (stdout, stderr, status) = poold(&[flag]);
+        assert!(!stdout.is_empty() && stderr.is_empty(), "{flag}: {stdout}{stderr}");
+        assert_eq!(status, Some(0));
+    }
+}
+
+// ---- reload ------------------------------------------------------------------------------------
+
+/// What a reload of `before` that finds `after` says.
+fn reloaded(before: &str, after: &str) -> Result<Vec<String>, String> {
+    let file = File::new(before);
+    let old = file.source().read().unwrap();
+    file.write(after);
+    match reload(&file.source(), &old) {
+        Ok((new, changes)) => {
+            assert_eq!(new, file.source().read().unwrap());
+            Ok(changes)
+        }
+        Err(error) => Err(error.to_string().replace(file.path.to_str().unwrap(), "FILE")),
+    }
+}
+
+#[test]
+fn reload_of_an_equal_file_changes_nothing() {
+    assert_eq!(reloaded("", "# the same\n"), Ok(vec![]));
+}
+
+#[test]
+fn reload_lists_every_change() {
+    let before = "[pool.a]\nworkers = 2\n[pool.b]\nworkers = 1\n[pool.c]";
+    let after = r#"
+        socket_mode = "0600"
+        socket_group = "staff"
+        allow_fault_injection = true
+        drain_timeout = "90s"
+        limits.queue_bytes = "1 KiB"
+        restart.intensity = 7
+        [pool.d]
+        workers = 5
+        [pool.b]
+        workers = 1
+        functions = ["echo"]
+        command = ["python3", "worker.py"]
+        env.TOKEN = "secret"
+        [pool.a]
+        workers = 4
+        timeout = "1s"
+    "#;
+    let expected = [
+        "socket_mode 0660 -> 0600",
+        "socket_group none -> staff",
+        "allow_fault_injection false -> true",
+        "drain_timeout 30s -> 1m 30s",
+        "limits.queue_bytes 1073741824 -> 1024",
+        "restart.intensity 5 -> 7",
+        "pool d: added, workers 5",
+        "pool b: functions all -> echo",
+        r#"pool b: command built in -> ["python3", "worker.py"]"#,
+        "pool b: env changed",
+        "pool a: workers 2 -> 4",
+        "pool a: timeout none -> 1s",
+        "pool c: removed",
+        "order of pools a, b -> b, a",
+    ];
+    assert_eq!(reloaded(before, after), Ok(expected.map(str::to_owned).into()));
+}
+
+#[test]
+fn reload_refuses_another_socket_by_name() {
+    let line = Err("socket cannot change while running: restart poold".to_owned());
+    assert_eq!(reloaded("", "socket = '/a'"), line);
+    assert_eq!(reloaded("socket = '/a'", "socket = '/b'"), line);
+    assert_eq!(reloaded("socket = '/a'", ""), line);
+}
+
+#[test]
+fn reload_of_a_file_with_a_mistake_says_where() {
+    let line = "FILE:1:10: `socket` takes a text in quotes that is not empty, not `3`";
+    assert_eq!(reloaded("", "socket = 3"), Err(line.to_owned()));
+}
+
+#[test]
+fn reload_keeps_the_flags_over_the_file() {
+    let file = File::new("[pool.cpu]\nworkers = 2");
+    let source = Source { workers: Some(3), socket: Some("/a".into()), ..file.source() };
+    let old = source.read().unwrap();
+    file.write("socket = '/b'\n[pool.cpu]\nworkers = 4");
+    assert_eq!(reload(&source, &old).unwrap(), (old, vec![]));
+}
+
+#[test]
+fn reload_without_a_file_is_refused() {
+    let source = Source::default();
+    let line = reload(&source, &source.read().unwrap()).unwrap_err().to_string();
+    assert_eq!(line, "poold was started without --config and has no file to read again; restart it with one");
+}
+
+#[test]
+fn revision_grows_only_with_a_change_of_how_workers_are_started() {
+    let before = read("[pool.a]\nworkers = 1\n[pool.b]\nworkers = 1");
+    let policy = before.policy(Uid(0), None);
+    let revisions_after = |text: &str| -> Vec<u64> {
+        let after = read(text).policy(Uid(0), Some((&before, &policy)));
+        after.pools.iter().map(|pool| pool.revision).collect()
+    };
+    assert_eq!(
+        revisions_after("[pool.a]\nworkers = 9\ngrace = '9s'\n[pool.b]\nfunctions = ['echo']"),
+        [0, 0]
+    );
+    assert_eq!(revisions_after("[pool.b]\n[pool.a]\ncommand = ['x']"), [0, 1]);
+    assert_eq!(revisions_after("[pool.a]\nenv.A = 'x'\n[pool.c]"), [1, 0]);
+    assert_eq!(revisions_after("allow_fault_injection = true\n[pool.a]\n[pool.b]"), [1, 1]);
+}
+
+#[test]
+fn revision_grows_from_the_one_in_force() {
+    let [one, two] = [read("[pool.a]\ncommand = ['x']"), read("[pool.a]\ncommand = ['y']")];
+    let first = one.policy(Uid(0), None);
+    let second = two.policy(Uid(0), Some((&one, &first)));
+    let third = one.policy(Uid(0), Some((&two, &second)));
+    assert_eq!([&first, &second, &third].map(|policy| policy.pools[0].revision), [0, 1, 2]);
+}

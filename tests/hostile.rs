@@ -1,0 +1,175 @@
+//! Clients and workers that do their worst harm themselves alone.
+
+mod support;
+
+use std::io::{Read, Write};
+
+use bytes::BytesMut;
+use poold::id::{FunctionName, RequestId};
+use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
+use poold::task::{Payload, TaskSpec};
+use poold::wire::{HANDSHAKE_BYTES, Hello, Inbox, Role, encode};
+use support::{Daemon, assert_error, parts};
+
+fn still_serves(daemon: &Daemon) {
+    assert_eq!(parts(&daemon.run(&["submit", "is_prime", "7"])), (0, "true\n".to_owned(), String::new()));
+}
+
+fn greeted(daemon: &Daemon) -> (std::os::unix::net::UnixStream, Inbox) {
+    let mut stream = daemon.connect();
+    stream.write_all(&Hello::new(Role::Client).encode()).unwrap();
+    let mut inbox = Inbox::default();
+    inbox.receive_answer(&mut stream).unwrap();
+    let welcome: Reply = inbox.receive(&mut stream).unwrap();
+    assert!(matches!(welcome.body, ReplyBody::Welcome(_)));
+    (stream, inbox)
+}
+
+fn submission(number: u64, function: &str, argument: &str) -> Request {
+    let spec = TaskSpec::new(FunctionName::new(function).unwrap());
+    Request { id: RequestId(number), body: RequestBody::Submit { spec, args: Payload::from_args([argument]) } }
+}
+
+#[test]
+fn giant_length_is_refused_before_it_is_sent() {
+    let daemon = Daemon::start("");
+    let (mut stream, mut inbox) = greeted(&daemon);
+    stream.write_all(&[0xff; 8]).unwrap();
+    let reply: Reply = inbox.receive(&mut stream).unwrap();
+    assert!(matches!(reply.body, ReplyBody::Refused(_)), "{reply:?}");
+    assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0, "the connection is closed");
+    still_serves(&daemon);
+}
+
+#[test]
+fn malformed_message_is_answered_and_closed() {
+    let daemon = Daemon::start("");
+    let (mut stream, mut inbox) = greeted(&daemon);
+    stream.write_all(&[4, 0, 0, 0, 0, 0, 0, 0, 0xfe, 0xfe, 0xfe, 0xfe]).unwrap();
+    let reply: Reply = inbox.receive(&mut stream).unwrap();
+    assert!(matches!(reply.body, ReplyBody::Refused(_)), "{reply:?}");
+    assert_eq!(stream.read(&mut [0; 16]).unwrap(), 0, "the connection is closed");
+    still_serves(&daemon);
+}
+
+#[test]
+fn client_that_vanishes_in_mid_frame_is_forgotten() {
+    let daemon = Daemon::start("");
+    for cut in [1, HANDSHAKE_BYTES - 1] {
+        daemon.connect().write_all(&Hello::new(Role::Client).encode()[..cut]).unwrap();
+    }
+    let (mut stream, _) = greeted(&daemon);
+    let mut frame = BytesMut::new();
+    encode(&submission(1, "is_prime", "7"), &mut frame).unwrap();
+    stream.write_all(&frame[..frame.len() - 1]).unwrap();
+    drop(stream);
+    still_serves(&daemon);
+    assert_eq!(daemon.json(&["status"])["outcomes"]["cancelled"], 0, "half a submission is none");
+}
+
+#[test]
+fn worker_role_is_refused_on_the_client_socket() {
+    let daemon = Daemon::start("");
+    let mut stream = daemon.connect();
+    stream.write_all(&Hello::new(Role::Worker).encode()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert_eq!((answer.len(), answer[6]), (HANDSHAKE_BYTES, 3), "the verdict: wrong role");
+    still_serves(&daemon);
+}
+
+#[test]
+fn client_that_never_reads_waits_while_others_are_served() {
+    let daemon = Daemon::start("[pool.cpu]\nworkers = 1\n[limits]\nunread_bytes = \"1 MiB\"\n");
+    let (stream, mut inbox) = greeted(&daemon);
+    let argument = "x".repeat(60_000);
+    let tasks = 200;
+    let mut writer = stream.try_clone().unwrap();
+    let submitting = std::thread::spawn(move || {
+        let mut frame = BytesMut::new();
+        for number in 0..tasks {
+            encode(&submission(number, "echo", &argument), &mut frame).unwrap();
+            writer.write_all(&frame.split()).unwrap();
+        }
+    });
+    // 12 MB of results that nobody reads: another client is served all the same.
+    for _ in 0..20 {
+        still_serves(&daemon);
+    }
+    let unread = daemon.json(&["status"])["tasks"].clone();
+    assert_eq!(unread["kept"], 0);
+
+    let mut reader = stream;
+    let mut done = 0;
+    while done < tasks {
+        let reply: Reply = inbox.receive(&mut reader).unwrap();
+        if let ReplyBody::Done { outcome, .. } = reply.body {
+            assert_eq!(outcome.payload_bytes(), 60_002, "a JSON string of 60,000 characters");
+            done += 1;
+        }
+    }
+    submitting.join().unwrap();
+}
+
+/// A daemon whose second pool runs a worker that misbehaves.
+fn with_worker(behaviour: &[&str]) -> Daemon {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/protocol/worker.py");
+    let mut command: Vec<&str> = vec!["python3", script];
+    command.extend(behaviour);
+    Daemon::launch(&format!(
+        "[pool.good]\nworkers = 1\n[pool.bad]\nworkers = 1\ngrace = \"200ms\"\nstart_timeout = \"2s\"\ncommand = {command:?}\n"
+    ))
+}
+
+#[test]
+fn worker_in_another_language_serves() {
+    let mut daemon = with_worker(&[]);
+    daemon.wait_until_ready();
+    let output = daemon.run(&["submit", "--pool", "bad", "echo", "hello"]);
+    assert_eq!(parts(&output), (0, "hello\n".to_owned(), String::new()));
+}
+
+#[test]
+fn worker_that_writes_garbage_is_ended_and_backed_off() {
+    let mut daemon = with_worker(&["garbage"]);
+    daemon.wait_for_log("broke the protocol");
+    daemon.wait_for_log("restarted in");
+    still_serves(&daemon);
+}
+
+#[test]
+fn worker_that_closes_its_socket_and_lives_is_killed() {
+    let mut daemon = with_worker(&["close"]);
+    daemon.wait_for_log("it closed its socket");
+    daemon.wait_for_log("restarted in");
+    still_serves(&daemon);
+}
+
+#[test]
+fn worker_that_is_never_ready_is_ended_in_time() {
+    let mut daemon = with_worker(&["never-ready"]);
+    daemon.wait_for_log("it was not ready in time");
+    still_serves(&daemon);
+}
+
+#[test]
+fn pool_whose_workers_keep_dying_is_degraded_and_says_so() {
+    let mut daemon = with_worker(&["exit-before-ready", "3"]);
+    daemon.wait_for_log("pool bad is degraded");
+    let status = daemon.json(&["status"]);
+    let bad = status["pools"].as_array().unwrap().iter().find(|pool| pool["name"] == "bad").unwrap();
+    assert_eq!(bad["degraded"], true);
+    assert!(bad["last_failure"].as_str().unwrap().contains("exit status 3"), "{bad}");
+    still_serves(&daemon);
+}
+
+#[test]
+fn worker_that_ignores_term_is_killed_after_the_grace() {
+    let mut daemon = with_worker(&["ignore-term"]);
+    daemon.wait_until_ready();
+    assert_error(&daemon.run(&["submit", "--pool", "bad", "--timeout", "50ms", "sleep", "1000"]), 124, &["timed out"]);
+    daemon.wait_for_log("SIGTERM");
+    daemon.wait_for_log("SIGKILL");
+    daemon.wait_for_log("signal 9");
+    still_serves(&daemon);
+}

@@ -1,0 +1,42 @@
+//! With nothing to do, the daemon does nothing.
+
+mod support;
+
+use std::time::Duration;
+
+use support::Daemon;
+
+/// How often the threads of a process gave the processor up by waiting for something.
+fn waits(pid: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads
+        .map(|thread| {
+            let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:")).unwrap();
+            line.split_whitespace().last().unwrap().parse::<u64>().unwrap()
+        })
+        .sum()
+}
+
+#[test]
+fn idle_daemon_and_workers_do_not_wake_up() {
+    let mut daemon = Daemon::start("[pool.cpu]\nworkers = 2\n");
+    daemon.wait_for_log("is ready");
+    let mut pids: Vec<u32> = daemon.worker_pids().iter().map(|pid| pid.as_raw_nonzero().get() as u32).collect();
+    pids.push(daemon.child.id());
+    assert_eq!(pids.len(), 3);
+    let count = || pids.iter().map(|pid| waits(*pid)).sum::<u64>();
+    // What the last request left to be done is over once two counts in a row are the same; then nothing
+    // may come for a second, which is what is observed here, not waited for.
+    let mut before = count();
+    loop {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = count();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(count(), before, "somebody woke up with nothing to do");
+}

@@ -1,0 +1,266 @@
+#!/usr/bin/env python3
+"""poold's wire, made from nothing but docs/PROTOCOL.md, whose layouts it reads.
+
+    python3 tests/protocol/wire.py tests/fixtures/wire-v1.txt
+
+decodes and encodes every test vector in the file and compares both with what stands there.
+
+A struct is a dict; a variant is its name, or {name: fields} if it has fields; as in the fixture's JSON.
+"""
+
+import json
+import os
+import re
+import struct
+import sys
+
+DOCUMENT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../docs/PROTOCOL.md")
+
+MAGIC = b"poold\0"
+CLIENT, WORKER = 1, 2
+ACCEPTED = 0
+FRAME_BYTES_MAX = 1_048_576
+HEAD_BYTES_MAX = 262_144
+
+UNSIGNED_BITS = {"u16": 16, "u32": 32, "u64": 64}
+SIGNED_BITS = {"i16": 16, "i32": 32}
+
+
+class WireError(Exception):
+    """Bytes that are not in the protocol."""
+
+
+# The layouts: {name: ("struct", [(field, type)]) or ("enum", {number: (variant, fields)})}, where the
+# fields of a variant are None, a type, or [(field, type)].
+
+
+def split_fields(text):
+    return [tuple(part.strip() for part in field.split(":")) for field in re.split(r",\s*(?=\w+:)", text)]
+
+
+def read_layouts(document):
+    layouts, entries = {}, None
+    for block in re.findall(r"^```layout\n(.*?)^```", document, re.M | re.S):
+        for line in filter(None, (line.split("#")[0].strip() for line in block.splitlines())):
+            if start := re.fullmatch(r"(struct|enum) (\w+)", line):
+                entries = [] if start[1] == "struct" else {}
+                layouts[start[2]] = (start[1], entries)
+            elif variant := re.fullmatch(r"(\d+) (\w+)(?:\((.+)\)| \{ (.+) \})?", line):
+                number, name, single, fields = variant.groups()
+                entries[int(number)] = (name, single or (split_fields(fields) if fields else None))
+            else:
+                entries.extend(split_fields(line))
+    return layouts
+
+
+with open(DOCUMENT, encoding="utf-8") as document:
+    LAYOUTS = read_layouts(document.read())
+
+
+# Values.
+
+
+class Reader:
+    def __init__(self, data):
+        self.data, self.position = data, 0
+
+    def take(self, count):
+        taken = self.data[self.position : self.position + count]
+        if len(taken) < count:
+            raise WireError("a value ends too early")
+        self.position += count
+        return taken
+
+    def varint(self, bits):
+        first = self.take(1)[0]
+        if first <= 250:
+            return first
+        count = {251: 2, 252: 4, 253: 8}.get(first)
+        if count is None or count * 8 > bits:
+            raise WireError(f"{first:#x} does not begin an integer of {bits} bits")
+        return int.from_bytes(self.take(count), "little")
+
+    def one_of_two(self):
+        byte = self.take(1)[0]
+        if byte > 1:
+            raise WireError(f"{byte} is neither 0 nor 1")
+        return byte == 1
+
+
+def varint(value):
+    if value <= 250:
+        return bytes([value])
+    for mark, count in ((251, 2), (252, 4), (253, 8)):
+        if value < 1 << (8 * count):
+            return bytes([mark]) + value.to_bytes(count, "little")
+    raise WireError(f"{value} is too large")
+
+
+def parameters(of):
+    """`map<K, V>` as ("map", ["K", "V"]), `u32` as ("u32", [])."""
+    name, _, inner = of.partition("<")
+    return name, [part.strip() for part in inner[:-1].split(",")] if inner else []
+
+
+def decode(of, reader):
+    name, inner = parameters(of)
+    if name == "bool":
+        return reader.one_of_two()
+    if name in UNSIGNED_BITS:
+        return reader.varint(UNSIGNED_BITS[name])
+    if name in SIGNED_BITS:
+        zigzag = reader.varint(SIGNED_BITS[name])
+        return zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
+    if name == "string":
+        return reader.take(reader.varint(64)).decode("utf-8")
+    if name == "option":
+        return decode(inner[0], reader) if reader.one_of_two() else None
+    if name == "list":
+        return [decode(inner[0], reader) for _ in range(reader.varint(64))]
+    if name == "map":
+        return {decode(inner[0], reader): decode(inner[1], reader) for _ in range(reader.varint(64))}
+    kind, entries = LAYOUTS[name]
+    if kind == "struct":
+        return {field: decode(type_, reader) for field, type_ in entries}
+    number = reader.varint(32)
+    if number not in entries:
+        raise WireError(f"{name} has no variant {number}")
+    variant, fields = entries[number]
+    if fields is None:
+        return variant
+    if isinstance(fields, str):
+        return {variant: decode(fields, reader)}
+    return {variant: {field: decode(type_, reader) for field, type_ in fields}}
+
+
+def encode(of, value):
+    name, inner = parameters(of)
+    if name == "bool":
+        return bytes([value])
+    if name in UNSIGNED_BITS:
+        return varint(value)
+    if name in SIGNED_BITS:
+        return varint(2 * value if value >= 0 else -2 * value - 1)
+    if name == "string":
+        data = value.encode("utf-8")
+        return varint(len(data)) + data
+    if name == "option":
+        return b"\0" if value is None else b"\1" + encode(inner[0], value)
+    if name == "list":
+        return varint(len(value)) + b"".join(encode(inner[0], element) for element in value)
+    if name == "map":
+        pairs = sorted((encode(inner[0], key), encode(inner[1], value[key])) for key in value)
+        return varint(len(pairs)) + b"".join(key + value for key, value in pairs)
+    kind, entries = LAYOUTS[name]
+    if kind == "struct":
+        return b"".join(encode(type_, value[field]) for field, type_ in entries)
+    wanted, content = (value, None) if isinstance(value, str) else next(iter(value.items()))
+    number, fields = next((number, fields) for number, (variant, fields) in entries.items() if variant == wanted)
+    if fields is None:
+        return varint(number)
+    if isinstance(fields, str):
+        return varint(number) + encode(fields, content)
+    return varint(number) + b"".join(encode(type_, content[field]) for field, type_ in fields)
+
+
+# Handshakes and frames.
+
+
+def encode_hello(role, version_min=1, version_max=1):
+    return MAGIC + struct.pack("<BBHH", role, 0, version_min, version_max)
+
+
+def decode_answer(data):
+    """The verdict and the version."""
+    magic, verdict, zero, version, _ = struct.unpack("<6sBBHH", data)
+    if magic != MAGIC or zero != 0:
+        raise WireError("not an answer to a hello")
+    return verdict, version
+
+
+def encode_frame(of, value, payload=b""):
+    head = encode(of, value)
+    return struct.pack("<II", len(head), len(payload)) + head + payload
+
+
+def decode_head(of, head):
+    reader = Reader(head)
+    value = decode(of, reader)
+    if reader.position != len(head):
+        raise WireError("bytes behind the value in a head")
+    return value
+
+
+class Connection:
+    """A socket after its handshake."""
+
+    def __init__(self, socket, role):
+        self.socket = socket
+        self.send_bytes(encode_hello(role))
+        verdict, self.version = decode_answer(self.receive_bytes(12))
+        if verdict != ACCEPTED:
+            raise WireError(f"the daemon's verdict on the handshake is {verdict}")
+
+    def send_bytes(self, data):
+        self.socket.sendall(data)
+
+    def receive_bytes(self, count):
+        data = b""
+        while len(data) < count:
+            more = self.socket.recv(count - len(data))
+            if not more:
+                raise EOFError("the connection was closed")
+            data += more
+        return data
+
+    def send(self, of, value, payload=b""):
+        self.send_bytes(encode_frame(of, value, payload))
+
+    def receive(self, of):
+        """A message and its payload."""
+        head_bytes, payload_bytes = struct.unpack("<II", self.receive_bytes(8))
+        if head_bytes > HEAD_BYTES_MAX or 8 + head_bytes + payload_bytes > FRAME_BYTES_MAX:
+            raise WireError("a frame over its cap")
+        return decode_head(of, self.receive_bytes(head_bytes)), self.receive_bytes(payload_bytes)
+
+
+# The test vectors.
+
+DIRECTIONS = {"request": "Request", "reply": "Reply", "to_worker": "ToWorker", "from_worker": "FromWorker"}
+ROLES = {"client": CLIENT, "worker": WORKER}
+VERDICTS = ["accepted", "not_a_handshake", "no_common_version", "wrong_role", "too_many_connections"]
+
+
+def check_vector(direction, name, data, value):
+    if direction == "hello":
+        assert encode_hello(ROLES[name]) == data
+    elif direction == "answer":
+        assert decode_answer(data) == (VERDICTS.index(name), 1)
+    else:
+        of = DIRECTIONS[direction]
+        head_bytes, payload_bytes = struct.unpack("<II", data[:8])
+        head, payload = data[8 : 8 + head_bytes], data[8 + head_bytes :]
+        assert len(payload) == payload_bytes, "lengths"
+        assert decode_head(of, head) == value, f"decoded to {decode_head(of, head)}"
+        assert encode_frame(of, value, payload) == data, f"encoded to {encode(of, value).hex()}"
+
+
+def check_vectors(path):
+    count, value = 0, None
+    with open(path, encoding="utf-8") as lines:
+        for line in lines:
+            if line.startswith(("# {", '# "')):
+                value = json.loads(line[2:])
+            elif line.strip() and not line.startswith("#"):
+                full_name, data = line.split(": ")
+                direction, _, name = full_name.partition(".")
+                try:
+                    check_vector(direction, name, bytes.fromhex(data), value)
+                except (AssertionError, WireError) as error:
+                    sys.exit(f"{full_name}: {error}")
+                count += 1
+    print(f"{count} vectors")
+
+
+if __name__ == "__main__":
+    check_vectors(sys.argv[1])

@@ -1,0 +1,244 @@
+//! Real daemons for tests: each in a directory of its own, waited for by its own word, never by a sleep.
+
+#![allow(dead_code, reason = "every test file uses another part of it")]
+
+use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take before the test is given up: not a limit of the daemon's, but of patience.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `poold`, killed when it is dropped.
+pub struct Daemon {
+    pub child: Child,
+    pub dir: TempDir,
+    pub socket: PathBuf,
+    notifications: UnixDatagram,
+    log: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Daemon {
+    /// Starts `poold` with this configuration and waits until it says that it is ready.
+    pub fn start(config: &str) -> Daemon {
+        let mut daemon = Daemon::launch(config);
+        daemon.wait_until_ready();
+        daemon
+    }
+
+    /// Starts `poold` with this configuration; it may not be ready yet.
+    pub fn launch(config: &str) -> Daemon {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("poold.toml"), config).unwrap();
+        Daemon::launch_in(dir, |_| {})
+    }
+
+    /// Starts `poold` with the configuration that is in `dir`, after a last change to the command.
+    pub fn launch_in(dir: TempDir, change: impl FnOnce(&mut Command)) -> Daemon {
+        let socket = dir.path().join("poold.sock");
+        let notify = dir.path().join("notify.sock");
+        let _ = std::fs::remove_file(&notify);
+        let notifications = UnixDatagram::bind(&notify).unwrap();
+        notifications.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_poold"));
+        command
+            .arg("--config")
+            .arg(dir.path().join("poold.toml"))
+            .arg("--socket")
+            .arg(&socket)
+            .env("NOTIFY_SOCKET", &notify)
+            .env("RUST_LOG", "debug")
+            .env_remove("POOLD_SOCKET")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (lines, log) = channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if lines.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Daemon { child, dir, socket, notifications, log, seen: Vec::new() }
+    }
+
+    /// Waits for `READY=1`.
+    pub fn wait_until_ready(&mut self) {
+        self.wait_for_notification("READY=1");
+    }
+
+    /// Waits for a notification that holds this line.
+    pub fn wait_for_notification(&mut self, line: &str) {
+        let mut buffer = [0; 4096];
+        loop {
+            let Ok(bytes) = self.notifications.recv(&mut buffer) else {
+                panic!("no `{line}` from the daemon; its log:\n{}", self.log_so_far().join("\n"));
+            };
+            if String::from_utf8_lossy(&buffer[..bytes]).lines().any(|said| said == line) {
+                return;
+            }
+        }
+    }
+
+    /// Waits for a line of the log that holds `text`, the ones before included, and returns it. Each line is found once.
+    pub fn wait_for_log(&mut self, text: &str) -> String {
+        loop {
+            let Ok(line) = self.log.recv_timeout(PATIENCE) else {
+                panic!("no line with `{text}` in the log:\n{}", self.seen.join("\n"));
+            };
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Everything logged until now.
+    pub fn log_so_far(&mut self) -> Vec<String> {
+        self.seen.extend(self.log.try_iter());
+        self.seen.clone()
+    }
+
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
+    }
+
+    /// Waits until the daemon exits.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_for_exit(&pidfd(self.pid()));
+        self.child.wait().unwrap()
+    }
+
+    /// `poolctl` with these arguments, for this daemon.
+    pub fn poolctl(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_poolctl"));
+        command.args(args).env("POOLD_SOCKET", &self.socket).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `poolctl` with these arguments to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.poolctl(args).output().unwrap()
+    }
+
+    /// Runs `poolctl` with these arguments and this standard input to its end.
+    pub fn run_with_input(&self, args: &[&str], input: &str) -> Output {
+        let path = self.dir.path().join("input");
+        std::fs::write(&path, input).unwrap();
+        self.poolctl(args).stdin(std::fs::File::open(path).unwrap()).output().unwrap()
+    }
+
+    /// What `poolctl ARGS --json` prints.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let output = self.poolctl(args).arg("--json").output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    /// The rows of `poolctl workers --json`.
+    pub fn workers(&self) -> Vec<Value> {
+        self.json(&["workers"]).as_array().unwrap().clone()
+    }
+
+    /// The pids of the workers there are.
+    pub fn worker_pids(&self) -> Vec<Pid> {
+        self.workers().iter().filter_map(|worker| worker["pid"].as_i64()).map(pid).collect()
+    }
+
+    /// Submits a detached task and returns its id.
+    pub fn detach(&self, args: &[&str]) -> String {
+        let output = self.run(&[&["submit", "--detach"], args].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    }
+
+    /// Writes another configuration.
+    pub fn configure(&self, config: &str) {
+        std::fs::write(self.dir.path().join("poold.toml"), config).unwrap();
+    }
+
+    /// A bare connection to the socket.
+    pub fn connect(&self) -> UnixStream {
+        let stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemon's log:\n{}", self.log_so_far().join("\n"));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Bytes as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// The exit status and both outputs of a command.
+pub fn parts(output: &Output) -> (i32, String, String) {
+    (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))
+}
+
+/// Checks an error: its exit status, that it is one line, and that it holds all these words.
+#[track_caller]
+pub fn assert_error(output: &Output, status: i32, words: &[&str]) {
+    let (code, _, stderr) = parts(output);
+    assert_eq!(code, status, "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "not one line: {stderr}");
+    for word in words {
+        assert!(stderr.contains(word), "`{word}` is not in: {stderr}");
+    }
+}
+
+pub fn pid(number: i64) -> Pid {
+    Pid::from_raw(number as i32).unwrap()
+}
+
+/// A descriptor that tells when the process ends.
+pub fn pidfd(pid: Pid) -> OwnedFd {
+    pidfd_open(pid, PidfdFlags::empty()).unwrap()
+}
+
+/// Waits until the process of a pidfd has ended.
+#[track_caller]
+pub fn wait_for_exit(process: &OwnedFd) {
+    let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    let ready = poll(&mut [PollFd::new(process, PollFlags::IN)], Some(&timeout)).unwrap();
+    assert_eq!(ready, 1, "a process that should have ended lives on");
+}
+
+/// The processes that a daemon started as workers, by their environment, dead or alive.
+pub fn workers_of(daemon: Pid) -> Vec<Pid> {
+    let mark = format!("POOLD_WORKER={}\0", daemon.as_raw_nonzero());
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i64>().ok());
+    let is_worker = |number: &i64| {
+        let environment = std::fs::read(Path::new("/proc").join(number.to_string()).join("environ"));
+        environment.is_ok_and(|bytes| bytes.windows(mark.len()).any(|window| window == mark.as_bytes()))
+    };
+    numbers.filter(is_worker).map(pid).collect()
+}

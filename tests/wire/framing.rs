@@ -1,0 +1,282 @@
+//! Where messages begin and end, however the bytes arrive, and what an inbox costs.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use allocation_counter::measure;
+use bytes::{Bytes, BytesMut};
+use poold::id::{AttemptId, RequestId};
+use poold::limits::{FRAME_BYTES_MAX, HEAD_BYTES_MAX};
+use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
+use poold::message::worker::{FromWorker, Report, ToWorker};
+use poold::task::{Encoding, Payload};
+use poold::wire::{
+    FRAME_HEADER_BYTES, Filled, HANDSHAKE_BYTES, Hello, Inbox, ReceiveError, Role, WireError, encode,
+};
+
+use crate::samples::{self, Sample};
+
+/// A stream whose reads give, one after the other, just this.
+struct Script(VecDeque<io::Result<Vec<u8>>>);
+
+impl Script {
+    fn new(reads: impl IntoIterator<Item = io::Result<Vec<u8>>>) -> Self {
+        Script(reads.into_iter().collect())
+    }
+}
+
+impl Read for Script {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let bytes = self.0.pop_front().unwrap_or(Ok(Vec::new()))?;
+        room[..bytes.len()].copy_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+}
+
+fn fill(inbox: &mut Inbox, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        inbox.fill(&mut bytes).expect("a slice can be read");
+    }
+}
+
+fn request(body: RequestBody) -> Request {
+    Request { id: RequestId(1), body }
+}
+
+fn finished(payload_bytes: usize) -> FromWorker {
+    let result = Payload { encoding: Encoding::Bytes, bytes: Bytes::from(vec![7; payload_bytes]) };
+    FromWorker::Finished { attempt: AttemptId(1), report: Report::Ok(result) }
+}
+
+fn encoded<M: poold::message::Message>(message: &M) -> BytesMut {
+    let mut out = BytesMut::new();
+    encode(message, &mut out).expect("the message is within the caps");
+    out
+}
+
+#[test]
+fn message_cut_anywhere_is_incomplete_and_the_rest_completes_it() {
+    for (name, sample) in samples::all() {
+        let frame = sample.encode();
+        for cut in 0..frame.len() {
+            let mut inbox = Inbox::default();
+            fill(&mut inbox, &frame[..cut]);
+            assert_eq!(sample.next_alike(&mut inbox), Ok(None), "{name} cut at {cut}");
+            fill(&mut inbox, &frame[cut..]);
+            assert_eq!(sample.next_alike(&mut inbox), Ok(Some(sample.clone())), "{name} cut at {cut}");
+        }
+    }
+}
+
+#[test]
+fn head_shorter_than_its_message_is_malformed_at_every_length() {
+    for (name, sample) in samples::all() {
+        let frame = sample.encode();
+        let head = &frame[FRAME_HEADER_BYTES..frame.len() - sample.payload_bytes()];
+        for cut in 0..head.len() {
+            let mut inbox = Inbox::default();
+            fill(&mut inbox, &(cut as u32).to_le_bytes());
+            fill(&mut inbox, &0_u32.to_le_bytes());
+            fill(&mut inbox, &head[..cut]);
+            let decoded = sample.next_alike(&mut inbox);
+            assert!(matches!(decoded, Err(WireError::Malformed(_))), "{name} cut at {cut}: {decoded:?}");
+        }
+    }
+}
+
+#[test]
+fn bytes_after_the_message_in_a_head_are_refused() {
+    for (name, sample) in samples::all() {
+        let mut frame = sample.encode();
+        let head_bytes = frame.len() - FRAME_HEADER_BYTES - sample.payload_bytes();
+        frame.insert(FRAME_HEADER_BYTES + head_bytes, 0);
+        frame[..4].copy_from_slice(&(head_bytes as u32 + 1).to_le_bytes());
+        let mut inbox = Inbox::default();
+        fill(&mut inbox, &frame);
+        assert_eq!(sample.next_alike(&mut inbox), Err(WireError::TrailingBytes { bytes: 1 }), "{name}");
+    }
+}
+
+#[test]
+fn payload_on_a_message_that_has_none_is_refused() {
+    let mut frame = encoded(&request(RequestBody::Status));
+    frame[4] = 1;
+    let mut inbox = Inbox::default();
+    fill(&mut inbox, &frame);
+    fill(&mut inbox, b"x");
+    assert_eq!(inbox.next_message::<Request>(), Err(WireError::UnexpectedPayload { bytes: 1 }));
+}
+
+#[test]
+fn message_of_another_direction_is_malformed() {
+    let mut inbox = Inbox::default();
+    fill(&mut inbox, &encoded(&ToWorker::Recall { attempt: AttemptId(1) }));
+    assert!(matches!(inbox.next_message::<Reply>(), Err(WireError::Malformed(_))));
+}
+
+#[test]
+fn two_messages_in_one_read_come_out_one_by_one() {
+    let first = request(RequestBody::Status);
+    let second = request(RequestBody::Workers { skip: 7 });
+    let mut inbox = Inbox::default();
+    let both = [encoded(&first), encoded(&second)].concat();
+    assert_eq!(inbox.fill(&mut both.as_slice()).ok(), Some(Filled::Bytes { bytes: both.len(), full: false }));
+    assert_eq!(inbox.next_message(), Ok(Some(first)));
+    assert_eq!(inbox.next_message(), Ok(Some(second)));
+    assert_eq!(inbox.next_message::<Request>(), Ok(None));
+}
+
+#[test]
+fn handshake_and_messages_one_byte_at_a_time_are_understood() {
+    let (names, sent): (Vec<String>, Vec<Sample>) =
+        samples::all().into_iter().filter(|(_, sample)| matches!(sample, Sample::Request(_))).unzip();
+    let mut bytes = Hello::new(Role::Client).encode().to_vec();
+    bytes.extend(sent.iter().flat_map(Sample::encode));
+
+    let mut inbox = Inbox::default();
+    let mut hello = None;
+    let mut received = Vec::new();
+    for (position, byte) in bytes.iter().enumerate() {
+        fill(&mut inbox, &[*byte]);
+        if position < HANDSHAKE_BYTES {
+            hello = inbox.next_hello().expect("it is a hello");
+            assert_eq!(hello.is_some(), position == HANDSHAKE_BYTES - 1);
+        } else if let Some(message) = inbox.next_message().expect("they are requests") {
+            received.push(Sample::Request(message));
+        }
+    }
+    assert_eq!(hello, Some(Hello::new(Role::Client)));
+    assert_eq!(received, sent, "{names:?}");
+    assert!(inbox.is_empty());
+}
+
+fn header(head_bytes: u32, payload_bytes: u32) -> Vec<u8> {
+    [head_bytes.to_le_bytes(), payload_bytes.to_le_bytes()].concat()
+}
+
+#[test]
+fn frame_over_a_cap_is_refused_by_its_header_alone() {
+    let frame_max = FRAME_BYTES_MAX as u32;
+    let head_max = HEAD_BYTES_MAX as u32;
+    let header_bytes = FRAME_HEADER_BYTES as u32;
+    let cases = [
+        (0, frame_max - header_bytes + 1, WireError::FrameTooLarge { bytes: u64::from(frame_max) + 1 }),
+        (head_max + 1, 0, WireError::HeadTooLarge { bytes: u64::from(head_max) + 1 }),
+        (u32::MAX, u32::MAX, WireError::FrameTooLarge { bytes: 2 * u64::from(u32::MAX) + 8 }),
+    ];
+    for (head_bytes, payload_bytes, refusal) in cases {
+        let mut inbox = Inbox::default();
+        fill(&mut inbox, &header(head_bytes, payload_bytes));
+        assert_eq!(inbox.next_message::<Request>(), Err(refusal));
+    }
+    for (head_bytes, payload_bytes) in [(0, frame_max - header_bytes), (head_max, 0)] {
+        let mut inbox = Inbox::default();
+        fill(&mut inbox, &header(head_bytes, payload_bytes));
+        assert_eq!(inbox.next_message::<Request>(), Ok(None), "at the cap, the rest is waited for");
+    }
+}
+
+#[test]
+fn largest_frame_passes_and_one_byte_more_is_not_sent() {
+    let rest = encoded(&finished(0)).len();
+    let largest = finished(FRAME_BYTES_MAX - rest);
+    let mut inbox = Inbox::default();
+    fill(&mut inbox, &encoded(&largest));
+    assert_eq!(inbox.next_message(), Ok(Some(largest)));
+
+    let mut out = BytesMut::from(&b"before"[..]);
+    let refusal = encode(&finished(FRAME_BYTES_MAX - rest + 1), &mut out);
+    assert_eq!(refusal, Err(WireError::FrameTooLarge { bytes: FRAME_BYTES_MAX as u64 + 1 }));
+    let changes = vec!["x".repeat(HEAD_BYTES_MAX)];
+    let refusal = encode(&Reply { request: None, body: ReplyBody::Reloaded { changes } }, &mut out);
+    assert!(matches!(refusal, Err(WireError::HeadTooLarge { .. })), "{refusal:?}");
+    assert_eq!(out, b"before"[..]);
+}
+
+/// Integers of one encoded byte claim the most memory for their size.
+#[test]
+fn every_head_that_can_be_sent_can_be_read() {
+    let changes = vec![String::new(); HEAD_BYTES_MAX - 16];
+    let message = Reply { request: None, body: ReplyBody::Reloaded { changes } };
+    let mut inbox = Inbox::default();
+    fill(&mut inbox, &encoded(&message));
+    assert_eq!(inbox.next_message(), Ok(Some(message)));
+}
+
+#[test]
+fn fill_tells_what_a_read_brought() {
+    let read_bytes = 64 * 1024;
+    let mut inbox = Inbox::default();
+    let mut stream = Script::new([
+        Err(io::ErrorKind::Interrupted.into()),
+        Ok(vec![0; 3]),
+        Ok(vec![0; read_bytes]),
+        Err(io::ErrorKind::WouldBlock.into()),
+        Err(io::ErrorKind::ConnectionReset.into()),
+        Ok(Vec::new()),
+    ]);
+    let mut next = || inbox.fill(&mut stream).map_err(|error| error.kind());
+    assert_eq!(next(), Ok(Filled::Bytes { bytes: 3, full: false }), "an interrupted read is repeated");
+    assert_eq!(next(), Ok(Filled::Bytes { bytes: read_bytes, full: true }));
+    assert_eq!(next(), Ok(Filled::Nothing));
+    assert_eq!(next(), Err(io::ErrorKind::ConnectionReset));
+    assert_eq!(next(), Ok(Filled::End));
+}
+
+#[test]
+fn receive_waits_for_a_whole_message_and_says_when_the_peer_closed() {
+    let message = request(RequestBody::Status);
+    let frame = encoded(&message);
+    let (front, back) = frame.split_at(5);
+    let reads = [front, back, front].map(|part| Ok(part.to_vec()));
+    let mut stream = Script::new(reads);
+    let mut inbox = Inbox::default();
+    assert_eq!(inbox.receive::<Request>(&mut stream).ok(), Some(message));
+    assert!(matches!(inbox.receive::<Request>(&mut stream), Err(ReceiveError::Closed)));
+}
+
+#[test]
+fn emptied_inbox_holds_no_memory() {
+    let small = encoded(&request(RequestBody::Status));
+    let large = encoded(&finished(FRAME_BYTES_MAX / 2));
+    // The thread's room for reading is allocated by its first read.
+    fill(&mut Inbox::default(), &small);
+
+    let mut inbox = Inbox::default();
+    let held = measure(|| {
+        fill(&mut inbox, &Hello::new(Role::Worker).encode());
+        inbox.next_hello().expect("it is a hello");
+        fill(&mut inbox, &large);
+        inbox.next_message::<FromWorker>().expect("it is whole");
+        fill(&mut inbox, &small);
+        inbox.next_message::<Request>().expect("it is whole");
+    });
+    assert!(inbox.is_empty());
+    assert_eq!(held.bytes_current, 0);
+    assert!(size_of::<Inbox>() <= 64);
+}
+
+#[test]
+fn announced_frame_costs_no_memory_before_its_bytes_arrive() {
+    let mut inbox = Inbox::default();
+    fill(&mut Inbox::default(), b"x");
+    let announced = measure(|| {
+        fill(&mut inbox, &header(HEAD_BYTES_MAX as u32, (FRAME_BYTES_MAX / 2) as u32));
+        assert_eq!(inbox.next_message::<Request>(), Ok(None));
+    });
+    assert!(announced.bytes_max < 256, "{announced:?}");
+}
+
+#[test]
+fn large_frame_in_small_pieces_is_not_copied_over_and_over() {
+    let frame = encoded(&finished(FRAME_BYTES_MAX / 2));
+    let mut inbox = Inbox::default();
+    let taken = measure(|| {
+        for piece in frame.chunks(512) {
+            assert_eq!(inbox.next_message::<FromWorker>(), Ok(None));
+            fill(&mut inbox, piece);
+        }
+        assert!(matches!(inbox.next_message::<FromWorker>(), Ok(Some(_))));
+    });
+    assert!(taken.bytes_total < 8 * frame.len() as u64, "{taken:?}");
+}
