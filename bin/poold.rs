@@ -9,8 +9,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use poold::daemon::config::{Config, Source};
+use poold::daemon::config::{Config, Source, reload};
+use poold::daemon::{self, RunOptions};
 use poold::limits::WORKERS_PER_POOL_MAX;
+use poold::worker::{Registry, run_if_started_as_worker};
 
 /// Exit status of a wrong command line or configuration: starting again would not help.
 const WRONG_USAGE: u8 = 2;
@@ -49,6 +51,7 @@ struct Flags {
 }
 
 fn main() -> ExitCode {
+    run_if_started_as_worker(Registry::built_in);
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         Err(error) => return answer(&error),
@@ -66,8 +69,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(_source: Source, _config: Config) -> ExitCode {
-    fail(1, "poold: the loop is not linked in")
+fn run(source: Source, config: Config) -> ExitCode {
+    let reload = Box::new(move |old: &Config| reload(&source, old).map_err(|error| error.to_string()));
+    match daemon::run(RunOptions { config, reload }) {
+        Ok(exit) => ExitCode::from(exit.exit_status()),
+        Err(error) => fail(error.exit_status(), format!("poold: {error}")),
+    }
 }
 
 fn fail(status: u8, error: impl Display) -> ExitCode {

@@ -9,6 +9,10 @@ pub(crate) mod environment;
 #[cfg(feature = "daemon")]
 pub(crate) mod fault;
 #[cfg(feature = "daemon")]
+pub(crate) mod pidfd;
+#[cfg(feature = "daemon")]
 pub(crate) mod process;
 #[cfg(feature = "daemon")]
 pub(crate) mod signal;
+#[cfg(feature = "daemon")]
+pub(crate) mod socket;
