@@ -4,7 +4,8 @@ mod support;
 
 use support::{Daemon, assert_error, parts};
 
-const ARTICLE: &str = "112272535095293\n112582705942171\n112272535095293\n115280095190773\n115797848077099\n1099726899285419\n";
+const ARTICLE: &str =
+    "112272535095293\n112582705942171\n112272535095293\n115280095190773\n115797848077099\n1099726899285419\n";
 
 #[test]
 fn submit_of_a_prime_prints_true() {
@@ -77,6 +78,7 @@ fn status_tells_pools_workers_and_outcomes() {
 fn functions_are_listed_with_what_they_accept() {
     let daemon = Daemon::start("");
     let functions = daemon.json(&["functions"]);
-    let names: Vec<&str> = functions.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        functions.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["echo", "fail", "is_prime", "is_prime_trial", "sleep"]);
 }
