@@ -42,7 +42,8 @@ Exit status:
   1      the function failed
   2      usage, or a standard stream that cannot be read or written
   3      no daemon to talk to
-  4      the daemon refused (unknown function, queue full, not allowed), or `result` of a task that is not done
+  4      the daemon refused (unknown function, queue full, not allowed);
+         for `result`, also that a task is not done
   124    timed out
   125    cancelled
   126    lost: the daemon that had accepted the task stopped
@@ -57,7 +58,7 @@ const CONNECT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Submits tasks to a pool of worker processes, and shows what it does.
 #[derive(Debug, Parser)]
-#[command(name = "poolctl", version, after_help = EXIT_STATUSES, infer_long_args = false)]
+#[command(name = "poolctl", version, after_help = EXIT_STATUSES, arg_required_else_help = false)]
 struct Cli {
     /// The daemon's socket, instead of $POOLD_SOCKET, else $XDG_RUNTIME_DIR/poold.sock, else /run/poold/poold.sock
     #[arg(long, global = true, value_name = "PATH")]
@@ -149,8 +150,9 @@ fn not_a_command(error: &clap::Error) -> Result<u8, Error> {
 fn usage_line(text: &str) -> String {
     let said =
         text.split("\n\n").take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
-    let words: Vec<&str> = said.flat_map(str::split_whitespace).collect();
-    let line = words.join(" ");
+    let sentences: Vec<String> =
+        said.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let line = sentences.join("; ");
     format!("{}; `poolctl --help` says more", line.strip_prefix("error: ").unwrap_or(&line))
 }
 
@@ -184,7 +186,7 @@ mod tests {
     fn usage_error_is_one_line_with_what_may_be_meant() {
         let line = usage(&["poolctl", "submit", "--retrys", "3", "is_prime"]);
         assert!(!line.contains('\n'), "{line}");
-        assert!(line.starts_with("unexpected argument '--retrys' found tip: "), "{line}");
+        assert!(line.starts_with("unexpected argument '--retrys' found; tip: "), "{line}");
         assert!(line.contains("'--retries'"), "{line}");
     }
 

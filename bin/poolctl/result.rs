@@ -38,11 +38,13 @@ pub(crate) fn print_each(
 ) -> Result<u8, Error> {
     let mut status = OK;
     for &task in tasks {
-        let end = print_one(&mut connection, task, wait, json);
-        let this = match end {
+        let this = match print_one(&mut connection, task, wait, json) {
             Ok(this) => this,
-            Err(error @ (Error::NotOk { .. } | Error::NotDone { .. }))
-            | Err(error @ Error::Client(client::Error::Refused(_))) => {
+            Err(
+                error @ (Error::NotOk { .. }
+                | Error::NotDone { .. }
+                | Error::Client(client::Error::Refused(_))),
+            ) => {
                 error.complain();
                 error.status()
             }
@@ -59,12 +61,13 @@ fn print_one(connection: &mut Connection, task: TaskId, wait: bool, json: bool) 
     match connection.call(RequestBody::Result { task, wait })? {
         ReplyBody::Done { outcome, .. } => submit::report(task.to_string(), task, outcome, json),
         ReplyBody::NotDone { state, .. } => {
-            let error = Error::NotDone { task, state: tasks::state_word(state) };
-            if json {
-                output::print(format!("{{\"id\":\"{task}\",\"state\":\"{}\"}}\n", tasks::state_word(state)))?;
-                return Ok(error.status());
+            let state = tasks::state_word(state);
+            let error = Error::NotDone { task, state };
+            if !json {
+                return Err(error);
             }
-            Err(error)
+            output::print(format!("{{\"id\":\"{task}\",\"state\":\"{state}\"}}\n"))?;
+            Ok(error.status())
         }
         _ => Err(client::Error::UnexpectedReply.into()),
     }
