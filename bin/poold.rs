@@ -3,13 +3,16 @@
 //! It decides nothing else; [`poold::daemon`] is what runs.
 
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use poold::daemon::config::{Config, Source};
+use poold::daemon::config::{Config, Source, reload};
+use poold::daemon::{self, RunOptions};
 use poold::limits::WORKERS_PER_POOL_MAX;
+use poold::worker::{Registry, run_if_started_as_worker};
 
 /// Exit status of a wrong command line or configuration: starting again would not help.
 const WRONG_USAGE: u8 = 2;
@@ -48,6 +51,7 @@ struct Flags {
 }
 
 fn main() -> ExitCode {
+    run_if_started_as_worker(Registry::built_in);
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         Err(error) => return answer(&error),
@@ -55,9 +59,9 @@ fn main() -> ExitCode {
     let source = Source { file: flags.config, socket: flags.socket, workers: flags.workers };
     match source.read() {
         Ok(_) if flags.check_config => {
-            let name =
-                source.file.map_or("no configuration file".to_owned(), |file| file.display().to_string());
-            println!("{name}: ok");
+            let name = source.file.as_deref().map_or("no file".into(), Path::to_string_lossy);
+            // Standard output may be closed; the exit status says the same.
+            let _ = writeln!(io::stdout(), "{name}: ok");
             ExitCode::SUCCESS
         }
         Ok(config) => run(source, config),
@@ -65,8 +69,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(_source: Source, _config: Config) -> ExitCode {
-    fail(1, "poold: the loop is not linked in")
+fn run(source: Source, config: Config) -> ExitCode {
+    let reload = Box::new(move |old: &Config| reload(&source, old).map_err(|error| error.to_string()));
+    match daemon::run(RunOptions { config, reload }) {
+        Ok(exit) => ExitCode::from(exit.exit_status()),
+        Err(error) => fail(error.exit_status(), format!("poold: {error}")),
+    }
 }
 
 fn fail(status: u8, error: impl Display) -> ExitCode {
@@ -81,9 +89,16 @@ fn answer(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    let text = error.to_string();
-    let what = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    let tip = text.lines().find_map(|line| line.trim_start().strip_prefix("tip: "));
-    let advice = tip.map_or(String::new(), |tip| format!("; {tip}"));
-    fail(WRONG_USAGE, format!("poold: {what}{advice}; see `poold --help`"))
+    fail(WRONG_USAGE, usage_line(&error.to_string()))
+}
+
+/// The paragraphs that say what is wrong, and what may have been meant, on one line.
+fn usage_line(text: &str) -> String {
+    let said =
+        text.split("\n\n").take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
+    let parts = said.map(|part| {
+        let line = part.split_whitespace().collect::<Vec<&str>>().join(" ");
+        ["error: ", "tip: "].iter().find_map(|label| line.strip_prefix(label)).unwrap_or(&line).to_owned()
+    });
+    format!("poold: {}; `poold --help` says more", parts.collect::<Vec<String>>().join("; "))
 }

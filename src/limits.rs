@@ -36,6 +36,12 @@ pub const FUNCTIONS_PER_WORKER_MAX: usize = 1024;
 /// Rows in one page of a listing.
 pub const PAGE_ROWS_MAX: usize = 256;
 
+/// Rows in one page of the listing of functions, whose texts are long.
+pub const FUNCTION_ROWS_MAX: usize = 32;
+
+/// Bytes of a function's signature and of its summary that are kept; the rest is cut.
+pub const FUNCTION_TEXT_BYTES_MAX: usize = 1024;
+
 /// Tasks that may be accepted and not done, all pools together.
 pub const QUEUE_TASKS_MAX: u64 = 2_000_000;
 
@@ -56,6 +62,32 @@ pub const READ_BYTES_PER_TURN: usize = 256 * 1024;
 
 /// How long a peer may take over its handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of room that a peer's buffer may keep while it is empty: thousands of idle connections cost
+/// next to nothing.
+pub const IDLE_BUFFER_BYTES_MAX: usize = 4 * 1024;
+
+/// Clients accepted in one turn of the loop, so that a flood of them cannot hold the others up.
+pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// How long nothing is accepted after the system ran out of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Bytes read from one output pipe of a worker in one turn of the loop.
+pub const OUTPUT_BYTES_PER_TURN: usize = 64 * 1024;
+
+/// Bytes read from the socket of a worker that has died. What it had written before fits easily (a
+/// socket's buffer); more comes only from a process that escaped its group and still holds the socket.
+pub const LAST_WORDS_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How long a worker's process may go on after its socket ended, since its exit is noticed a little later.
+pub const EXIT_AFTER_END: Duration = Duration::from_secs(1);
+
+/// Processes that the spawner has been asked for at one time.
+pub const SPAWNS_AHEAD: usize = 16;
+
+/// How long the daemon takes at its end to get the last replies and log lines out.
+pub const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the result of a detached task is kept.
 pub const RESULT_AGE_MAX: Duration = Duration::from_secs(3600);

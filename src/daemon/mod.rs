@@ -1,2 +1,463 @@
-//! Not built yet.
+//! The part that does: one event loop that owns every socket and every process.
+//!
+//! ```text
+//!            ┌──────────────────────── one turn ─────────────────────────────────────┐
+//!  poller ──>│ note what is ready ──> serve it ──> pass the time ──> flush outboxes  │──> poller
+//!            │                          │ Event         │ TimePassed                 │
+//!            │                          v               v                            │
+//!            │                     supervisor ──Action──> dispatch                   │
+//!            └───────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The daemon decides nothing about tasks and workers: it turns what it reads into events and carries
+//! out the actions. All that is readable is stepped before the time is, so that a result that is there
+//! beats its deadline. Nothing on this thread waits, except for the poller; what can block (starting
+//! processes, writing the log) has a thread of its own.
+//!
+//! | file | its noun |
+//! | --- | --- |
+//! | `connection` | a socket with its two buffers |
+//! | `clients`, `requests` | who is connected; what their requests mean |
+//! | `workers`, `output`, `spawner` | the processes; what they print; how they are started |
+//! | `dispatch` | the supervisor's actions, carried out |
+//! | `listener`, `signals`, `notify`, `logging` | the other doors to the world |
+
+mod clients;
+mod clock;
 pub mod config;
+mod connection;
+mod dispatch;
+mod error;
+mod listener;
+mod logging;
+mod notify;
+mod output;
+mod requests;
+mod signals;
+mod spawner;
+#[cfg(test)]
+mod tests;
+mod token;
+mod workers;
+
+pub use error::Error;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::mem;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+
+use self::clients::{ClientDid, Clients};
+use self::clock::Clock;
+use self::config::Config;
+use self::listener::{Accepted, Listener};
+use self::logging::Logging;
+use self::notify::Notifier;
+use self::signals::Signals;
+use self::spawner::{OWN_PROGRAM, Spawner};
+use self::token::{OutputStream, Token};
+use self::workers::{WorkerDid, Workers};
+use crate::id::{ConnectionId, Epoch, Pid, SlotId, Uid};
+use crate::limits::{ACCEPTS_PER_TURN, FAREWELL_TIMEOUT, PAYLOAD_BYTES_MAX, READ_BYTES_PER_TURN};
+use crate::message::client::Welcome;
+use crate::supervisor::{Event, Supervisor};
+use crate::time::Time;
+
+/// The log target of the daemon's own records.
+const LOG_TARGET: &str = "poold";
+
+/// Readiness events taken from the poller in one turn.
+const EVENTS_PER_TURN: usize = 4096;
+
+/// The longest the poller is asked to wait: it counts milliseconds in 31 bits.
+const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Reads the configuration again, given the one in force: gives the new one and what it changes, a line
+/// each, or why it cannot be, in one line.
+pub type Reload = Box<dyn FnMut(&Config) -> Result<(Config, Vec<String>), String>>;
+
+/// What the daemon is started with.
+pub struct RunOptions {
+    /// What is in force at first.
+    pub config: Config,
+    /// How it is read again.
+    pub reload: Reload,
+}
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitKind {
+    /// All that ran could end.
+    Drained,
+    /// Running tasks were killed.
+    Forced,
+}
+
+impl ExitKind {
+    /// The exit status of `poold` that goes with it.
+    pub const fn exit_status(self) -> u8 {
+        match self {
+            ExitKind::Drained => 0,
+            ExitKind::Forced => 1,
+        }
+    }
+}
+
+/// Runs the daemon in the foreground until it is told to stop.
+///
+/// # Errors
+/// [`Error`] when it cannot start, or the system no longer reports events.
+pub fn run(options: RunOptions) -> Result<ExitKind, Error> {
+    let logging = Logging::start().map_err(|source| Error::Setup { what: "start the log", source })?;
+    let ended = Daemon::start(options, &logging).and_then(Daemon::run);
+    logging.finish();
+    ended
+}
+
+/// Everything the loop owns.
+struct Daemon<'a> {
+    clock: Clock,
+    /// The time of this turn.
+    now: Time,
+    supervisor: Supervisor,
+    /// Events that came about while actions were carried out.
+    events: VecDeque<Event>,
+    poll: mio::Poll,
+    /// What is to be served in the next turn: it became ready, or was not finished with.
+    ready: BTreeSet<Token>,
+    /// Whose outbox is to be written in this turn.
+    touched: BTreeSet<Token>,
+    clients: Clients,
+    workers: Workers,
+    spawner: Spawner,
+    listener: Listener,
+    signals: Signals,
+    notifier: Notifier,
+    /// Whether the service manager may have to be told something.
+    is_news: bool,
+    logging: &'a Logging,
+    config: Config,
+    reload: Reload,
+    exit: Option<ExitKind>,
+}
+
+impl<'a> Daemon<'a> {
+    fn start(options: RunOptions, logging: &'a Logging) -> Result<Self, Error> {
+        let RunOptions { config, reload } = options;
+        let setup = |what| move |source| Error::Setup { what, source };
+        let nofile = raise_descriptor_limit();
+        let clock = Clock::start();
+        let now = clock.now();
+        let poll = mio::Poll::new().map_err(setup("open a poller"))?;
+        let registry = || poll.registry().try_clone().map_err(setup("share the poller"));
+
+        // Caught before the socket is bound, so that a signal from here on still removes it.
+        let signals = Signals::catch(poll.registry()).map_err(setup("catch signals"))?;
+        let listener = Listener::open(&config, poll.registry())?;
+        let spawner =
+            Spawner::start(OWN_PROGRAM, poll.registry(), nofile).map_err(setup("start the spawner"))?;
+
+        let user = Uid(geteuid().as_raw());
+        let random = RandomState::new();
+        let epoch = Epoch(random.hash_one("epoch") as u32);
+        let policy = config.policy(user, None);
+        let welcome = Welcome {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: Pid(std::process::id()),
+            epoch,
+            payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
+        };
+        Ok(Daemon {
+            clock,
+            now,
+            supervisor: Supervisor::new(now, policy, epoch, random.hash_one("seed")),
+            events: VecDeque::new(),
+            ready: BTreeSet::new(),
+            touched: BTreeSet::new(),
+            clients: Clients::new(welcome, registry()?),
+            workers: Workers::new(registry()?),
+            poll,
+            spawner,
+            listener,
+            signals,
+            notifier: Notifier::from_environment(now),
+            is_news: true,
+            logging,
+            config,
+            reload,
+            exit: None,
+        })
+    }
+
+    fn run(mut self) -> Result<ExitKind, Error> {
+        let mut readiness = mio::Events::with_capacity(EVENTS_PER_TURN);
+        self.dispatch();
+        let exit = loop {
+            self.tell_service_manager();
+            if let Some(exit) = self.exit {
+                break exit;
+            }
+            self.wait(&mut readiness)?;
+            self.turn(&readiness);
+        };
+        self.say_farewell(&mut readiness)?;
+        log::info!(target: LOG_TARGET, "stopped");
+        Ok(exit)
+    }
+
+    /// Waits until something is ready or due.
+    fn wait(&mut self, readiness: &mut mio::Events) -> Result<(), Error> {
+        let timeout = if self.ready.is_empty() {
+            let due = [
+                self.supervisor.poll_deadline(),
+                self.clients.next_timeout(),
+                self.workers.next_timeout(),
+                self.listener.next_timeout(),
+                self.notifier.next_timeout(),
+            ];
+            let next = due.into_iter().flatten().min();
+            next.map(|next| next.since(self.clock.now()).min(WAIT_MAX))
+        } else {
+            Some(Duration::ZERO)
+        };
+        poll(&mut self.poll, readiness, timeout)
+    }
+
+    fn turn(&mut self, readiness: &mio::Events) {
+        self.now = self.clock.now();
+        for event in readiness {
+            self.note(event);
+        }
+        for token in mem::take(&mut self.ready) {
+            self.serve(token);
+        }
+        self.pass_time();
+        self.flush();
+    }
+
+    fn note(&mut self, event: &mio::event::Event) {
+        let token = Token::from(event.token());
+        match token {
+            Token::Client(client) => self.clients.note(client, event),
+            Token::WorkerSocket(slot) => self.workers.note(slot, event),
+            Token::WorkerOutput(..)
+            | Token::WorkerExit(_)
+            | Token::Spawner
+            | Token::Signals
+            | Token::Listener => {}
+        }
+        if event.is_writable() {
+            self.touched.insert(token);
+        }
+        self.ready.insert(token);
+    }
+
+    fn serve(&mut self, token: Token) {
+        match token {
+            Token::WorkerOutput(slot, stream) => {
+                if self.workers.read_output(slot, stream) {
+                    self.ready.insert(token);
+                }
+            }
+            Token::WorkerSocket(slot) => self.serve_worker(slot),
+            Token::WorkerExit(slot) => {
+                for event in self.workers.take_ended(self.now, slot) {
+                    self.step(event);
+                }
+            }
+            Token::Client(client) => self.serve_client(client),
+            Token::Spawner => self.serve_spawner(),
+            Token::Signals => self.serve_signals(),
+            Token::Listener => self.serve_listener(),
+        }
+    }
+
+    fn serve_worker(&mut self, slot: SlotId) {
+        let token = Token::WorkerSocket(slot);
+        let mut budget_bytes = READ_BYTES_PER_TURN;
+        loop {
+            match self.workers.hear(self.now, slot, &mut budget_bytes) {
+                WorkerDid::Event(event) => self.step(event),
+                WorkerDid::Enter => _ = self.touched.insert(token),
+                WorkerDid::Nothing => return,
+                WorkerDid::Pause => {
+                    self.ready.insert(token);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn serve_client(&mut self, client: ConnectionId) {
+        let token = Token::Client(client);
+        // It may have to be told something by whatever it does.
+        self.touched.insert(token);
+        let mut budget_bytes = READ_BYTES_PER_TURN;
+        loop {
+            match self.clients.hear(self.now, client, &mut budget_bytes) {
+                ClientDid::Enter(user) => self.step(Event::ClientConnected { client, user }),
+                ClientDid::Ask(request) => self.take_request(client, request),
+                ClientDid::Leave => self.step(Event::ClientGone { client }),
+                ClientDid::Nothing => return,
+                ClientDid::Pause => {
+                    self.ready.insert(token);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn serve_spawner(&mut self) {
+        while let Some(answer) = self.spawner.next_answer() {
+            match answer {
+                Ok(started) => {
+                    let (worker, pid) = self.workers.add(*started);
+                    let slot = worker.slot;
+                    // What the poller reported of it so far was of a worker that was not known.
+                    self.ready.extend(OutputStream::ALL.map(|stream| Token::WorkerOutput(slot, stream)));
+                    self.ready.extend([Token::WorkerSocket(slot), Token::WorkerExit(slot)]);
+                    self.step(Event::WorkerSpawned { worker, pid });
+                }
+                Err(failed) => {
+                    self.step(Event::SpawnFailed { worker: failed.worker, message: failed.message });
+                }
+            }
+        }
+    }
+
+    fn serve_signals(&mut self) {
+        for request in self.signals.take() {
+            match request {
+                signals::Request::Stop => {
+                    log::info!(target: LOG_TARGET, "told to stop by a signal");
+                    self.step(Event::StopRequested);
+                }
+                // Either way it is in the log, and nobody waits for an answer.
+                signals::Request::Reload => _ = self.reload_config(),
+            }
+        }
+    }
+
+    fn serve_listener(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept(self.now) {
+                Accepted::Client(stream, user) => self.take_up(stream, user),
+                Accepted::TurnedAway(user) => {
+                    self.clients.note_turned_away(user, self.config.limits.connections)
+                }
+                Accepted::Left(error) => {
+                    log::debug!("a client left before it was let in: {error}");
+                }
+                Accepted::Nobody => return,
+                Accepted::Failed(error) => {
+                    log::error!("no client can be let in for now: {error}");
+                    return;
+                }
+            }
+        }
+        self.ready.insert(Token::Listener);
+    }
+
+    fn take_up(&mut self, stream: interprocess::os::unix::uds_local_socket::Stream, user: Uid) {
+        if self.clients.len() >= self.config.limits.connections {
+            listener::tell_too_many(&stream);
+            self.clients.note_turned_away(user, self.config.limits.connections);
+        } else if let Err(error) = self.clients.add(self.now, stream, user) {
+            log::error!("a client (uid {}) cannot be let in: {error}", user.0);
+        }
+    }
+
+    /// Does what is due by now, once all that was ready has been served.
+    fn pass_time(&mut self) {
+        if self.supervisor.poll_deadline().is_some_and(|deadline| deadline <= self.now) {
+            self.step(Event::TimePassed);
+        }
+        for event in self.workers.expire(self.now) {
+            self.step(event);
+        }
+        self.clients.expire(self.now);
+        if self.listener.resume(self.now) {
+            self.ready.insert(Token::Listener);
+        }
+        self.notifier.feed_watchdog(self.now);
+    }
+
+    /// Tells the supervisor what happened, and carries out what it makes of it.
+    fn step(&mut self, event: Event) {
+        self.events.push_back(event);
+        while let Some(event) = self.events.pop_front() {
+            self.supervisor.handle(self.now, event);
+            self.dispatch();
+        }
+    }
+
+    fn dispatch(&mut self) {
+        while let Some(action) = self.supervisor.poll_action() {
+            self.perform(action);
+        }
+    }
+
+    /// Writes to everyone who was told something.
+    fn flush(&mut self) {
+        while let Some(token) = self.touched.pop_first() {
+            let is_heard = match token {
+                Token::Client(client) => {
+                    let flushed = self.clients.flush(client, self.config.limits.unread_bytes);
+                    if let Some(event) = flushed.event {
+                        self.step(event);
+                    }
+                    flushed.is_heard
+                }
+                Token::WorkerSocket(slot) => self.workers.flush(slot),
+                Token::WorkerOutput(..)
+                | Token::WorkerExit(_)
+                | Token::Spawner
+                | Token::Signals
+                | Token::Listener => false,
+            };
+            if is_heard {
+                self.ready.insert(token);
+            }
+        }
+    }
+
+    /// Gets the last replies out, as far as the clients read them in time.
+    fn say_farewell(&mut self, readiness: &mut mio::Events) -> Result<(), Error> {
+        let until = self.clock.now() + FAREWELL_TIMEOUT;
+        while self.clients.flush_all() {
+            let left = until.since(self.clock.now());
+            if left.is_zero() {
+                log::warn!("some clients did not read their last replies");
+                break;
+            }
+            poll(&mut self.poll, readiness, Some(left))?;
+            for event in &*readiness {
+                if let Token::Client(client) = Token::from(event.token()) {
+                    self.clients.note(client, event);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn poll(poll: &mut mio::Poll, readiness: &mut mio::Events, timeout: Option<Duration>) -> Result<(), Error> {
+    match poll.poll(readiness, timeout) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(Error::Loop(error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Allows the daemon as many descriptors as it may have; gives what was allowed before.
+fn raise_descriptor_limit() -> u64 {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        log::warn!("the limit on descriptors stays at {:?}: {error}", before.current);
+    }
+    // RLIM_INFINITY, as getrlimit(2) has it.
+    before.current.unwrap_or(u64::MAX)
+}

@@ -136,12 +136,9 @@ pub enum ConfigError {
         /// Their names.
         pools: String,
     },
-    /// Another value of this key was asked for while the daemon runs. Restart it, or undo the change.
-    #[error("{key} cannot change while running: restart poold")]
-    FixedWhileRunning {
-        /// The key of the file.
-        key: &'static str,
-    },
+    /// Another socket was asked for while the daemon runs. Restart it, or undo the change.
+    #[error("socket cannot change while running: restart poold")]
+    SocketChanged,
     /// A reload was asked for and no file was named at the start.
     #[error("poold was started without --config and has no file to read again; restart it with one")]
     NoFile,

@@ -7,26 +7,23 @@ use humantime::format_duration;
 use super::{Config, ConfigError, Limits, Pool, Source};
 use crate::supervisor::RestartPolicy;
 
-/// Keys of the top of the file that hold for as long as the daemon runs.
-const FIXED_KEYS: [&str; 3] = ["socket", "socket_mode", "socket_group"];
+/// How a key is told that has no value.
+const NOT_SET: &str = "none";
 
 /// Reads `source` again, with the same flags laid over it, and says in words what differs from `old`.
 ///
 /// # Errors
 /// [`ConfigError`] as [`Source::read`] has it, [`ConfigError::NoFile`], and
-/// [`ConfigError::FixedWhileRunning`] for a key that needs a restart. `old` stays in force.
+/// [`ConfigError::SocketChanged`]. `old` stays in force.
 pub fn reload(source: &Source, old: &Config) -> Result<(Config, Vec<String>), ConfigError> {
     if source.file.is_none() {
         return Err(ConfigError::NoFile);
     }
     let new = source.read()?;
-    let before = settings_of_daemon(old);
-    let after = settings_of_daemon(&new);
-    let mut changed = before.iter().zip(&after).filter(|(before, after)| before != after);
-    if let Some(((key, _), _)) = changed.find(|((key, _), _)| FIXED_KEYS.contains(key)) {
-        return Err(ConfigError::FixedWhileRunning { key });
+    if new.socket != old.socket {
+        return Err(ConfigError::SocketChanged);
     }
-    let mut changes = differences("", before, after);
+    let mut changes = differences("", settings_of_daemon(old), settings_of_daemon(&new));
     changes.extend(pool_changes(old, &new));
     Ok((new, changes))
 }
@@ -36,7 +33,7 @@ type Setting = (&'static str, String);
 
 fn settings_of_daemon(config: &Config) -> Vec<Setting> {
     let Config {
-        socket,
+        socket: _,
         socket_mode,
         socket_group,
         allow_fault_injection,
@@ -49,9 +46,8 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
         limits;
     let RestartPolicy { intensity, period, backoff_min, backoff_max } = restart;
     vec![
-        ("socket", format!("{socket:?}")),
         ("socket_mode", format!("{socket_mode:04o}")),
-        ("socket_group", format!("{socket_group:?}")),
+        ("socket_group", socket_group.clone().unwrap_or_else(|| NOT_SET.to_owned())),
         ("allow_fault_injection", allow_fault_injection.to_string()),
         ("drain_timeout", format_duration(*drain_timeout).to_string()),
         ("limits.connections", connections.to_string()),
@@ -78,7 +74,7 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
     vec![
         ("workers", workers.to_string()),
         ("functions", functions.unwrap_or_else(|| "all".to_owned())),
-        ("timeout", timeout.map_or("none".to_owned(), |timeout| format_duration(timeout).to_string())),
+        ("timeout", timeout.map_or(NOT_SET.to_owned(), |timeout| format_duration(timeout).to_string())),
         ("grace", format_duration(*grace).to_string()),
         ("start_timeout", format_duration(*start_timeout).to_string()),
         ("command", command.as_ref().map_or("built in".to_owned(), |command| format!("{command:?}"))),

@@ -1,0 +1,308 @@
+//! The clients: who is connected, how far each has come, and what waits to be read by it.
+//!
+//! ```text
+//!   accepted ──> Handshake ──hello──> Open ──end──> (gone)
+//!                    │                  │
+//!                    └── violation ─────┴──> Closing ──told, or too late──> (gone)
+//! ```
+//!
+//! What a request means is not decided here but in `requests.rs`.
+
+use std::collections::{BTreeSet, HashMap};
+use std::{io, mem};
+
+use interprocess::os::unix::uds_local_socket::Stream;
+use mio::Registry;
+
+use super::connection::{Connection, Heard, answer_to};
+use super::token::Token;
+use crate::id::{ConnectionId, Uid};
+use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::message::client::{Refusal, Reply, ReplyBody, Request, Welcome};
+use crate::supervisor::{Event, Notice};
+use crate::time::Time;
+use crate::wire::{Answer, Role, VERSION_MAX, Verdict, WireError};
+
+/// Every connected client.
+#[derive(Debug)]
+pub(super) struct Clients {
+    by_id: HashMap<ConnectionId, Client>,
+    /// Counts connections; never reused.
+    last_id: u64,
+    /// When those that are not open are given up.
+    timeouts: BTreeSet<(Time, ConnectionId)>,
+    /// What is said to whoever is let in.
+    welcome: Reply,
+    /// How often something was refused here, and not by the supervisor.
+    refusals: u64,
+    registry: Registry,
+}
+
+#[derive(Debug)]
+struct Client {
+    connection: Connection,
+    user: Uid,
+    stage: Stage,
+    /// When it is given up if it stays in its stage.
+    until: Option<Time>,
+    /// Whether the supervisor was told that it has too many unread outcomes.
+    blocked: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its hello is awaited.
+    Handshake,
+    /// It may ask anything.
+    Open,
+    /// It is told why it is closed. Nothing it says is heard.
+    Closing,
+}
+
+/// What a client did, as far as others must know.
+#[derive(Debug)]
+pub(super) enum ClientDid {
+    /// It was let in.
+    Enter(Uid),
+    /// It asked something.
+    Ask(Request),
+    /// Nothing more for now.
+    Nothing,
+    /// There may be more to hear, in the next turn.
+    Pause,
+    /// It had been let in and is gone, or as good as gone.
+    Leave,
+}
+
+/// What writing to a client brought about.
+#[derive(Debug, Default)]
+pub(super) struct Flushed {
+    /// For the supervisor: it has too many unread outcomes, or few enough again.
+    pub(super) event: Option<Event>,
+    /// Whether it is to be heard again.
+    pub(super) is_heard: bool,
+}
+
+impl Clients {
+    /// None yet; whoever is let in is told `welcome`.
+    pub(super) fn new(welcome: Welcome, registry: Registry) -> Self {
+        Clients {
+            by_id: HashMap::new(),
+            last_id: 0,
+            timeouts: BTreeSet::new(),
+            welcome: Reply { request: None, body: ReplyBody::Welcome(welcome) },
+            refusals: 0,
+            registry,
+        }
+    }
+
+    /// How many connections there are.
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// How often something was refused here, and not by the supervisor.
+    pub(super) fn refusals(&self) -> u64 {
+        self.refusals
+    }
+
+    /// Who a client is.
+    pub(super) fn user(&self, id: ConnectionId) -> Option<Uid> {
+        self.by_id.get(&id).map(|client| client.user)
+    }
+
+    /// Takes up the accepted `stream` of `user`, whose hello is then awaited.
+    pub(super) fn add(&mut self, now: Time, stream: Stream, user: Uid) -> io::Result<()> {
+        let id = ConnectionId(self.last_id + 1);
+        let connection = Connection::open(stream, Token::Client(id), &self.registry)?;
+        let client = Client { connection, user, stage: Stage::Handshake, until: None, blocked: false };
+        self.last_id = id.0;
+        self.by_id.insert(id, client);
+        self.enter(id, Stage::Handshake, Some(now + HANDSHAKE_TIMEOUT));
+        log::debug!("connection {} (uid {}) opened", id.0, user.0);
+        Ok(())
+    }
+
+    /// Counts and logs a connection that was closed before it was taken up.
+    pub(super) fn note_turned_away(&mut self, user: Uid, connections_max: usize) {
+        self.refusals += 1;
+        log::warn!(
+            "refused a connection (uid {}): {connections_max} are open, the most there may be",
+            user.0
+        );
+    }
+
+    /// Takes in what the poller reports.
+    pub(super) fn note(&mut self, id: ConnectionId, event: &mio::event::Event) {
+        if let Some(client) = self.by_id.get_mut(&id) {
+            client.connection.note(event);
+        }
+    }
+
+    /// The next thing that a client does; to be called until it does nothing more.
+    pub(super) fn hear(&mut self, now: Time, id: ConnectionId, budget_bytes: &mut usize) -> ClientDid {
+        let Some(client) = self.by_id.get_mut(&id).filter(|client| client.stage != Stage::Closing) else {
+            return ClientDid::Nothing;
+        };
+        match client.connection.hear(budget_bytes) {
+            Heard::Message(request) => ClientDid::Ask(request),
+            Heard::Silence => ClientDid::Nothing,
+            Heard::Pause => ClientDid::Pause,
+            Heard::Hello(hello) => {
+                let answer = answer_to(Role::Client, hello);
+                client.connection.answer(answer);
+                match answer.verdict {
+                    Verdict::Accepted => self.let_in(id),
+                    Verdict::NotAHandshake
+                    | Verdict::NoCommonVersion
+                    | Verdict::WrongRole
+                    | Verdict::TooManyConnections => {
+                        self.close_told(now, id, format!("its hello was answered {:?}", answer.verdict))
+                    }
+                }
+            }
+            Heard::Violation(error @ WireError::NotAHandshake) => {
+                client.connection.answer(Answer { verdict: Verdict::NotAHandshake, version: VERSION_MAX });
+                self.close_told(now, id, error.to_string())
+            }
+            Heard::Violation(error) => {
+                let refusal = Refusal::Protocol(error.to_string());
+                self.say(id, &Reply { request: None, body: ReplyBody::Refused(refusal) });
+                self.close_told(now, id, error.to_string())
+            }
+            Heard::End(error) => {
+                if let Some(error) = error {
+                    log::warn!("reading from connection {} failed: {error}", id.0);
+                }
+                match self.remove(id) {
+                    Some(Stage::Open) => ClientDid::Leave,
+                    Some(Stage::Handshake | Stage::Closing) | None => ClientDid::Nothing,
+                }
+            }
+        }
+    }
+
+    fn let_in(&mut self, id: ConnectionId) -> ClientDid {
+        self.enter(id, Stage::Open, None);
+        let Some(client) = self.by_id.get_mut(&id) else { return ClientDid::Nothing };
+        match client.connection.say(&self.welcome) {
+            Ok(()) => ClientDid::Enter(client.user),
+            Err(error) => {
+                log::error!("the welcome to connection {} does not fit: {error}", id.0);
+                ClientDid::Enter(client.user)
+            }
+        }
+    }
+
+    /// Closes a client that broke the protocol as soon as it has read what it was told of that.
+    fn close_told(&mut self, now: Time, id: ConnectionId, violation: String) -> ClientDid {
+        let Some(client) = self.by_id.get(&id) else { return ClientDid::Nothing };
+        let (user, stage) = (client.user, client.stage);
+        self.note_refused(id, user, Refusal::Protocol(violation));
+        self.enter(id, Stage::Closing, Some(now + HANDSHAKE_TIMEOUT));
+        match stage {
+            Stage::Open => ClientDid::Leave,
+            Stage::Handshake | Stage::Closing => ClientDid::Nothing,
+        }
+    }
+
+    /// Counts and logs what was refused to a client here, and not by the supervisor.
+    fn note_refused(&mut self, client: ConnectionId, user: Uid, refusal: Refusal) {
+        self.refusals += 1;
+        let notice = Notice::Refused { client, user, refusal };
+        log::log!(target: super::LOG_TARGET, notice.level(), "{notice}");
+    }
+
+    /// Puts `reply` into a client's outbox, if it is still there.
+    pub(super) fn say(&mut self, id: ConnectionId, reply: &Reply) {
+        let Some(client) = self.by_id.get_mut(&id).filter(|client| client.stage == Stage::Open) else {
+            return;
+        };
+        let Err(error) = client.connection.say(reply) else { return };
+        let refusal = Refusal::BadOption(format!("the answer does not fit into a frame: {error}"));
+        let refused = Reply { request: reply.request, body: ReplyBody::Refused(refusal.clone()) };
+        if let Err(error) = client.connection.say(&refused) {
+            log::error!("a refusal to connection {} does not fit: {error}", id.0);
+        }
+        let user = client.user;
+        self.note_refused(id, user, refusal);
+    }
+
+    /// Refuses a request that the supervisor never sees.
+    pub(super) fn refuse(&mut self, id: ConnectionId, request: crate::id::RequestId, refusal: Refusal) {
+        let Some(user) = self.user(id) else { return };
+        self.note_refused(id, user, refusal.clone());
+        self.say(id, &Reply { request: Some(request), body: ReplyBody::Refused(refusal) });
+    }
+
+    /// Writes to a client what it takes; it may leave `unread_bytes_max` of outcomes unread.
+    pub(super) fn flush(&mut self, id: ConnectionId, unread_bytes_max: usize) -> Flushed {
+        let Some(client) = self.by_id.get_mut(&id) else { return Flushed::default() };
+        let is_heard = client.connection.flush(&self.registry);
+        let unread_bytes = client.connection.outbox_bytes();
+        let event = match (client.stage, client.blocked) {
+            (Stage::Open, false) if unread_bytes > unread_bytes_max => {
+                log::warn!("connection {} leaves {unread_bytes} bytes unread: its tasks are held back", id.0);
+                Some(Event::ClientBlocked { client: id })
+            }
+            (Stage::Open, true) if unread_bytes <= unread_bytes_max / 2 => {
+                log::info!("connection {} has read enough: its tasks go on", id.0);
+                Some(Event::ClientUnblocked { client: id })
+            }
+            (Stage::Closing, _) if unread_bytes == 0 => {
+                self.remove(id);
+                return Flushed::default();
+            }
+            (Stage::Handshake | Stage::Open | Stage::Closing, _) => None,
+        };
+        client.blocked ^= event.is_some();
+        Flushed { event, is_heard }
+    }
+
+    /// Writes to everyone what they take; says whether something is left to write.
+    pub(super) fn flush_all(&mut self) -> bool {
+        self.by_id.values_mut().fold(false, |is_left, client| {
+            client.connection.flush(&self.registry);
+            is_left || client.connection.outbox_bytes() > 0
+        })
+    }
+
+    /// When the next client is given up for its silence, or for not reading why it is closed.
+    pub(super) fn next_timeout(&self) -> Option<Time> {
+        self.timeouts.first().map(|(until, _)| *until)
+    }
+
+    /// Gives up those whose time is over.
+    pub(super) fn expire(&mut self, now: Time) {
+        while self.next_timeout().is_some_and(|until| until <= now) {
+            let Some((_, id)) = self.timeouts.pop_first() else { return };
+            if let (Some(user), Some(Stage::Handshake)) = (self.user(id), self.remove(id)) {
+                let refusal = Refusal::Protocol(format!("no handshake within {HANDSHAKE_TIMEOUT:?}"));
+                self.note_refused(id, user, refusal);
+            }
+        }
+    }
+
+    fn enter(&mut self, id: ConnectionId, stage: Stage, until: Option<Time>) {
+        let Some(client) = self.by_id.get_mut(&id) else { return };
+        client.stage = stage;
+        let before = mem::replace(&mut client.until, until);
+        if let Some(before) = before {
+            self.timeouts.remove(&(before, id));
+        }
+        if let Some(until) = until {
+            self.timeouts.insert((until, id));
+        }
+    }
+
+    /// Closes a client's socket; gives the stage it was in.
+    fn remove(&mut self, id: ConnectionId) -> Option<Stage> {
+        let client = self.by_id.remove(&id)?;
+        if let Some(until) = client.until {
+            self.timeouts.remove(&(until, id));
+        }
+        client.connection.close(&self.registry);
+        log::debug!("connection {} closed", id.0);
+        Some(client.stage)
+    }
+}

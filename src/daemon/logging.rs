@@ -1,0 +1,203 @@
+//! The log: one line per record on standard error, by way of a bounded queue and a thread of its own,
+//! so that a reader who does not keep up never stops the daemon. What finds no room is dropped and
+//! counted, and the count is itself a line of the log.
+//!
+//! Which records are kept is `RUST_LOG`'s word, by default those of level `info` and above.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::SystemTime;
+
+use env_logger::{Env, Logger};
+use log::{Level, Log, Metadata, Record};
+
+use crate::limits::{FAREWELL_TIMEOUT, LOG_LINES_MAX};
+
+/// The daemon's side of the log.
+#[derive(Debug)]
+pub(super) struct Logging {
+    queue: SyncSender<Entry>,
+    lines_dropped: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Entry {
+    Line(String),
+    /// Everything before it is written when this is dropped.
+    Flush {
+        _done: SyncSender<()>,
+    },
+}
+
+/// What `log` calls.
+struct Queue {
+    /// Only asked which records to keep.
+    filter: Logger,
+    format: Format,
+    queue: SyncSender<Entry>,
+    lines_dropped: Arc<AtomicU64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Format {
+    /// For the journal, which has a time of its own: `<6>poold: text`.
+    Journal,
+    /// For everyone else: `2026-01-31T12:00:00.000Z INFO poold: text`.
+    Plain,
+}
+
+impl Logging {
+    /// Starts the thread and becomes the process's logger, unless it has one.
+    pub(super) fn start() -> io::Result<Self> {
+        let (queue, entries) = sync_channel(LOG_LINES_MAX);
+        let lines_dropped = Arc::new(AtomicU64::new(0));
+        let format = Format::of_stderr();
+        let logger = Queue {
+            filter: env_logger::Builder::from_env(Env::default().default_filter_or("info")).build(),
+            format,
+            queue: queue.clone(),
+            lines_dropped: Arc::clone(&lines_dropped),
+        };
+        let level = logger.filter.filter();
+        if log::set_boxed_logger(Box::new(logger)).is_ok() {
+            log::set_max_level(level);
+        }
+        let dropped = Arc::clone(&lines_dropped);
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write_entries(&entries, &dropped, format, io::stderr()))?;
+        Ok(Logging { queue, lines_dropped })
+    }
+
+    /// Lines that found no room so far.
+    pub(super) fn lines_dropped(&self) -> u64 {
+        self.lines_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Waits until everything is written, for a while.
+    pub(super) fn finish(&self) {
+        let (done, written) = sync_channel(0);
+        if self.queue.try_send(Entry::Flush { _done: done }).is_ok() {
+            match written.recv_timeout(FAREWELL_TIMEOUT) {
+                Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+}
+
+impl Log for Queue {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.filter.matches(record) {
+            return;
+        }
+        let line = self.format.line(record.level(), record.target(), &record.args().to_string());
+        match self.queue.try_send(Entry::Line(line)) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                self.lines_dropped.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+fn write_entries(entries: &Receiver<Entry>, lines_dropped: &AtomicU64, format: Format, mut out: impl Write) {
+    let mut told = 0;
+    for entry in entries {
+        // A log that cannot be written cannot be complained about either.
+        match entry {
+            Entry::Line(line) => _ = out.write_all(line.as_bytes()),
+            Entry::Flush { .. } => _ = out.flush(),
+        }
+        let dropped = lines_dropped.load(Ordering::Relaxed);
+        if dropped > told {
+            let text = format!("{} log lines were dropped: they came too fast", dropped - told);
+            told = dropped;
+            _ = out.write_all(format.line(Level::Warn, super::LOG_TARGET, &text).as_bytes());
+        }
+    }
+}
+
+impl Format {
+    /// What standard error is connected to says `JOURNAL_STREAM` (systemd.exec(5)).
+    fn of_stderr() -> Self {
+        let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        let stderr = io::stderr().as_fd().try_clone_to_owned().map(fs::File::from);
+        match stderr.and_then(|file| file.metadata()) {
+            Ok(metadata) => {
+                use std::os::unix::fs::MetadataExt;
+                let actual = format!("{}:{}", metadata.dev(), metadata.ino());
+                if actual == named { Format::Journal } else { Format::Plain }
+            }
+            Err(_) => Format::Plain,
+        }
+    }
+
+    /// One line, its end included. Control characters are escaped: a peer's words are part of some
+    /// records and must neither make lines of their own nor reach a terminal.
+    fn line(self, level: Level, target: &str, text: &str) -> String {
+        let mut line = match self {
+            Format::Journal => format!("<{}>{target}: ", journal_priority(level)),
+            Format::Plain => {
+                let time = humantime::format_rfc3339_millis(SystemTime::now());
+                format!("{time} {level:<5} {target}: ")
+            }
+        };
+        for character in text.chars() {
+            if character.is_control() {
+                // Writing to a String does not fail.
+                let _ = write!(line, "{}", character.escape_default());
+            } else {
+                line.push(character);
+            }
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// The number for `level` in sd-daemon(3).
+const fn journal_priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_of_many_lines_stays_on_one() {
+        assert_eq!(
+            Format::Journal.line(Level::Warn, "poold", "a\nb\u{1b}[31mc"),
+            "<4>poold: a\\nb\\u{1b}[31mc\n"
+        );
+    }
+
+    #[test]
+    fn dropped_lines_are_reported_once() {
+        let (queue, entries) = sync_channel(2);
+        queue.send(Entry::Line("one\n".to_owned())).expect("there is room");
+        queue.send(Entry::Line("two\n".to_owned())).expect("there is room");
+        drop(queue);
+        let mut out = Vec::new();
+        write_entries(&entries, &AtomicU64::new(3), Format::Journal, &mut out);
+        let text = String::from_utf8(out).expect("it is text");
+        assert_eq!(text, "one\n<4>poold: 3 log lines were dropped: they came too fast\ntwo\n");
+    }
+}

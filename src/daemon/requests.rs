@@ -1,0 +1,155 @@
+//! What clients' requests mean: most become events, those that only ask are answered from what the
+//! supervisor and the daemon know.
+
+use std::fs;
+
+use super::clock::deadline_at;
+use super::listener::Access;
+use super::token::Token;
+use super::{Daemon, LOG_TARGET};
+use crate::id::{ConnectionId, Pid, RequestId};
+use crate::limits::{FUNCTION_ROWS_MAX, PAGE_ROWS_MAX};
+use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
+use crate::message::status::Status;
+use crate::supervisor::Event;
+
+impl Daemon<'_> {
+    /// Does what a client asks for.
+    pub(super) fn take_request(&mut self, client: ConnectionId, request: Request) {
+        let Request { id: request, body } = request;
+        match body {
+            RequestBody::Submit { spec, args } => {
+                let deadline = spec.deadline.map(|deadline| deadline_at(self.now, deadline));
+                self.step(Event::Submitted { client, request, spec, deadline, args });
+            }
+            RequestBody::Cancel { task } => self.step(Event::CancelRequested { client, request, task }),
+            RequestBody::Result { task, wait } => {
+                self.step(Event::ResultRequested { client, request, task, wait });
+            }
+            RequestBody::Status => self.answer(client, request, ReplyBody::Status(Box::new(self.status()))),
+            RequestBody::Workers { skip } => self.answer(client, request, self.workers_page(skip as usize)),
+            RequestBody::Tasks { after } => {
+                let (rows, more) = self.supervisor.tasks(self.now, after, PAGE_ROWS_MAX);
+                self.answer(client, request, ReplyBody::Tasks { rows, more });
+            }
+            RequestBody::Functions { skip } => {
+                let (rows, more) = self.supervisor.functions(skip as usize, FUNCTION_ROWS_MAX);
+                self.answer(client, request, ReplyBody::Functions { rows, more });
+            }
+            RequestBody::Reload => self.reload_for(client, request),
+            RequestBody::Drain => {
+                if self.may_administer(client, request, "drain") {
+                    self.step(Event::DrainRequested { client, request });
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, client: ConnectionId, request: RequestId, body: ReplyBody) {
+        self.clients.say(client, &Reply { request: Some(request), body });
+        self.touched.insert(Token::Client(client));
+    }
+
+    fn refuse(&mut self, client: ConnectionId, request: RequestId, refusal: Refusal) {
+        self.clients.refuse(client, request, refusal);
+        self.touched.insert(Token::Client(client));
+    }
+
+    /// Whether a client may do something that concerns everyone; if not, it is told so.
+    fn may_administer(&mut self, client: ConnectionId, request: RequestId, what: &str) -> bool {
+        let may = self.clients.user(client).is_some_and(|user| self.supervisor.policy().may_administer(user));
+        if !may {
+            let rule = format!("only root and the user that poold runs as may {what} it");
+            self.refuse(client, request, Refusal::NotAllowed(rule));
+        }
+        may
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: Pid(std::process::id()),
+            uptime_ms: self.now.as_nanos() / 1_000_000,
+            phase: self.supervisor.phase(),
+            connections: self.clients.len() as u64,
+            tasks: self.supervisor.task_counts(),
+            outcomes: self.supervisor.outcomes(),
+            refusals: self.supervisor.refusals() + self.clients.refusals(),
+            log_lines_dropped: self.logging.lines_dropped(),
+            pools: self.supervisor.pools(),
+        }
+    }
+
+    fn workers_page(&self, skip: usize) -> ReplyBody {
+        let (mut rows, more) = self.supervisor.workers(self.now, skip, PAGE_ROWS_MAX);
+        for row in &mut rows {
+            row.rss_bytes = row.pid.and_then(resident_bytes);
+        }
+        ReplyBody::Workers { rows, more }
+    }
+
+    fn reload_for(&mut self, client: ConnectionId, request: RequestId) {
+        if !self.may_administer(client, request, "reload") {
+            return;
+        }
+        match self.reload_config() {
+            Ok(changes) => self.answer(client, request, ReplyBody::Reloaded { changes }),
+            Err(reason) => self.refuse(client, request, Refusal::NotReloaded(reason)),
+        }
+    }
+
+    /// Reads the configuration again; gives what changed, or why nothing did. Logs either.
+    pub(super) fn reload_config(&mut self) -> Result<Vec<String>, String> {
+        self.notifier.reloading();
+        let reloaded = self.read_config_again();
+        self.notifier.reloaded();
+        self.is_news = true;
+        match &reloaded {
+            Ok(changes) if changes.is_empty() => {
+                log::info!(target: LOG_TARGET, "configuration reloaded: nothing changed");
+            }
+            Ok(changes) => {
+                log::info!(target: LOG_TARGET, "configuration reloaded: {}", changes.join("; "));
+            }
+            Err(reason) => {
+                log::error!(target: LOG_TARGET, "configuration not reloaded, nothing changed: {reason}");
+            }
+        }
+        reloaded
+    }
+
+    fn read_config_again(&mut self) -> Result<Vec<String>, String> {
+        let (config, changes) = (self.reload)(&self.config)?;
+        let access = Access::of(&config).and_then(|access| self.listener.set_access(access));
+        access.map_err(|error| error.to_string())?;
+        let before = self.supervisor.policy();
+        let policy = Box::new(config.policy(before.daemon_user, Some((&self.config, before))));
+        self.config = config;
+        self.step(Event::PolicyChanged { policy });
+        Ok(changes)
+    }
+}
+
+/// Resident memory of the process `pid`, as the kernel counts it (proc_pid_status(5)).
+fn resident_bytes(pid: Pid) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.0)).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_resident_memory_is_known() {
+        let bytes = resident_bytes(Pid(std::process::id())).expect("we are running");
+        assert!(bytes > 64 * 1024);
+    }
+
+    #[test]
+    fn process_that_is_not_there_has_no_resident_memory() {
+        assert_eq!(resident_bytes(Pid(u32::MAX)), None);
+    }
+}

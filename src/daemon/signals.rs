@@ -1,0 +1,45 @@
+//! Signals as facts: which arrived since the last look.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use mio::{Interest, Registry};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals as Arrivals;
+
+use super::token::Token;
+
+/// The signals that the daemon heeds.
+pub(super) struct Signals {
+    arrivals: Arrivals,
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Request {
+    /// TERM or INT: stop.
+    Stop,
+    /// HUP: read the configuration again.
+    Reload,
+}
+
+impl Signals {
+    /// Catches them from here on.
+    pub(super) fn catch(registry: &Registry) -> io::Result<Self> {
+        let mut arrivals = Arrivals::new([SIGTERM, SIGINT, SIGHUP])?;
+        registry.register(&mut arrivals, Token::Signals.into(), Interest::READABLE)?;
+        // Children are noticed by their pidfds. But a parent that ignores SIGCHLD hands that down, and
+        // then the kernel would reap them before their exit can be read: any handler ends that.
+        signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))?;
+        Ok(Signals { arrivals })
+    }
+
+    /// What the signals that arrived ask for; they are taken out of their pipe before this returns.
+    pub(super) fn take(&mut self) -> Vec<Request> {
+        self.arrivals
+            .pending()
+            .map(|signal| if signal == SIGHUP { Request::Reload } else { Request::Stop })
+            .collect()
+    }
+}

@@ -1,0 +1,177 @@
+//! Starts worker processes, on a thread of its own since starting one blocks its caller.
+//!
+//! ```text
+//!   loop ──Order──> backlog ──> (channel) ──> thread: socketpair, pipes, posix_spawn, pidfd
+//!   loop <──Answer── (channel, then a wake of the poller) <──┘
+//! ```
+//!
+//! The thread lives as long as the [`Spawner`]: a worker asks the kernel to be killed when the *thread*
+//! that started it ends (PR_SET_PDEATHSIG).
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+
+use mio::{Registry, Waker};
+
+use super::connection::Connection;
+use super::output::Output;
+use super::token::{OutputStream, Token};
+use crate::id::{Pid, PoolName, WorkerId};
+use crate::limits::SPAWNS_AHEAD;
+use crate::os::pidfd::Child;
+
+/// The daemon's own program: the one that runs, even if its file was replaced.
+pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Variables that the service manager meant for the daemon.
+const DAEMON_VARIABLES: [&str; 6] =
+    ["NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"];
+
+/// A process to be started.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    /// Its address.
+    pub(super) worker: WorkerId,
+    /// Its pool.
+    pub(super) pool: PoolName,
+    /// What its first stage executes; without, it runs the built-in functions.
+    pub(super) command: Option<Vec<String>>,
+    /// Variables added to its environment.
+    pub(super) env: BTreeMap<String, String>,
+    /// Whether functions that show faults may be announced.
+    pub(super) allow_fault_injection: bool,
+}
+
+/// A process that was started, with the daemon's ends of all that it holds.
+#[derive(Debug)]
+pub(super) struct Started {
+    /// What it was started for.
+    pub(super) order: Order,
+    /// The process, not reaped.
+    pub(super) child: Child,
+    /// Its socket.
+    pub(super) connection: Connection,
+    /// Its standard output and error.
+    pub(super) outputs: [Output; 2],
+}
+
+/// What became of an order.
+pub(super) type Answer = Result<Box<Started>, Failed>;
+
+/// Why an order came to nothing.
+#[derive(Debug)]
+pub(super) struct Failed {
+    /// Which worker's.
+    pub(super) worker: WorkerId,
+    /// Why, in one line.
+    pub(super) message: String,
+}
+
+/// The loop's side of the spawning thread.
+#[derive(Debug)]
+pub(super) struct Spawner {
+    orders: SyncSender<Order>,
+    answers: Receiver<Answer>,
+    /// Orders for which the thread has no room yet. At most one for each slot.
+    backlog: VecDeque<Order>,
+}
+
+impl Spawner {
+    /// Starts the thread. What it starts executes `program` and is registered with `registry`; `nofile`
+    /// is the limit on descriptors that workers get back.
+    pub(super) fn start(program: &'static str, registry: &Registry, nofile: u64) -> io::Result<Self> {
+        let waker = Waker::new(registry, Token::Spawner.into())?;
+        let registry = registry.try_clone()?;
+        let (orders, to_do) = sync_channel::<Order>(SPAWNS_AHEAD);
+        // Never full: no more answers are due than orders fit into their channel, and one in the making.
+        let (done, answers) = sync_channel(SPAWNS_AHEAD + 1);
+        thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+            for order in to_do {
+                let worker = order.worker;
+                let answer = start_worker(program, order, nofile, &registry)
+                    .map(Box::new)
+                    .map_err(|error| Failed { worker, message: error.to_string() });
+                if done.send(answer).is_err() || waker.wake().is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Spawner { orders, answers, backlog: VecDeque::new() })
+    }
+
+    /// Has a process started. Its answer comes later.
+    pub(super) fn order(&mut self, order: Order) {
+        self.backlog.push_back(order);
+        self.hand_over();
+    }
+
+    /// The next answer that is there.
+    pub(super) fn next_answer(&mut self) -> Option<Answer> {
+        let answer = self.answers.try_recv().ok();
+        self.hand_over();
+        answer
+    }
+
+    fn hand_over(&mut self) {
+        while let Some(order) = self.backlog.pop_front() {
+            match self.orders.try_send(order) {
+                Ok(()) => {}
+                Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => {
+                    self.backlog.push_front(order);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Starts the process of `order` as `src/worker` expects it: see there.
+fn start_worker(program: &str, order: Order, nofile: u64, registry: &Registry) -> io::Result<Started> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let mut command = Command::new(program);
+    command
+        .arg0(format!("poold: worker {} ({})", order.worker, order.pool))
+        .args(order.command.iter().flatten())
+        .envs(&order.env)
+        .env("POOLD_WORKER", std::process::id().to_string())
+        .env("POOLD_WORKER_NOFILE", nofile.to_string())
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    for variable in DAEMON_VARIABLES {
+        command.env_remove(variable);
+    }
+    let mut process = command.spawn()?;
+    // Closes the worker's ends: from here on its death is the end of ours.
+    drop(command);
+
+    let pipes = process.stdout.take().map(OwnedFd::from).zip(process.stderr.take().map(OwnedFd::from));
+    let held = Child::hold(Pid(process.id())).and_then(|child| {
+        let (stdout, stderr) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
+        let slot = order.worker.slot;
+        let output = |stream, pipe| Output::open(stream, pipe, Token::WorkerOutput(slot, stream), registry);
+        let outputs = [output(OutputStream::Stdout, stdout)?, output(OutputStream::Stderr, stderr)?];
+        let connection = Connection::open(ours.into(), Token::WorkerSocket(slot), registry)?;
+        registry.register(
+            &mut mio::unix::SourceFd(&std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&child))),
+            Token::WorkerExit(slot).into(),
+            mio::Interest::READABLE,
+        )?;
+        Ok((child, connection, outputs))
+    });
+    match held {
+        Ok((child, connection, outputs)) => Ok(Started { order, child, connection, outputs }),
+        Err(error) => {
+            process.kill()?;
+            process.wait()?;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The loop with real sockets and real processes, turn by turn.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use super::config::{Limits, Pool};
+use super::spawner::Order;
+use super::*;
+use crate::id::{Generation, PoolName, RequestId, WorkerId};
+use crate::limits;
+use crate::message::client::Refusal;
+use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
+use crate::message::worker::FromWorker;
+use crate::supervisor::RestartPolicy;
+use crate::task::Exit;
+use crate::wire::{Answer, Filled, HANDSHAKE_BYTES, Hello, Inbox, Role, Verdict, encode};
+
+/// How long a test waits for an event that must come before it gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn config(socket: &Path) -> Config {
+    Config {
+        socket: Some(socket.to_owned()),
+        socket_mode: 0o600,
+        socket_group: None,
+        allow_fault_injection: false,
+        drain_timeout: limits::DRAIN_TIMEOUT,
+        limits: Limits {
+            connections: 2,
+            queue_tasks: limits::QUEUE_TASKS_MAX,
+            queue_bytes: limits::QUEUE_BYTES_MAX,
+            unread_bytes: limits::UNREAD_BYTES_MAX,
+            results: limits::RESULTS_MAX,
+            result_bytes: limits::RESULT_BYTES_MAX,
+            result_age: limits::RESULT_AGE_MAX,
+        },
+        restart: RestartPolicy::default(),
+        pools: Vec::<Pool>::new(),
+    }
+}
+
+/// A daemon without pools, in a directory of its own, that moves when the test says so.
+struct World<'a> {
+    _directory: tempfile::TempDir,
+    daemon: Daemon<'a>,
+    readiness: mio::Events,
+}
+
+impl<'a> World<'a> {
+    fn new(logging: &'a Logging, reload: Reload) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = config(&directory.path().join("poold.sock"));
+        let daemon = Daemon::start(RunOptions { config, reload }, logging).expect("it starts");
+        World { _directory: directory, daemon, readiness: mio::Events::with_capacity(16) }
+    }
+
+    /// Waits until something is ready, and serves it.
+    fn turn(&mut self) {
+        let timeout = if self.daemon.ready.is_empty() { PATIENCE } else { Duration::ZERO };
+        poll(&mut self.daemon.poll, &mut self.readiness, Some(timeout)).expect("a poller");
+        let idle = self.readiness.is_empty() && self.daemon.ready.is_empty();
+        assert!(!idle, "nothing happened within {PATIENCE:?}");
+        self.daemon.turn(&self.readiness);
+    }
+
+    fn connect(&self) -> Peer {
+        let path = self.daemon.config.socket.as_ref().expect("it was given");
+        let stream = UnixStream::connect(path).expect("it listens");
+        stream.set_nonblocking(true).expect("it can be");
+        Peer { stream, inbox: Inbox::default() }
+    }
+
+    /// A client that was let in.
+    fn enter(&mut self) -> Peer {
+        let mut peer = self.connect();
+        peer.say(&Hello::new(Role::Client).encode());
+        assert_eq!(self.answer(&mut peer).verdict, Verdict::Accepted);
+        assert!(matches!(self.reply(&mut peer).body, ReplyBody::Welcome(_)));
+        peer
+    }
+
+    fn answer(&mut self, peer: &mut Peer) -> Answer {
+        loop {
+            if let Some(answer) = peer.inbox.next_answer().expect("it is one") {
+                return answer;
+            }
+            self.receive(peer).expect("an answer comes first");
+        }
+    }
+
+    fn reply(&mut self, peer: &mut Peer) -> Reply {
+        loop {
+            if let Some(reply) = peer.inbox.next_message().expect("it is one") {
+                return reply;
+            }
+            self.receive(peer).expect("a reply comes first");
+        }
+    }
+
+    fn ask(&mut self, peer: &mut Peer, body: RequestBody) -> ReplyBody {
+        let mut bytes = bytes::BytesMut::new();
+        encode(&Request { id: RequestId(1), body }, &mut bytes).expect("it fits");
+        peer.say(&bytes);
+        let reply = self.reply(peer);
+        assert_eq!(reply.request, Some(RequestId(1)));
+        reply.body
+    }
+
+    fn is_closed(&mut self, peer: &mut Peer) -> bool {
+        self.receive(peer).is_none() && peer.inbox.is_empty()
+    }
+
+    /// Moves the daemon until something comes; nothing means the end.
+    fn receive(&mut self, peer: &mut Peer) -> Option<usize> {
+        loop {
+            match peer.inbox.fill(&mut peer.stream) {
+                Ok(Filled::Bytes { bytes, .. }) => return Some(bytes),
+                Ok(Filled::Nothing) => self.turn(),
+                Ok(Filled::End) | Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// The other end of a connection.
+struct Peer {
+    stream: UnixStream,
+    inbox: Inbox,
+}
+
+impl Peer {
+    fn say(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("there is room");
+    }
+}
+
+fn logging() -> Logging {
+    Logging::start().expect("a thread")
+}
+
+fn no_reload() -> Reload {
+    Box::new(|_| Err("line 3: unknown key `worker`".to_owned()))
+}
+
+#[test]
+fn status_request_is_answered() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut client = world.enter();
+    let ReplyBody::Status(status) = world.ask(&mut client, RequestBody::Status) else { panic!("a status") };
+    assert_eq!(status.pid, Pid(std::process::id()));
+    assert_eq!(status.connections, 1);
+}
+
+#[test]
+fn garbage_is_answered_and_closed_and_nobody_else_notices() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut client = world.enter();
+    let mut hostile = world.connect();
+    hostile.say(b"GET / HTTP/1.1\r\n\r\n");
+    assert_eq!(world.answer(&mut hostile).verdict, Verdict::NotAHandshake);
+    assert!(world.is_closed(&mut hostile));
+    let ReplyBody::Status(status) = world.ask(&mut client, RequestBody::Status) else { panic!("a status") };
+    assert_eq!((status.connections, status.refusals), (1, 1));
+}
+
+#[test]
+fn giant_length_is_refused_and_closed() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut hostile = world.enter();
+    hostile.say(&[0xff; 8]);
+    let reply = world.reply(&mut hostile);
+    assert!(matches!(reply.body, ReplyBody::Refused(Refusal::Protocol(_))));
+    assert!(world.is_closed(&mut hostile));
+}
+
+#[test]
+fn worker_on_the_clients_socket_is_turned_away() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut impostor = world.connect();
+    impostor.say(&Hello::new(Role::Worker).encode());
+    assert_eq!(world.answer(&mut impostor).verdict, Verdict::WrongRole);
+    assert!(world.is_closed(&mut impostor));
+}
+
+#[test]
+fn half_a_frame_and_the_end_leaves_nothing_behind() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut client = world.enter();
+    client.say(&[9, 0, 0, 0, 0, 0, 0, 0, 1]);
+    drop(client);
+    while world.daemon.clients.len() > 0 {
+        world.turn();
+    }
+    assert_eq!(world.daemon.clients.next_timeout(), None);
+}
+
+#[test]
+fn connection_over_the_cap_is_told_so() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let _first = world.enter();
+    let _second = world.enter();
+    let mut third = world.connect();
+    assert_eq!(world.answer(&mut third).verdict, Verdict::TooManyConnections);
+    assert!(world.is_closed(&mut third));
+}
+
+#[test]
+fn silent_connection_is_closed_when_its_time_is_over() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut silent = world.connect();
+    silent.say(&Hello::new(Role::Client).encode()[..HANDSHAKE_BYTES - 1]);
+    while world.daemon.clients.len() == 0 {
+        world.turn();
+    }
+    let until = world.daemon.clients.next_timeout().expect("its hello is awaited");
+    world.daemon.now = until;
+    world.daemon.pass_time();
+    assert!(world.is_closed(&mut silent));
+}
+
+#[test]
+fn failed_reload_changes_nothing_and_says_why() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let before = world.daemon.config.clone();
+    let mut client = world.enter();
+    let ReplyBody::Refused(refusal) = world.ask(&mut client, RequestBody::Reload) else {
+        panic!("a refusal")
+    };
+    assert_eq!(refusal, Refusal::NotReloaded("line 3: unknown key `worker`".to_owned()));
+    assert_eq!(world.daemon.config, before);
+}
+
+#[test]
+fn reload_puts_the_new_configuration_in_force() {
+    let logging = logging();
+    let reload: Reload = Box::new(|before| {
+        let mut config = before.clone();
+        config.limits.connections = 7;
+        Ok((config, vec!["limits.connections: 2 -> 7".to_owned()]))
+    });
+    let mut world = World::new(&logging, reload);
+    let mut client = world.enter();
+    let ReplyBody::Reloaded { changes } = world.ask(&mut client, RequestBody::Reload) else { panic!("done") };
+    assert_eq!(changes, ["limits.connections: 2 -> 7"]);
+    assert_eq!(world.daemon.config.limits.connections, 7);
+}
+
+/// A shell in a worker's place, and what the daemon knows of it.
+struct Shell {
+    poll: mio::Poll,
+    workers: Workers,
+    spawner: Spawner,
+}
+
+const SLOT: SlotId = SlotId(3);
+
+impl Shell {
+    fn start(script: &str) -> Self {
+        let poll = mio::Poll::new().expect("a poller");
+        let registry = poll.registry().try_clone().expect("it can be shared");
+        let spawner = Spawner::start("/bin/sh", &registry, 1024).expect("a thread");
+        let mut shell = Shell { poll, workers: Workers::new(registry), spawner };
+        shell.spawner.order(Order {
+            worker: WorkerId { slot: SLOT, generation: Generation(0) },
+            pool: PoolName::new("cpu").expect("a name"),
+            command: Some(vec!["-c".to_owned(), script.to_owned()]),
+            env: BTreeMap::new(),
+            allow_fault_injection: false,
+        });
+        shell
+    }
+
+    /// Runs until the process has ended; gives all that it did.
+    fn events(mut self) -> Vec<Event> {
+        let mut readiness = mio::Events::with_capacity(16);
+        loop {
+            poll(&mut self.poll, &mut readiness, Some(PATIENCE)).expect("a poller");
+            assert!(!readiness.is_empty(), "nothing happened within {PATIENCE:?}");
+            while let Some(answer) = self.spawner.next_answer() {
+                self.workers.add(*answer.expect("it starts"));
+            }
+            let events = self.workers.take_ended(Time::ZERO, SLOT);
+            if !events.is_empty() {
+                return events;
+            }
+        }
+    }
+}
+
+/// `bytes` as the format of printf(1).
+fn printf_format(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("\\{byte:03o}")).collect()
+}
+
+#[test]
+fn worker_exit_is_told_with_its_status() {
+    let events = Shell::start("exit 3").events();
+    assert!(matches!(events[..], [Event::WorkerExited { exit: Exit::Code(3), .. }]), "{events:?}");
+}
+
+#[test]
+fn what_a_worker_said_before_it_was_killed_is_told_before_its_exit() {
+    let mut said = bytes::BytesMut::from(&Hello::new(Role::Worker).encode()[..]);
+    encode(&FromWorker::Ready { functions: Vec::new(), capacity: 1 }, &mut said).expect("it fits");
+    let script = format!("printf '{}' >&0; kill -KILL $$", printf_format(&said));
+    let events = Shell::start(&script).events();
+    assert!(
+        matches!(
+            events[..],
+            [Event::WorkerReady { capacity: 1, .. }, Event::WorkerExited { exit: Exit::Signal(9), .. }]
+        ),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn processes_that_a_worker_started_end_with_it() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let pipe = directory.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("it runs");
+    assert!(made.success());
+    // The grandchild has the pipe open for as long as it lives: its end is the end of the file.
+    let script = format!("sleep 1000 > '{}' & exit 0", pipe.display());
+    let shell = Shell::start(&script);
+    let mut reading = std::fs::File::open(&pipe).expect("the grandchild opens it too");
+    let events = shell.events();
+    assert!(matches!(events[..], [Event::WorkerExited { exit: Exit::Code(0), .. }]), "{events:?}");
+    assert_eq!(std::io::Read::read(&mut reading, &mut [0]).expect("a pipe"), 0);
+}
+
+#[test]
+fn program_that_is_not_there_is_an_answer() {
+    let poll = mio::Poll::new().expect("a poller");
+    let mut spawner = Spawner::start("/nonexistent", poll.registry(), 1024).expect("a thread");
+    spawner.order(Order {
+        worker: WorkerId { slot: SLOT, generation: Generation(0) },
+        pool: PoolName::new("cpu").expect("a name"),
+        command: None,
+        env: BTreeMap::new(),
+        allow_fault_injection: false,
+    });
+    let answer = loop {
+        if let Some(answer) = spawner.next_answer() {
+            break answer;
+        }
+        std::thread::yield_now();
+    };
+    assert!(answer.is_err_and(|failed| failed.message.contains("No such file")));
+}

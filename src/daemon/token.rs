@@ -1,0 +1,114 @@
+//! What a readiness event is about: the meaning of the numbers that the poller hands back.
+
+use crate::id::{ConnectionId, SlotId};
+
+/// Something that can become ready.
+///
+/// The order of the variants is the order in which they are served in a turn. A worker's output comes
+/// before its socket, so that its lines are taken for the task that printed them; its socket comes
+/// before its exit, so that what it reported counts; workers come before clients, so that a result
+/// that is there beats a request to cancel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Token {
+    /// One of a worker's output pipes.
+    WorkerOutput(SlotId, OutputStream),
+    /// A worker's socket.
+    WorkerSocket(SlotId),
+    /// A worker's process: ready when it has ended.
+    WorkerExit(SlotId),
+    /// A client's socket.
+    Client(ConnectionId),
+    /// The spawner has answered.
+    Spawner,
+    /// A signal has arrived.
+    Signals,
+    /// Clients wait to be accepted.
+    Listener,
+}
+
+/// The two ways a worker prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl OutputStream {
+    /// Both.
+    pub(super) const ALL: [OutputStream; 2] = [OutputStream::Stdout, OutputStream::Stderr];
+
+    /// The word for it.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            OutputStream::Stdout => "stdout",
+            OutputStream::Stderr => "stderr",
+        }
+    }
+}
+
+/// Bits that hold the variant; the rest hold its number.
+const VARIANT_BITS: u32 = 3;
+
+impl From<Token> for mio::Token {
+    fn from(token: Token) -> mio::Token {
+        let (variant, number) = match token {
+            Token::WorkerOutput(slot, OutputStream::Stdout) => (0, u64::from(slot.0)),
+            Token::WorkerOutput(slot, OutputStream::Stderr) => (1, u64::from(slot.0)),
+            Token::WorkerSocket(slot) => (2, u64::from(slot.0)),
+            Token::WorkerExit(slot) => (3, u64::from(slot.0)),
+            Token::Client(client) => (4, client.0),
+            Token::Spawner => (5, 0),
+            Token::Signals => (6, 0),
+            Token::Listener => (7, 0),
+        };
+        mio::Token(((number << VARIANT_BITS) | variant) as usize)
+    }
+}
+
+impl From<mio::Token> for Token {
+    fn from(token: mio::Token) -> Token {
+        let number = token.0 as u64 >> VARIANT_BITS;
+        let slot = SlotId(number as u32);
+        match token.0 & ((1 << VARIANT_BITS) - 1) {
+            0 => Token::WorkerOutput(slot, OutputStream::Stdout),
+            1 => Token::WorkerOutput(slot, OutputStream::Stderr),
+            2 => Token::WorkerSocket(slot),
+            3 => Token::WorkerExit(slot),
+            4 => Token::Client(ConnectionId(number)),
+            5 => Token::Spawner,
+            6 => Token::Signals,
+            _ => Token::Listener,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn token_survives_the_poller() {
+        let slots = [SlotId(0), SlotId(1), SlotId(u32::MAX)];
+        let clients = [ConnectionId(1), ConnectionId(u64::from(u32::MAX) + 1), ConnectionId(1 << 60)];
+        let mut tokens = vec![Token::Spawner, Token::Signals, Token::Listener];
+        tokens.extend(clients.map(Token::Client));
+        for slot in slots {
+            tokens.extend([Token::WorkerSocket(slot), Token::WorkerExit(slot)]);
+            tokens.extend(OutputStream::ALL.map(|stream| Token::WorkerOutput(slot, stream)));
+        }
+        for token in tokens {
+            assert_eq!(Token::from(mio::Token::from(token)), token);
+        }
+    }
+
+    #[test]
+    fn worker_is_served_output_first_and_exit_last() {
+        let slot = SlotId(9);
+        let output = Token::WorkerOutput(slot, OutputStream::Stderr);
+        assert!(output < Token::WorkerSocket(SlotId(0)));
+        assert!(Token::WorkerSocket(slot) < Token::WorkerExit(SlotId(0)));
+        assert!(Token::WorkerExit(slot) < Token::Client(ConnectionId(0)));
+    }
+}

@@ -1,0 +1,346 @@
+//! The worker processes: each with its socket, its output and its exit.
+//!
+//! ```text
+//!   started ──> Handshake ──hello──> Open ──socket ends──> Ended ──still alive after a while──┐
+//!                   │                  │                     │                                v
+//!                   └── violation ─────┴─────────────────────┼─────────────────────────────> Broken
+//!                                                            │                                │
+//!   process ended ──> group killed, rest of output and socket read, reaped ──> (gone) <───────┘
+//! ```
+//!
+//! A worker leaves only by its process's end: neither the end of its socket nor an error on it says
+//! that all it reported was read. Messages become events here; what they mean is the supervisor's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd};
+
+use mio::Registry;
+use mio::unix::SourceFd;
+
+use super::connection::{Connection, Heard, answer_to};
+use super::output::{Output, Speaker};
+use super::spawner::{Order, Started};
+use super::token::OutputStream;
+use crate::id::{AttemptId, Pid, SlotId, TaskId, WorkerId};
+use crate::limits::{
+    EXIT_AFTER_END, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_PER_WORKER_MAX, LAST_WORDS_BYTES_MAX,
+    MESSAGE_BYTES_MAX, OUTPUT_BYTES_PER_TURN, PAYLOAD_BYTES_MAX,
+};
+use crate::message::worker::{FromWorker, Report, ToWorker};
+use crate::os::pidfd::Child;
+use crate::supervisor::{Event, Signal};
+use crate::task::{Exit, Failure, FailureKind};
+use crate::time::Time;
+use crate::wire::{Role, Verdict, WireError};
+
+/// Every worker process that is not reaped.
+#[derive(Debug)]
+pub(super) struct Workers {
+    /// A slot has one process at a time.
+    by_slot: BTreeMap<SlotId, Worker>,
+    /// When a process whose socket ended has lived on for too long.
+    timeouts: BTreeSet<(Time, SlotId)>,
+    registry: Registry,
+}
+
+#[derive(Debug)]
+struct Worker {
+    order: Order,
+    child: Child,
+    connection: Connection,
+    outputs: [Output; 2],
+    /// What it is told as soon as it has said hello.
+    waiting: Vec<ToWorker>,
+    /// The attempts it was sent and has not answered; it works on the first.
+    attempts: BTreeMap<AttemptId, TaskId>,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its hello is awaited.
+    Handshake,
+    /// It is told attempts, and reports.
+    Open,
+    /// Its socket has ended; its exit should follow before `until`.
+    Ended { until: Time },
+    /// It broke the protocol, which the supervisor knows. Only its exit is awaited.
+    Broken,
+}
+
+/// What a worker did.
+#[derive(Debug)]
+pub(super) enum WorkerDid {
+    /// This, for the supervisor.
+    Event(Event),
+    /// It said hello, and was answered.
+    Enter,
+    /// Nothing more for now.
+    Nothing,
+    /// There may be more to hear, in the next turn.
+    Pause,
+}
+
+impl Workers {
+    /// None yet.
+    pub(super) fn new(registry: Registry) -> Self {
+        Workers { by_slot: BTreeMap::new(), timeouts: BTreeSet::new(), registry }
+    }
+
+    /// Takes up a process that was started.
+    pub(super) fn add(&mut self, started: Started) -> (WorkerId, Pid) {
+        let Started { order, child, connection, outputs } = started;
+        let (id, pid) = (order.worker, child.pid());
+        let worker = Worker {
+            order,
+            child,
+            connection,
+            outputs,
+            waiting: Vec::new(),
+            attempts: BTreeMap::new(),
+            stage: Stage::Handshake,
+        };
+        self.by_slot.insert(id.slot, worker);
+        (id, pid)
+    }
+
+    /// Takes in what the poller reports of a worker's socket.
+    pub(super) fn note(&mut self, slot: SlotId, event: &mio::event::Event) {
+        if let Some(worker) = self.by_slot.get_mut(&slot) {
+            worker.connection.note(event);
+        }
+    }
+
+    /// Logs what a worker printed. Says whether there may be more.
+    pub(super) fn read_output(&mut self, slot: SlotId, stream: OutputStream) -> bool {
+        self.by_slot.get_mut(&slot).is_some_and(|worker| worker.read_output(stream, OUTPUT_BYTES_PER_TURN))
+    }
+
+    /// The next thing that a worker does; to be called until it does nothing more.
+    pub(super) fn hear(&mut self, now: Time, slot: SlotId, budget_bytes: &mut usize) -> WorkerDid {
+        let Some(worker) = self.by_slot.get_mut(&slot) else { return WorkerDid::Nothing };
+        match worker.stage {
+            Stage::Handshake | Stage::Open => {}
+            Stage::Ended { .. } | Stage::Broken => return WorkerDid::Nothing,
+        }
+        match worker.connection.hear(budget_bytes) {
+            Heard::Silence => WorkerDid::Nothing,
+            Heard::Pause => WorkerDid::Pause,
+            Heard::Hello(hello) => worker.greet(answer_to(Role::Worker, hello)),
+            Heard::Message(message) => worker.take_in(message),
+            Heard::Violation(error) => worker.break_off(error.to_string()),
+            Heard::End(error) => {
+                if let Some(error) = error {
+                    log::warn!("reading from worker {} failed: {error}", worker.order.worker);
+                }
+                let until = now + EXIT_AFTER_END;
+                worker.stage = Stage::Ended { until };
+                self.timeouts.insert((until, slot));
+                WorkerDid::Nothing
+            }
+        }
+    }
+
+    /// If a worker's process has ended: ends its group, reads all that it left, and reaps it.
+    pub(super) fn take_ended(&mut self, now: Time, slot: SlotId) -> Vec<Event> {
+        let mut events = Vec::new();
+        let Some(worker) = self.by_slot.get_mut(&slot).filter(|worker| worker.child.has_ended()) else {
+            return events;
+        };
+        worker.child.kill_group();
+        worker.connection.give_up_writing();
+        for stream in OutputStream::ALL {
+            worker.read_output(stream, LAST_WORDS_BYTES_MAX);
+        }
+        let mut budget_bytes = LAST_WORDS_BYTES_MAX;
+        loop {
+            match self.hear(now, slot, &mut budget_bytes) {
+                WorkerDid::Event(event) => events.push(event),
+                WorkerDid::Enter => {}
+                WorkerDid::Nothing | WorkerDid::Pause => break,
+            }
+        }
+        if let Some(worker) = self.by_slot.remove(&slot) {
+            if let Stage::Ended { until } = worker.stage {
+                self.timeouts.remove(&(until, slot));
+            }
+            events.push(worker.bury(&self.registry));
+        }
+        events
+    }
+
+    /// Puts `message` into a worker's outbox, if it is there and listens.
+    ///
+    /// # Errors
+    /// The message exceeds a cap of the wire.
+    pub(super) fn say(&mut self, id: WorkerId, message: ToWorker) -> Result<(), WireError> {
+        let Some(worker) = self.get_mut(id) else { return Ok(()) };
+        match worker.stage {
+            Stage::Handshake => worker.waiting.push(message),
+            Stage::Open => {
+                worker.connection.say(&message)?;
+                if let ToWorker::Attempt { attempt, task, .. } = message {
+                    worker.attempts.insert(attempt, task);
+                }
+            }
+            Stage::Ended { .. } | Stage::Broken => {}
+        }
+        Ok(())
+    }
+
+    /// Signals a worker's process group.
+    pub(super) fn signal(&mut self, id: WorkerId, signal: Signal) {
+        let Some(worker) = self.get_mut(id) else { return };
+        match signal {
+            Signal::Terminate => worker.child.terminate_group(),
+            Signal::Kill => worker.child.kill_group(),
+        }
+    }
+
+    /// Writes to a worker what it takes. Says whether it is to be heard again.
+    pub(super) fn flush(&mut self, slot: SlotId) -> bool {
+        self.by_slot.get_mut(&slot).is_some_and(|worker| worker.connection.flush(&self.registry))
+    }
+
+    /// When the next process has lived on for too long after its socket ended.
+    pub(super) fn next_timeout(&self) -> Option<Time> {
+        self.timeouts.first().map(|(until, _)| *until)
+    }
+
+    /// Gives up the workers whose processes live on without a socket.
+    pub(super) fn expire(&mut self, now: Time) -> Vec<Event> {
+        let mut events = Vec::new();
+        while self.next_timeout().is_some_and(|until| until <= now) {
+            let Some((_, slot)) = self.timeouts.pop_first() else { break };
+            if let Some(worker) = self.by_slot.get_mut(&slot)
+                && let WorkerDid::Event(event) = worker.break_off("it closed its socket".to_owned())
+            {
+                events.push(event);
+            }
+        }
+        events
+    }
+
+    fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
+        self.by_slot.get_mut(&id.slot).filter(|worker| worker.order.worker == id)
+    }
+}
+
+impl Worker {
+    fn greet(&mut self, answer: crate::wire::Answer) -> WorkerDid {
+        self.connection.answer(answer);
+        if answer.verdict != Verdict::Accepted {
+            return self.break_off(format!("its hello was answered {:?}", answer.verdict));
+        }
+        self.stage = Stage::Open;
+        let setup = ToWorker::Setup {
+            worker: self.order.worker,
+            allow_fault_injection: self.order.allow_fault_injection,
+        };
+        let waiting = mem::take(&mut self.waiting);
+        match std::iter::once(&setup).chain(&waiting).try_for_each(|message| self.connection.say(message)) {
+            Ok(()) => WorkerDid::Enter,
+            Err(error) => self.break_off(format!("what it is told does not fit into a frame: {error}")),
+        }
+    }
+
+    /// A worker's message as an event, within the caps that hold for what is passed on.
+    fn take_in(&mut self, message: FromWorker) -> WorkerDid {
+        let worker = self.order.worker;
+        WorkerDid::Event(match message {
+            FromWorker::Ready { functions, .. } if functions.len() > FUNCTIONS_PER_WORKER_MAX => {
+                let announced = functions.len();
+                return self.break_off(format!(
+                    "it announced {announced} functions; {FUNCTIONS_PER_WORKER_MAX} is the most"
+                ));
+            }
+            FromWorker::Ready { capacity: 0, .. } => {
+                return self.break_off("it announced a capacity of 0".to_owned());
+            }
+            FromWorker::Ready { mut functions, capacity } => {
+                for info in &mut functions {
+                    cut(&mut info.signature, FUNCTION_TEXT_BYTES_MAX);
+                    cut(&mut info.summary, FUNCTION_TEXT_BYTES_MAX);
+                }
+                Event::WorkerReady { worker, functions, capacity }
+            }
+            FromWorker::NotReady { mut message } => {
+                cut(&mut message, MESSAGE_BYTES_MAX);
+                Event::WorkerNotReady { worker, message }
+            }
+            FromWorker::Started { attempt } => Event::AttemptStarted { worker, attempt },
+            FromWorker::Finished { attempt, report } => {
+                self.attempts.remove(&attempt);
+                Event::AttemptFinished { worker, attempt, report: within_caps(report) }
+            }
+            FromWorker::Recalled { attempt } => {
+                self.attempts.remove(&attempt);
+                Event::AttemptRecalled { worker, attempt }
+            }
+        })
+    }
+
+    fn break_off(&mut self, reason: String) -> WorkerDid {
+        self.stage = Stage::Broken;
+        WorkerDid::Event(Event::WorkerBroke { worker: self.order.worker, reason })
+    }
+
+    fn read_output(&mut self, stream: OutputStream, budget_bytes: usize) -> bool {
+        let speaker = Speaker {
+            worker: self.order.worker,
+            pool: &self.order.pool,
+            task: self.attempts.values().next().copied(),
+        };
+        let [stdout, stderr] = &mut self.outputs;
+        match stream {
+            OutputStream::Stdout => stdout.read(budget_bytes, &speaker),
+            OutputStream::Stderr => stderr.read(budget_bytes, &speaker),
+        }
+    }
+
+    /// Closes all it had, reaps its process, and tells how it ended.
+    fn bury(self, registry: &Registry) -> Event {
+        let worker = self.order.worker;
+        let task = self.attempts.values().next().copied();
+        let speaker = Speaker { worker, pool: &self.order.pool, task };
+        for output in self.outputs {
+            output.close(&speaker, registry);
+        }
+        self.connection.close(registry);
+        // Failing, it would be because the poller no longer has it, which is what is wanted.
+        let _ = registry.deregister(&mut SourceFd(&self.child.as_fd().as_raw_fd()));
+        let exit = self.child.reap().unwrap_or_else(|error| {
+            log::error!("how worker {worker} ended is unknown: waiting for it failed: {error}");
+            Exit::Code(-1)
+        });
+        Event::WorkerExited { worker, exit }
+    }
+}
+
+/// `report`, or in place of a result that is too large for a reply what is wrong with it.
+fn within_caps(report: Report) -> Report {
+    match report {
+        Report::Ok(result) if result.bytes.len() > PAYLOAD_BYTES_MAX => Report::Failed(Failure {
+            kind: FailureKind::Error,
+            message: format!(
+                "the result takes {} bytes and {PAYLOAD_BYTES_MAX} is the most; return it in parts or as a file's name",
+                result.bytes.len()
+            ),
+            location: None,
+        }),
+        Report::Ok(result) => Report::Ok(result),
+        Report::Failed(mut failure) => {
+            cut(&mut failure.message, MESSAGE_BYTES_MAX);
+            if let Some(location) = &mut failure.location {
+                cut(location, MESSAGE_BYTES_MAX);
+            }
+            Report::Failed(failure)
+        }
+    }
+}
+
+/// Cuts `text` to at most `bytes_max`, between two characters.
+fn cut(text: &mut String, bytes_max: usize) {
+    text.truncate(text.floor_char_boundary(bytes_max));
+}

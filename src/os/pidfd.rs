@@ -1,0 +1,126 @@
+//! A child process that cannot be mistaken for another one.
+//!
+//! A pid means nothing once its process is reaped. As long as a [`Child`] exists its process is not
+//! reaped, so that its pid, and the process group of the same number that it leads, are still its own.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::process::{
+    PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
+};
+
+use crate::id::Pid;
+use crate::task::Exit;
+
+/// A child process that was started as the leader of its own process group and is not reaped yet.
+///
+/// Its descriptor polls readable when the process has ended (pidfd_open(2)).
+#[derive(Debug)]
+pub(crate) struct Child {
+    pid: rustix::process::Pid,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    /// Takes hold of the child `pid`, which nobody else may reap.
+    ///
+    /// # Errors
+    /// Whatever pidfd_open(2) gives: above all that no descriptor is left.
+    pub(crate) fn hold(pid: Pid) -> io::Result<Self> {
+        let pid = i32::try_from(pid.0)
+            .ok()
+            .and_then(rustix::process::Pid::from_raw)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Child { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? })
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid(self.pid.as_raw_nonzero().get().unsigned_abs())
+    }
+
+    /// Asks its process group to end (SIGTERM). That the group is empty is no error.
+    pub(crate) fn terminate_group(&self) {
+        self.signal_group(Signal::TERM);
+    }
+
+    /// Ends its process group (SIGKILL). That the group is empty is no error.
+    pub(crate) fn kill_group(&self) {
+        self.signal_group(Signal::KILL);
+    }
+
+    /// Whether it has ended; it is not reaped. A child that somebody else reaped has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        !matches!(self.wait(WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT), Ok(None))
+    }
+
+    /// Reaps it, waiting for its end if that has not come yet.
+    ///
+    /// # Errors
+    /// Whatever waitid(2) gives; ECHILD if somebody else reaped it.
+    pub(crate) fn reap(self) -> io::Result<Exit> {
+        let status = self.wait(WaitIdOptions::empty())?.ok_or(io::ErrorKind::WouldBlock)?;
+        match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => Ok(Exit::Code(code)),
+            (None, Some(signal)) => Ok(Exit::Signal(signal)),
+            (None, None) => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
+    fn wait(&self, options: WaitIdOptions) -> rustix::io::Result<Option<WaitIdStatus>> {
+        rustix::io::retry_on_intr(|| {
+            waitid(WaitId::PidFd(self.pidfd.as_fd()), options | WaitIdOptions::EXITED)
+        })
+    }
+
+    fn signal_group(&self, signal: Signal) {
+        // What can fail: EPERM, when all its members have changed their user. ESRCH is ruled out by the
+        // leader, which is not reaped.
+        let _ = kill_process_group(self.pid, signal);
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    use super::*;
+
+    #[expect(clippy::zombie_processes, reason = "`Child` reaps it")]
+    fn start(script: &str) -> Child {
+        let mut command = Command::new("/bin/sh");
+        let child = command.args(["-c", script]).process_group(0).spawn().expect("sh starts");
+        Child::hold(Pid(child.id())).expect("a child can be held")
+    }
+
+    #[test]
+    fn child_that_exits_is_reaped_with_its_status() {
+        assert_eq!(start("exit 7").reap().expect("it is our child"), Exit::Code(7));
+    }
+
+    #[test]
+    fn killed_group_ends_the_child_by_the_signal() {
+        let child = start("sleep 1000 & wait");
+        assert!(!child.has_ended());
+        child.kill_group();
+        assert_eq!(child.reap().expect("it is our child"), Exit::Signal(9));
+    }
+
+    #[test]
+    fn asking_whether_it_ended_does_not_reap() {
+        let child = start("exit 3");
+        rustix::event::poll(&mut [rustix::event::PollFd::new(&child, rustix::event::PollFlags::IN)], None)
+            .expect("a pidfd can be polled");
+        assert!(child.has_ended());
+        assert!(child.has_ended());
+        assert_eq!(child.reap().expect("it is our child"), Exit::Code(3));
+    }
+}
