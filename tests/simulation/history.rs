@@ -26,7 +26,7 @@ pub struct History {
     pub policy: Policy,
     /// Pools that a reload took away, as they were.
     pub former_pools: BTreeMap<PoolName, PoolPolicy>,
-    /// What the workers of each pool in force have announced.
+    /// What the workers of each pool have announced.
     pub announced: BTreeMap<PoolName, BTreeSet<FunctionName>>,
     /// Connections that are open.
     pub clients: BTreeMap<ConnectionId, Client>,
@@ -571,7 +571,6 @@ impl History {
         for pool in std::mem::replace(&mut self.policy, policy.clone()).pools {
             self.former_pools.insert(pool.name.clone(), pool);
         }
-        self.announced.retain(|name, _| policy.pools.iter().any(|pool| pool.name == *name));
         for pool in &policy.pools {
             let live = self.workers.values().filter(|worker| worker.pool == pool.name).count();
             if live > pool.workers as usize {

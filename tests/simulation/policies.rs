@@ -63,7 +63,8 @@ pub fn draw_breeds(rng: &mut Rng) -> BTreeMap<PoolName, Breed> {
 /// A policy to start with.
 pub fn draw(rng: &mut Rng) -> Policy {
     let count = rng.usize(1..=3);
-    let pools = (0..count).map(|index| draw_pool(rng, POOLS[index])).collect();
+    let (grace, start_timeout) = (ms(rng.u64(5..100)), ms(rng.u64(30..200)));
+    let pools = (0..count).map(|index| draw_pool(rng, POOLS[index], grace, start_timeout)).collect();
     let mut policy = Policy::new(pools, DAEMON_USER);
     policy.queue_tasks_max = if rng.u32(0..4) == 0 { rng.u64(3..12) } else { 1000 };
     policy.queue_bytes_max = if rng.u32(0..4) == 0 { rng.u64(300..2000) } else { 1_000_000 };
@@ -81,11 +82,11 @@ pub fn draw(rng: &mut Rng) -> Policy {
     policy
 }
 
-fn draw_pool(rng: &mut Rng, name: &str) -> PoolPolicy {
+fn draw_pool(rng: &mut Rng, name: &str, grace: Duration, start_timeout: Duration) -> PoolPolicy {
     let mut policy = PoolPolicy::new(pool(name), rng.u32(1..4));
     policy.timeout = (rng.u32(0..4) == 0).then(|| ms(rng.u64(20..200)));
-    policy.grace = ms(rng.u64(5..100));
-    policy.start_timeout = ms(rng.u64(30..200));
+    policy.grace = grace;
+    policy.start_timeout = start_timeout;
     if rng.u32(0..4) == 0 {
         policy.functions = Some(functions().into_iter().filter(|_| rng.u32(0..4) > 0).collect());
     }
@@ -112,7 +113,7 @@ pub fn change(rng: &mut Rng, policy: &Policy) -> Policy {
                 if let Some(name) =
                     POOLS.iter().find(|name| changed.pools.iter().all(|p| p.name.as_str() != **name))
                 {
-                    let added = draw_pool(rng, name);
+                    let added = draw_pool(rng, name, policy.pools[0].grace, policy.pools[0].start_timeout);
                     changed.pools.insert(rng.usize(0..=index), added);
                 }
             }

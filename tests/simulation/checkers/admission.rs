@@ -36,13 +36,36 @@ impl Checker for Admission {
     }
 
     fn settled(&mut self, history: &History, step: &Step, _supervisor: &Supervisor) -> Verdict {
-        if !matches!(step.event, Event::TimePassed) {
-            return Ok(());
+        match &step.event {
+            Event::Submitted { client, request, .. } => fits(history, step, *client, *request),
+            Event::TimePassed => is_not_held_too_long(history, step),
+            _ => Ok(()),
         }
-        let longest = history.policy.pools.iter().map(|pool| pool.start_timeout).max().unwrap_or_default();
-        let late = history.held_submissions().find(|held| held.at + longest <= step.now);
-        demand(late.is_none(), || format!("a submission is held longer than {longest:?}: {late:?}"))
     }
+}
+
+/// Whatever is not refused fits into the queue, together with what waits to be placed.
+fn fits(history: &History, step: &Step, client: ConnectionId, request: RequestId) -> Verdict {
+    let is_refused = step.actions.iter().any(|action| match action {
+        Action::Reply { client: told, reply } => {
+            *told == client && reply.request == Some(request) && matches!(reply.body, ReplyBody::Refused(_))
+        }
+        _ => false,
+    });
+    let (tasks, bytes) = queued(history);
+    let (tasks_max, bytes_max) = (history.policy.queue_tasks_max, history.policy.queue_bytes_max);
+    demand(is_refused || (tasks <= tasks_max && bytes <= bytes_max), || {
+        format!(
+            "a task is taken into a full queue: {tasks} of {tasks_max} tasks, {bytes} of {bytes_max} bytes"
+        )
+    })
+}
+
+fn is_not_held_too_long(history: &History, step: &Step) -> Verdict {
+    let pools = history.policy.pools.iter().chain(history.former_pools.values());
+    let longest = pools.map(|pool| pool.start_timeout).max().unwrap_or_default();
+    let late = history.held_submissions().find(|held| held.at + longest <= step.now);
+    demand(late.is_none(), || format!("a submission is held longer than {longest:?}: {late:?}"))
 }
 
 fn submission(history: &History, client: ConnectionId, request: RequestId) -> Option<&Submission> {
@@ -61,8 +84,6 @@ fn may_be_accepted(history: &History, submission: &Submission) -> Result<(), &'s
         () if !is_taken => Err("nothing new is taken"),
         () if history.pool_for(&submission.spec).is_none() => Err("no pool has its function"),
         () if bytes > policy.payload_bytes_max => Err("its arguments are too large"),
-        () if history.live.len() as u64 >= policy.queue_tasks_max => Err("the queue is full"),
-        () if held_bytes(history) + bytes > policy.queue_bytes_max => Err("the queue's bytes are full"),
         () if submission.spec.retries > RETRIES_MAX => Err("it asks for too many retries"),
         () => Ok(()),
     }
@@ -71,8 +92,7 @@ fn may_be_accepted(history: &History, submission: &Submission) -> Result<(), &'s
 fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> bool {
     let (policy, spec) = (&history.policy, &submission.spec);
     let bytes = submission.args.bytes.len() as u64;
-    let is_full_with =
-        |bytes_of: fn(&Submission) -> u64| -> u64 { history.held_submissions().map(bytes_of).sum::<u64>() };
+    let (queued, queued_bytes) = queued(history);
     match refusal {
         Refusal::Draining => !history.is_serving(),
         Refusal::UnknownFunction { function, .. } => {
@@ -84,14 +104,9 @@ fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> boo
                 && history.pool_for(spec).is_none()
                 && has_waited(history, submission)
         }
-        Refusal::QueueFull { tasks_max } => {
-            *tasks_max == policy.queue_tasks_max
-                && history.live.len() as u64 + is_full_with(|_| 1) > policy.queue_tasks_max
-        }
+        Refusal::QueueFull { tasks_max } => *tasks_max == policy.queue_tasks_max && queued > *tasks_max,
         Refusal::QueueBytesFull { bytes_max } => {
-            *bytes_max == policy.queue_bytes_max
-                && held_bytes(history) + is_full_with(|held| held.args.bytes.len() as u64)
-                    > policy.queue_bytes_max
+            *bytes_max == policy.queue_bytes_max && queued_bytes > *bytes_max
         }
         Refusal::PayloadTooLarge { bytes: told, bytes_max } => {
             *told == bytes && *bytes_max == policy.payload_bytes_max && bytes > *bytes_max
@@ -123,7 +138,9 @@ fn has_waited(history: &History, submission: &Submission) -> bool {
     is_out_of_time || due.is_none_or(|due| due <= history.now)
 }
 
-/// Bytes of arguments of the tasks that are not done.
-fn held_bytes(history: &History) -> u64 {
-    history.live_tasks().map(|task| task.argument_bytes()).sum()
+/// How many tasks the queue holds, and bytes of arguments, those that wait to be placed included.
+fn queued(history: &History) -> (u64, u64) {
+    let live = history.live_tasks().map(|task| task.argument_bytes());
+    let held = history.held_submissions().map(|held| held.args.bytes.len() as u64);
+    live.chain(held).fold((0, 0), |(tasks, bytes), more| (tasks + 1, bytes + more))
 }

@@ -166,15 +166,18 @@ impl Restarts {
     }
 
     fn exit(&mut self, history: &History, id: WorkerId, worker: &Worker, now: Time) {
+        let is_current = !worker.may_leave
+            && history.pool(&worker.pool).is_some_and(|pool| pool.revision == worker.revision);
         let was_slow = worker.terminate_at.is_some_and(|at| worker.asked_at + worker.start_timeout <= at);
-        let was_told = worker.is_ending() && worker.not_ready_at.is_none() && !was_slow;
+        let gave_up = worker.not_ready_at.is_some();
+        let is_failure = is_current && (gave_up || was_slow || !worker.is_ending());
         match (worker.stage, worker.ready_at) {
             (Stage::Asked | Stage::Spawned(_), _) | (Stage::Ready(_), None) => {
-                self.fail(history, id, &worker.pool, now, !was_told);
+                self.fail(history, id, &worker.pool, now, is_failure);
             }
             (Stage::Ready(_), Some(since)) => {
-                if worker.finished == 0 && now.since(since) <= EARLY_DEATH {
-                    let is_certain = worker.sent == 0 && !was_told && now.since(since) < EARLY_DEATH;
+                if now.since(since) <= EARLY_DEATH {
+                    let is_certain = is_failure && worker.sent == 0 && now.since(since) < EARLY_DEATH;
                     self.fail(history, id, &worker.pool, now, is_certain);
                 }
             }

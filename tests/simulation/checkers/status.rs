@@ -190,7 +190,7 @@ fn tasks(history: &History, step: &Step, supervisor: &Supervisor) -> Verdict {
 }
 
 fn functions(history: &History, supervisor: &Supervisor) -> Verdict {
-    for told in supervisor.functions() {
+    for told in supervisor.functions(0, usize::MAX).0 {
         let truth: Vec<_> = history
             .policy
             .pools

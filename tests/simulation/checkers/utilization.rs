@@ -44,5 +44,6 @@ fn has_room(history: &History, worker: &Worker) -> bool {
         && worker.holds.len() < worker.capacity as usize
         && worker.revision == pool.revision
         && live <= pool.workers as usize
+        && !worker.may_leave
         && worker.spoiled_at.is_none()
 }
