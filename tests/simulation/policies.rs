@@ -63,7 +63,7 @@ pub fn draw_breeds(rng: &mut Rng) -> BTreeMap<PoolName, Breed> {
 /// A policy to start with.
 pub fn draw(rng: &mut Rng) -> Policy {
     let count = rng.usize(1..=3);
-    let (grace, start_timeout) = (ms(rng.u64(5..100)), ms(rng.u64(30..200)));
+    let (grace, start_timeout) = (ms(rng.u64(10..100)), ms(rng.u64(30..200)));
     let pools = (0..count).map(|index| draw_pool(rng, POOLS[index], grace, start_timeout)).collect();
     let mut policy = Policy::new(pools, DAEMON_USER);
     policy.queue_tasks_max = if rng.u32(0..4) == 0 { rng.u64(3..12) } else { 1000 };

@@ -59,7 +59,7 @@ impl Checker for Restarts {
         match event {
             Event::SpawnFailed { worker, .. } => {
                 if let Some(failed) = history.workers.get(worker) {
-                    self.fail(history, *worker, &failed.pool, now, true);
+                    self.fail(history, *worker, &failed.pool, now, is_current(history, failed));
                 }
             }
             Event::WorkerExited { worker: id, .. } => {
@@ -69,7 +69,9 @@ impl Checker for Restarts {
             }
             Event::AttemptFinished { worker, .. } => {
                 if let Some(worker) = history.workers.get(worker) {
-                    self.record(&worker.pool).certain.clear();
+                    let record = self.record(&worker.pool);
+                    record.certain.clear();
+                    record.starts.clear();
                 }
             }
             Event::PolicyChanged { policy } => self.reload(history, policy),
@@ -132,6 +134,13 @@ impl Checker for Restarts {
     }
 }
 
+impl Record {
+    /// How many workers may still be there beyond the size of the pool.
+    fn surplus_left(&self, history: &History) -> usize {
+        self.leaving.iter().filter(|id| history.workers.contains_key(id)).count().min(self.surplus)
+    }
+}
+
 impl Restarts {
     fn record(&mut self, pool: &PoolName) -> &mut Record {
         self.pools.entry(pool.clone()).or_default()
@@ -160,17 +169,17 @@ impl Restarts {
             let ours = history.workers.iter().filter(|(_, worker)| worker.pool == pool.name);
             let leaving: Vec<WorkerId> = ours.map(|(id, _)| *id).collect();
             let record = self.record(&pool.name);
-            record.surplus = leaving.len().saturating_sub(pool.workers as usize);
+            record.certain.clear();
+            record.surplus =
+                record.surplus_left(history).max(leaving.len().saturating_sub(pool.workers as usize));
             record.leaving = leaving;
         }
     }
 
     fn exit(&mut self, history: &History, id: WorkerId, worker: &Worker, now: Time) {
-        let is_current = !worker.may_leave
-            && history.pool(&worker.pool).is_some_and(|pool| pool.revision == worker.revision);
         let was_slow = worker.terminate_at.is_some_and(|at| worker.asked_at + worker.start_timeout <= at);
         let gave_up = worker.not_ready_at.is_some();
-        let is_failure = is_current && (gave_up || was_slow || !worker.is_ending());
+        let is_failure = is_current(history, worker) && (gave_up || was_slow || !worker.is_ending());
         match (worker.stage, worker.ready_at) {
             (Stage::Asked | Stage::Spawned(_), _) | (Stage::Ready(_), None) => {
                 self.fail(history, id, &worker.pool, now, is_failure);
@@ -215,9 +224,8 @@ impl Restarts {
     fn is_not_too_many(&mut self, history: &History, id: WorkerId, pool: &PoolPolicy) -> Verdict {
         let ours = history.workers.values().filter(|worker| worker.pool == pool.name);
         let live = ours.filter(|worker| !worker.is_ending()).count();
-        let record = self.record(&pool.name);
-        let leaving = record.leaving.iter().filter(|id| history.workers.contains_key(id)).count();
-        demand(live < pool.workers as usize + leaving.min(record.surplus), || {
+        let surplus = self.record(&pool.name).surplus_left(history);
+        demand(live < pool.workers as usize + surplus, || {
             format!("worker {id} is started in pool {}, which has {live} of {}", pool.name, pool.workers)
         })
     }
@@ -253,4 +261,9 @@ impl Restarts {
             )
         })
     }
+}
+
+/// Whether a worker is one that its pool goes on wanting.
+fn is_current(history: &History, worker: &Worker) -> bool {
+    !worker.may_leave && history.pool(&worker.pool).is_some_and(|pool| pool.revision == worker.revision)
 }

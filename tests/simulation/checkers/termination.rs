@@ -82,7 +82,8 @@ impl Termination {
         let Some(worker) = history.workers.get(&id).filter(|_| signal == Signal::Kill) else { return Ok(()) };
         let abandoned =
             worker.holds.iter().filter_map(|(attempt, _)| self.abandoned.get(&(id, *attempt))).min();
-        let told = [worker.terminate_at, worker.spoiled_at, abandoned.copied()].into_iter().flatten().min();
+        let told = [worker.stop_at, worker.terminate_at, worker.spoiled_at, abandoned.copied()];
+        let told = told.into_iter().flatten().min();
         let waited = told.is_none_or(|since| since + worker.grace <= history.now);
         let is_lost = worker.broke_at.or(worker.hung_up_at).or(worker.lied_at).is_some();
         demand(waited || is_lost || ignores_recall(history, id, worker) || is_forced(history), || {
