@@ -133,8 +133,11 @@ fn worker_in_another_language_serves() {
 }
 
 #[test]
-fn worker_that_writes_garbage_is_ended_and_backed_off() {
+fn worker_that_writes_garbage_is_ended_and_its_unstarted_task_waits() {
     let mut daemon = with_worker(&["garbage"]);
+    daemon.wait_until_ready();
+    let output = daemon.run(&["submit", "--pool", "bad", "--deadline", "1s", "echo", "x"]);
+    assert_error(&output, 124, &["timed out", "deadline"]);
     daemon.wait_for_log("broke the protocol");
     daemon.wait_for_log("restarted in");
     still_serves(&daemon);
@@ -143,7 +146,10 @@ fn worker_that_writes_garbage_is_ended_and_backed_off() {
 #[test]
 fn worker_that_closes_its_socket_and_lives_is_killed() {
     let mut daemon = with_worker(&["close"]);
-    daemon.wait_for_log("it closed its socket");
+    daemon.wait_until_ready();
+    let output = daemon.run(&["submit", "--pool", "bad", "--deadline", "1s", "echo", "x"]);
+    assert_error(&output, 124, &["timed out", "deadline"]);
+    daemon.wait_for_log("SIGKILL, because it closed its socket");
     daemon.wait_for_log("restarted in");
     still_serves(&daemon);
 }
