@@ -1,5 +1,7 @@
 //! Clients and workers that do their worst harm themselves alone.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::io::{Read, Write};

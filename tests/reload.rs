@@ -1,5 +1,7 @@
 //! HUP and `poolctl reload`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::process::Stdio;
