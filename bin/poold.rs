@@ -9,7 +9,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use poold::daemon::config::{Config, Source};
+use poold::daemon::config::{self, Config, Source};
+use poold::daemon::{self, RunOptions};
 use poold::limits::WORKERS_PER_POOL_MAX;
 
 /// Exit status of a wrong command line or configuration: starting again would not help.
@@ -66,8 +67,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(_source: Source, _config: Config) -> ExitCode {
-    fail(1, "poold: the loop is not linked in")
+fn run(source: Source, config: Config) -> ExitCode {
+    let reload = move |old: &Config| config::reload(&source, old).map_err(|error| error.to_string());
+    match daemon::run(RunOptions { config, reload: Box::new(reload) }) {
+        Ok(ended) => ExitCode::from(ended.exit_status()),
+        Err(error) => fail(error.exit_status(), format!("poold: {error}")),
+    }
 }
 
 fn fail(status: u8, error: impl Display) -> ExitCode {

@@ -25,13 +25,10 @@ use super::config::Config;
 use super::error::Error;
 use super::token::Token;
 use crate::id::Uid;
-use crate::limits::ACCEPT_PAUSE;
+use crate::limits::{ACCEPT_PAUSE, SOCKET_PATH_BYTES_MAX};
 use crate::os::socket::{is_listened_on, take_inherited_listeners};
 use crate::time::Time;
 use crate::wire::{Answer, VERSION_MAX, Verdict};
-
-/// Bytes in the longest path of a socket (unix(7): `sun_path`, less its closing zero byte).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Where local groups are listed (group(5)).
 const GROUP_FILE: &str = "/etc/group";

@@ -62,7 +62,7 @@ use self::token::{OutputStream, Token};
 use self::workers::{WorkerDid, Workers};
 use crate::id::{ConnectionId, Epoch, Pid, SlotId, Uid};
 use crate::limits::{ACCEPTS_PER_TURN, FAREWELL_TIMEOUT, PAYLOAD_BYTES_MAX, READ_BYTES_PER_TURN};
-use crate::message::client::{Refusal, Welcome};
+use crate::message::client::Welcome;
 use crate::supervisor::{Event, Supervisor};
 use crate::time::Time;
 
@@ -214,7 +214,6 @@ impl<'a> Daemon<'a> {
             let due = [
                 self.supervisor.poll_deadline(),
                 self.clients.next_timeout(),
-                self.workers.next_timeout(),
                 self.listener.next_timeout(),
                 self.notifier.next_timeout(),
             ];
@@ -264,7 +263,7 @@ impl<'a> Daemon<'a> {
             }
             Token::WorkerSocket(slot) => self.serve_worker(slot),
             Token::WorkerExit(slot) => {
-                for event in self.workers.take_ended(self.now, slot) {
+                for event in self.workers.take_ended(slot) {
                     self.step(event);
                 }
             }
@@ -279,7 +278,7 @@ impl<'a> Daemon<'a> {
         let token = Token::WorkerSocket(slot);
         let mut budget_bytes = READ_BYTES_PER_TURN;
         loop {
-            match self.workers.hear(self.now, slot, &mut budget_bytes) {
+            match self.workers.hear(slot, &mut budget_bytes) {
                 WorkerDid::Event(event) => self.step(event),
                 WorkerDid::Enter => _ = self.touched.insert(token),
                 WorkerDid::Nothing => return,
@@ -345,7 +344,7 @@ impl<'a> Daemon<'a> {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept(self.now) {
                 Accepted::Client(stream, user) => self.take_up(stream, user),
-                Accepted::TurnedAway(user) => self.clients.note_turned_away(user, &self.too_many()),
+                Accepted::TurnedAway(user) => self.clients.note_turned_away(user),
                 Accepted::Left(error) => {
                     log::debug!("a client left before it was let in: {error}");
                 }
@@ -362,23 +361,16 @@ impl<'a> Daemon<'a> {
     fn take_up(&mut self, stream: interprocess::os::unix::uds_local_socket::Stream, user: Uid) {
         if self.clients.len() >= self.config.limits.connections {
             listener::tell_too_many(&stream);
-            self.clients.note_turned_away(user, &self.too_many());
+            self.clients.note_turned_away(user);
         } else if let Err(error) = self.clients.add(self.now, stream, user) {
             log::error!("a client (uid {}) cannot be let in: {error}", user.0);
         }
-    }
-
-    fn too_many(&self) -> Refusal {
-        Refusal::TooManyConnections { connections_max: self.config.limits.connections as u64 }
     }
 
     /// Does what is due by now, once all that was ready has been served.
     fn pass_time(&mut self) {
         if self.supervisor.poll_deadline().is_some_and(|deadline| deadline <= self.now) {
             self.step(Event::TimePassed);
-        }
-        for event in self.workers.expire(self.now) {
-            self.step(event);
         }
         self.clients.expire(self.now);
         if self.listener.resume(self.now) {

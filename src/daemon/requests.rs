@@ -32,8 +32,8 @@ impl Daemon<'_> {
                 let (rows, more) = self.supervisor.tasks(self.now, after, PAGE_ROWS_MAX);
                 self.answer(client, request, ReplyBody::Tasks { rows, more });
             }
-            RequestBody::Functions => {
-                self.answer(client, request, ReplyBody::Functions(self.supervisor.functions()));
+            RequestBody::Functions { skip } => {
+                self.answer(client, request, self.functions_page(skip as usize));
             }
             RequestBody::Reload => self.reload_for(client, request),
             RequestBody::Drain => {
@@ -85,6 +85,12 @@ impl Daemon<'_> {
             row.rss_bytes = row.pid.and_then(resident_bytes);
         }
         ReplyBody::Workers { rows, more }
+    }
+
+    fn functions_page(&self, skip: usize) -> ReplyBody {
+        let functions = self.supervisor.functions();
+        let more = functions.len() > skip.saturating_add(PAGE_ROWS_MAX);
+        ReplyBody::Functions { rows: functions.into_iter().skip(skip).take(PAGE_ROWS_MAX).collect(), more }
     }
 
     fn reload_for(&mut self, client: ConnectionId, request: RequestId) {

@@ -10,7 +10,7 @@ use super::spawner::Order;
 use super::*;
 use crate::id::{Generation, PoolName, RequestId, WorkerId};
 use crate::limits;
-use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
+use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::worker::FromWorker;
 use crate::supervisor::RestartPolicy;
 use crate::task::Exit;
@@ -288,7 +288,7 @@ impl Shell {
             while let Some(answer) = self.spawner.next_answer() {
                 self.workers.add(*answer.expect("it starts"));
             }
-            let events = self.workers.take_ended(Time::ZERO, SLOT);
+            let events = self.workers.take_ended(SLOT);
             if !events.is_empty() {
                 return events;
             }
