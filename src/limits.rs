@@ -33,14 +33,17 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Functions that one worker may announce.
 pub const FUNCTIONS_PER_WORKER_MAX: usize = 1024;
 
-/// Bytes of a function's signature and of its summary that are kept, so that a page of them fits a head.
-pub const FUNCTION_TEXT_BYTES_MAX: usize = 384;
-
 /// Attempts that one worker may hold at a time, whatever it announces.
 pub const ATTEMPTS_PER_WORKER_MAX: u32 = 256;
 
 /// Rows in one page of a listing.
 pub const PAGE_ROWS_MAX: usize = 256;
+
+/// Rows in one page of the listing of functions, whose texts are long.
+pub const FUNCTION_ROWS_MAX: usize = 32;
+
+/// Bytes of a function's signature and of its summary that are kept; the rest is cut.
+pub const FUNCTION_TEXT_BYTES_MAX: usize = 1024;
 
 /// Tasks that may be accepted and not done, all pools together.
 pub const QUEUE_TASKS_MAX: u64 = 2_000_000;

@@ -124,9 +124,12 @@ impl Clients {
     }
 
     /// Counts and logs a connection that was closed before it was taken up.
-    pub(super) fn note_turned_away(&mut self, user: Uid) {
+    pub(super) fn note_turned_away(&mut self, user: Uid, connections_max: usize) {
         self.refusals += 1;
-        log::warn!("turned a connection away (uid {}): there are as many as there may be", user.0);
+        log::warn!(
+            "refused a connection (uid {}): {connections_max} are open, the most there may be",
+            user.0
+        );
     }
 
     /// Takes in what the poller reports.

@@ -344,7 +344,9 @@ impl<'a> Daemon<'a> {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept(self.now) {
                 Accepted::Client(stream, user) => self.take_up(stream, user),
-                Accepted::TurnedAway(user) => self.clients.note_turned_away(user),
+                Accepted::TurnedAway(user) => {
+                    self.clients.note_turned_away(user, self.config.limits.connections)
+                }
                 Accepted::Left(error) => {
                     log::debug!("a client left before it was let in: {error}");
                 }
@@ -361,7 +363,7 @@ impl<'a> Daemon<'a> {
     fn take_up(&mut self, stream: interprocess::os::unix::uds_local_socket::Stream, user: Uid) {
         if self.clients.len() >= self.config.limits.connections {
             listener::tell_too_many(&stream);
-            self.clients.note_turned_away(user);
+            self.clients.note_turned_away(user, self.config.limits.connections);
         } else if let Err(error) = self.clients.add(self.now, stream, user) {
             log::error!("a client (uid {}) cannot be let in: {error}", user.0);
         }

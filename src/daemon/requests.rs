@@ -8,7 +8,7 @@ use super::listener::Access;
 use super::token::Token;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, Pid, RequestId};
-use crate::limits::PAGE_ROWS_MAX;
+use crate::limits::{FUNCTION_ROWS_MAX, PAGE_ROWS_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::status::Status;
 use crate::supervisor::Event;
@@ -33,7 +33,8 @@ impl Daemon<'_> {
                 self.answer(client, request, ReplyBody::Tasks { rows, more });
             }
             RequestBody::Functions { skip } => {
-                self.answer(client, request, self.functions_page(skip as usize));
+                let (rows, more) = self.supervisor.functions(skip as usize, FUNCTION_ROWS_MAX);
+                self.answer(client, request, ReplyBody::Functions { rows, more });
             }
             RequestBody::Reload => self.reload_for(client, request),
             RequestBody::Drain => {
@@ -85,12 +86,6 @@ impl Daemon<'_> {
             row.rss_bytes = row.pid.and_then(resident_bytes);
         }
         ReplyBody::Workers { rows, more }
-    }
-
-    fn functions_page(&self, skip: usize) -> ReplyBody {
-        let functions = self.supervisor.functions();
-        let more = functions.len() > skip.saturating_add(PAGE_ROWS_MAX);
-        ReplyBody::Functions { rows: functions.into_iter().skip(skip).take(PAGE_ROWS_MAX).collect(), more }
     }
 
     fn reload_for(&mut self, client: ConnectionId, request: RequestId) {

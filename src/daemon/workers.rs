@@ -215,9 +215,9 @@ impl Worker {
                 return self.break_off("it announced a capacity of 0".to_owned());
             }
             FromWorker::Ready { mut functions, capacity } => {
-                for function in &mut functions {
-                    cut(&mut function.signature, FUNCTION_TEXT_BYTES_MAX);
-                    cut(&mut function.summary, FUNCTION_TEXT_BYTES_MAX);
+                for info in &mut functions {
+                    cut(&mut info.signature, FUNCTION_TEXT_BYTES_MAX);
+                    cut(&mut info.summary, FUNCTION_TEXT_BYTES_MAX);
                 }
                 let capacity = capacity.min(ATTEMPTS_PER_WORKER_MAX);
                 Event::WorkerReady { worker, functions, capacity }
@@ -297,7 +297,7 @@ fn within_caps(report: Report) -> Report {
     }
 }
 
-/// Cuts `text` to at most `bytes_max`.
+/// Cuts `text` to at most `bytes_max`, between two characters.
 fn cut(text: &mut String, bytes_max: usize) {
     if text.len() > bytes_max {
         let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at));

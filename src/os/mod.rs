@@ -1,4 +1,18 @@
-//! System calls that need more than a safe wrapper: the only part of the crate with `unsafe`.
+//! System calls, each behind a function that says what it is for: the only `unsafe` of the crate.
+//!
+//! Nothing here decides anything or knows the protocol.
 
-pub mod pidfd;
-pub mod socket;
+#[cfg(feature = "daemon")]
+pub(crate) mod descriptor;
+#[cfg(feature = "daemon")]
+pub(crate) mod environment;
+#[cfg(feature = "daemon")]
+pub(crate) mod fault;
+#[cfg(feature = "daemon")]
+pub(crate) mod pidfd;
+#[cfg(feature = "daemon")]
+pub(crate) mod process;
+#[cfg(feature = "daemon")]
+pub(crate) mod signal;
+#[cfg(feature = "daemon")]
+pub(crate) mod socket;

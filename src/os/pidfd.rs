@@ -17,7 +17,7 @@ use crate::task::Exit;
 ///
 /// Its descriptor polls readable when the process has ended (pidfd_open(2)).
 #[derive(Debug)]
-pub struct Child {
+pub(crate) struct Child {
     pid: rustix::process::Pid,
     pidfd: OwnedFd,
 }
@@ -27,7 +27,7 @@ impl Child {
     ///
     /// # Errors
     /// Whatever pidfd_open(2) gives: above all that no descriptor is left.
-    pub fn hold(pid: Pid) -> io::Result<Self> {
+    pub(crate) fn hold(pid: Pid) -> io::Result<Self> {
         let pid = i32::try_from(pid.0)
             .ok()
             .and_then(rustix::process::Pid::from_raw)
@@ -36,22 +36,22 @@ impl Child {
     }
 
     /// Its process id.
-    pub fn pid(&self) -> Pid {
+    pub(crate) fn pid(&self) -> Pid {
         Pid(self.pid.as_raw_nonzero().get().unsigned_abs())
     }
 
     /// Asks its process group to end (SIGTERM). That the group is empty is no error.
-    pub fn terminate_group(&self) {
+    pub(crate) fn terminate_group(&self) {
         self.signal_group(Signal::TERM);
     }
 
     /// Ends its process group (SIGKILL). That the group is empty is no error.
-    pub fn kill_group(&self) {
+    pub(crate) fn kill_group(&self) {
         self.signal_group(Signal::KILL);
     }
 
     /// Whether it has ended; it is not reaped. A child that somebody else reaped has ended.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         !matches!(self.wait(WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT), Ok(None))
     }
 
@@ -59,7 +59,7 @@ impl Child {
     ///
     /// # Errors
     /// Whatever waitid(2) gives; ECHILD if somebody else reaped it.
-    pub fn reap(self) -> io::Result<Exit> {
+    pub(crate) fn reap(self) -> io::Result<Exit> {
         let status = self.wait(WaitIdOptions::empty())?.ok_or(io::ErrorKind::WouldBlock)?;
         match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Ok(Exit::Code(code)),

@@ -2,14 +2,11 @@
 //! whether a path is listened on.
 
 use std::io;
-#[cfg(feature = "daemon")]
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::Path;
-#[cfg(feature = "daemon")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
-#[cfg(feature = "daemon")]
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
@@ -19,8 +16,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 /// # Errors
 /// `InvalidInput` when the variables that announce them are wrong, or when one of them is not a
 /// listening Unix stream socket.
-#[cfg(feature = "daemon")]
-pub fn take_inherited_listeners() -> io::Result<Vec<OwnedFd>> {
+pub(crate) fn take_inherited_listeners() -> io::Result<Vec<OwnedFd>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
 
     if TAKEN.swap(true, Ordering::Relaxed) {
@@ -37,7 +33,6 @@ pub fn take_inherited_listeners() -> io::Result<Vec<OwnedFd>> {
 }
 
 /// Whether `socket` is a Unix stream socket that accepts connections.
-#[cfg(feature = "daemon")]
 fn is_listener(socket: &OwnedFd) -> io::Result<bool> {
     Ok(sockopt::socket_domain(socket)? == AddressFamily::UNIX
         && sockopt::socket_type(socket)? == SocketType::STREAM
@@ -48,7 +43,7 @@ fn is_listener(socket: &OwnedFd) -> io::Result<bool> {
 ///
 /// # Errors
 /// Whatever connecting gives other than that nobody listens, for example that it is not allowed.
-pub fn is_listened_on(path: &Path) -> io::Result<bool> {
+pub(crate) fn is_listened_on(path: &Path) -> io::Result<bool> {
     let socket = socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,

@@ -126,8 +126,9 @@ impl Supervisor {
         }
     }
 
-    /// The functions that can be run, by name, each with the pools that have it in the order of the policy.
-    pub fn functions(&self) -> Vec<FunctionStatus> {
+    /// The functions that can be run, by name, without the first `skip`, at most `rows_max`; and whether
+    /// there are more. Each with the pools that have it, in the order of the policy.
+    pub fn functions(&self, skip: usize, rows_max: usize) -> (Vec<FunctionStatus>, bool) {
         let mut functions: BTreeMap<_, FunctionStatus> = BTreeMap::new();
         for pool in self.pool_order.iter().map(|id| self.pool(*id)) {
             for info in pool.served() {
@@ -140,6 +141,7 @@ impl Supervisor {
                 row.pools.push(pool.policy.name.clone());
             }
         }
-        functions.into_values().collect()
+        let more = functions.len() > skip.saturating_add(rows_max);
+        (functions.into_values().skip(skip).take(rows_max).collect(), more)
     }
 }

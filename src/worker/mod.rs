@@ -1,1 +1,174 @@
-//! Not built yet.
+//! The runtime inside a worker process: it runs what the daemon sends, one attempt at a time.
+//!
+//! ```text
+//!   daemon starts a process
+//!        │
+//!        v              a pool's `command`
+//!      setup ───────────────────────────────> exec it, with the socket on POOLD_WORKER_FD
+//!        │ built-in functions                       │ a program that registers its own functions
+//!        v                                          v
+//!     session: hello, answer, Setup <───────────────┘
+//!        │
+//!        v
+//!     attempts: Attempt ──> Started ──> Functions::call ──> Finished ──┐
+//!        ^                                  (panics caught)            │
+//!        └─────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! A function's standard output and error are its own: the daemon logs them, and the protocol has its own
+//! socket. When that socket ends, the worker does too: at once and by itself when it is idle, by SIGKILL
+//! to its process group while a function runs.
+//!
+//! # Functions of your own
+//!
+//! A program that registers functions is a worker when a pool names it as its `command`:
+//!
+//! ```no_run
+//! use poold::worker::{Registry, run_if_started_as_worker};
+//!
+//! fn divide(dividend: u64, divisor: u64) -> Result<u64, String> {
+//!     dividend.checked_div(divisor).ok_or_else(|| format!("{dividend} cannot be divided by zero"))
+//! }
+//!
+//! fn functions() -> Registry {
+//!     Registry::built_in().register(
+//!         "divide",
+//!         &["DIVIDEND", "DIVISOR"],
+//!         "The whole part of a quotient.",
+//!         |(dividend, divisor)| divide(dividend, divisor),
+//!     )
+//! }
+//!
+//! run_if_started_as_worker(functions);
+//! eprintln!("this program is a worker: name it as the `command` of a pool in poold's configuration");
+//! ```
+
+mod arguments;
+mod attempts;
+mod builtin;
+mod call;
+mod hangup;
+mod registry;
+mod result;
+mod session;
+mod setup;
+mod signature;
+
+pub use registry::{Functions, RegisterError, Registry};
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+use hangup::Hangup;
+use session::{Broken, Session};
+use setup::Stage;
+
+use crate::limits;
+use crate::message::worker::FromWorker;
+
+/// How a worker process ends by itself.
+#[derive(Clone, Copy)]
+enum ExitStatus {
+    /// Its socket ended, or it was told to stop.
+    Ended = 0,
+    /// It could not become ready, or the daemon said something that is not in the protocol.
+    Failed = 1,
+    /// What it was started with is not what the daemon gives its workers.
+    BadStart = 2,
+}
+
+/// Becomes a worker if the daemon started this process as one, and then does not return; otherwise
+/// returns at once.
+///
+/// Call it first in `main`, before anything opens a file or starts a thread: it closes what the process
+/// inherited and takes the daemon's variables out of the environment. `registry` is called in a worker
+/// alone. The program must unwind on a panic (Cargo's default), or a panic kills the worker.
+pub fn run_if_started_as_worker(registry: impl FnOnce() -> Registry) {
+    let status = match setup::enter() {
+        Ok(Stage::NotAWorker) => return,
+        Ok(Stage::Worker(socket)) => converse(socket, Ok(registry)),
+        Ok(Stage::Unable { socket, reason }) => converse(socket, Err::<fn() -> Registry, _>(reason)),
+        Err(error) => {
+            complain(&error);
+            ExitStatus::BadStart
+        }
+    };
+    std::process::exit(status as i32)
+}
+
+/// Talks to the daemon until one of the two ends it.
+fn converse(socket: OwnedFd, registry: Result<impl FnOnce() -> Registry, String>) -> ExitStatus {
+    match run(Session::new(socket), registry) {
+        Ok(status) => status,
+        Err(broken) if broken.is_end() => ExitStatus::Ended,
+        Err(broken) => {
+            complain(&broken);
+            ExitStatus::Failed
+        }
+    }
+}
+
+/// Becomes ready, or says why not, and runs attempts until the daemon says stop.
+fn run(
+    mut session: Session,
+    registry: Result<impl FnOnce() -> Registry, String>,
+) -> Result<ExitStatus, Broken> {
+    let setup = session.open()?;
+    let hangup = Hangup::default();
+    let functions = registry
+        .and_then(|registry| {
+            registry().finish(setup.allow_fault_injection).map_err(|error| error.to_string())
+        })
+        .and_then(|functions| match hangup.watch(session.socket()) {
+            Ok(()) => Ok(functions),
+            Err(error) => Err(format!("cannot watch the daemon's socket: {error}")),
+        });
+    match functions {
+        Ok(functions) => {
+            session.say(&FromWorker::Ready { functions: functions.infos(), capacity: 1 })?;
+            attempts::run(&mut session, &functions, &hangup)?;
+            Ok(ExitStatus::Ended)
+        }
+        Err(message) => {
+            session.say(&FromWorker::NotReady { message: cut_message(message) })?;
+            Ok(ExitStatus::Failed)
+        }
+    }
+}
+
+/// `message`, cut to what may be sent of one.
+fn cut_message(mut message: String) -> String {
+    if message.len() > limits::MESSAGE_BYTES_MAX {
+        let mut end = limits::MESSAGE_BYTES_MAX;
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+    }
+    message
+}
+
+/// One line on standard error, which the daemon logs. It may be gone: then nobody is left to tell.
+fn complain(error: &dyn Display) {
+    let _ = writeln!(io::stderr(), "poold worker: {error}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_over_the_cap_is_cut_between_characters() {
+        let message = "é".repeat(limits::MESSAGE_BYTES_MAX);
+        let cut = cut_message(format!("x{message}"));
+        assert_eq!(cut.len(), limits::MESSAGE_BYTES_MAX - 1);
+        assert!(cut.ends_with('é'));
+    }
+
+    #[test]
+    fn message_at_the_cap_is_whole() {
+        let message = "x".repeat(limits::MESSAGE_BYTES_MAX);
+        assert_eq!(cut_message(message.clone()), message);
+    }
+}

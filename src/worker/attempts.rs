@@ -1,0 +1,203 @@
+//! The loop of a worker: takes attempts in, runs them one after the other, reports each.
+//!
+//! Two orders are promised to the daemon, and all blame rests on them: `Started` is written before the
+//! function is called, and `Finished` before the next attempt starts. A recall that has arrived is heeded
+//! before anything starts.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+
+use super::hangup::Hangup;
+use super::registry::Functions;
+use super::session::{Broken, Session};
+use crate::id::{AttemptId, FunctionName};
+use crate::message::worker::{FromWorker, ToWorker};
+use crate::task::Payload;
+
+/// An attempt that was received and has not started.
+struct Waiting {
+    attempt: AttemptId,
+    function: FunctionName,
+    args: Payload,
+}
+
+/// Runs attempts until the daemon says stop; what has not started by then is left to others.
+pub(super) fn run(session: &mut Session, functions: &Functions, hangup: &Hangup) -> Result<(), Broken> {
+    let mut waiting = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            session.read()?;
+        } else {
+            session.read_available()?;
+        }
+        while let Some(message) = session.next_received()? {
+            if take(message, &mut waiting, session)?.is_break() {
+                return Ok(());
+            }
+        }
+        if let Some(next) = waiting.pop_front() {
+            attempt(next, session, functions, hangup)?;
+        }
+    }
+}
+
+/// Takes a message in. Breaks when it says stop.
+fn take(
+    message: ToWorker,
+    waiting: &mut VecDeque<Waiting>,
+    session: &mut Session,
+) -> Result<ControlFlow<()>, Broken> {
+    match message {
+        ToWorker::Attempt { attempt, task: _, function, args } => {
+            waiting.push_back(Waiting { attempt, function, args });
+        }
+        ToWorker::Recall { attempt } => {
+            // One that is not waiting was reported before, and that report answers the recall.
+            if let Some(index) = waiting.iter().position(|waiting| waiting.attempt == attempt) {
+                waiting.remove(index);
+                session.say(&FromWorker::Recalled { attempt })?;
+            }
+        }
+        ToWorker::Stop => return Ok(ControlFlow::Break(())),
+        ToWorker::Setup { .. } => return Err(Broken::Unexpected("Setup twice")),
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Runs one attempt and reports it.
+fn attempt(
+    Waiting { attempt, function, args }: Waiting,
+    session: &mut Session,
+    functions: &Functions,
+    hangup: &Hangup,
+) -> Result<(), Broken> {
+    hangup.call_begins();
+    session.say(&FromWorker::Started { attempt })?;
+    let report = functions.call(&function, args);
+    flush_output();
+    hangup.call_ended();
+    session.say(&FromWorker::Finished { attempt, report })
+}
+
+/// Writes out what the function has printed, so that the daemon can tell by which task it was.
+fn flush_output() {
+    // If nobody reads it any more, that is no failure of the attempt.
+    let _ = io::stdout().flush();
+    let _ = io::stderr().flush();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Epoch, Generation, SlotId, TaskId, WorkerId};
+    use crate::message::worker::Report;
+    use crate::task::{Encoding, FailureKind};
+    use crate::wire::{self, Inbox};
+    use crate::worker::Registry;
+    use bytes::BytesMut;
+    use std::convert::Infallible;
+    use std::net::Shutdown;
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    fn to_worker(attempt: u64, function: &str, args: &[&str]) -> ToWorker {
+        ToWorker::Attempt {
+            attempt: AttemptId(attempt),
+            task: TaskId { epoch: Epoch(1), number: attempt },
+            function: function.parse().unwrap(),
+            args: Payload::from_args(args),
+        }
+    }
+
+    fn recall(attempt: u64) -> ToWorker {
+        ToWorker::Recall { attempt: AttemptId(attempt) }
+    }
+
+    fn functions() -> Functions {
+        Registry::new()
+            .register("twice", &["N"], "Twice the number.", |n: u64| Ok::<_, Infallible>(2 * n))
+            .register("panic", &["MESSAGE"], "Panics.", |message: String| -> Result<(), Infallible> {
+                panic!("{message}")
+            })
+            .finish(false)
+            .unwrap()
+    }
+
+    /// Lets a worker take everything in `said` with one read, and closes the socket after so many replies.
+    /// Gives all replies, and how the worker ended.
+    fn converse(said: &[ToWorker], replies: usize) -> (Vec<FromWorker>, Result<(), Broken>) {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut bytes = BytesMut::new();
+        for message in said {
+            wire::encode(message, &mut bytes).unwrap();
+        }
+        far.write_all(&bytes).unwrap();
+        let worker =
+            thread::spawn(move || run(&mut Session::new(near.into()), &functions(), &Hangup::default()));
+
+        let mut inbox = Inbox::default();
+        let mut heard: Vec<_> = (0..replies).map(|_| inbox.receive(&mut far).unwrap()).collect();
+        far.shutdown(Shutdown::Write).unwrap();
+        while let Ok(message) = inbox.receive(&mut far) {
+            heard.push(message);
+        }
+        (heard, worker.join().unwrap())
+    }
+
+    fn started(attempt: u64) -> FromWorker {
+        FromWorker::Started { attempt: AttemptId(attempt) }
+    }
+
+    fn finished(attempt: u64, json: &'static str) -> FromWorker {
+        let result = Payload { encoding: Encoding::Json, bytes: json.into() };
+        FromWorker::Finished { attempt: AttemptId(attempt), report: Report::Ok(result) }
+    }
+
+    #[test]
+    fn attempts_are_reported_one_after_the_other() {
+        let (heard, ended) = converse(&[to_worker(1, "twice", &["4"]), to_worker(2, "twice", &["5"])], 4);
+        assert_eq!(heard, [started(1), finished(1, "8"), started(2), finished(2, "10")]);
+        assert!(ended.unwrap_err().is_end());
+    }
+
+    #[test]
+    fn recall_behind_its_attempt_takes_it_back() {
+        let said = [to_worker(1, "twice", &["4"]), to_worker(2, "twice", &["5"]), recall(2), recall(1)];
+        let (heard, _) = converse(&said, 2);
+        let recalled = |attempt| FromWorker::Recalled { attempt: AttemptId(attempt) };
+        assert_eq!(heard, [recalled(2), recalled(1)]);
+    }
+
+    #[test]
+    fn recall_of_unknown_attempt_is_not_answered() {
+        let (heard, _) = converse(&[recall(7), to_worker(1, "twice", &["4"])], 2);
+        assert_eq!(heard, [started(1), finished(1, "8")]);
+    }
+
+    #[test]
+    fn stop_leaves_what_has_not_started() {
+        let (heard, ended) = converse(&[to_worker(1, "twice", &["4"]), ToWorker::Stop], 0);
+        assert_eq!(heard, []);
+        ended.unwrap();
+    }
+
+    #[test]
+    fn second_setup_is_a_violation() {
+        let worker = WorkerId { slot: SlotId(0), generation: Generation(0) };
+        let (_, ended) = converse(&[ToWorker::Setup { worker, allow_fault_injection: true }], 0);
+        assert!(matches!(ended, Err(Broken::Unexpected(_))));
+    }
+
+    #[test]
+    fn worker_goes_on_after_a_panic() {
+        let (heard, _) = converse(&[to_worker(1, "panic", &["oh no"]), to_worker(2, "twice", &["5"])], 4);
+        let [first, FromWorker::Finished { report: Report::Failed(failure), .. }, rest @ ..] = &heard[..]
+        else {
+            panic!("{heard:?}")
+        };
+        assert_eq!(*first, started(1));
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Panic, "oh no"));
+        assert_eq!(rest, [started(2), finished(2, "10")]);
+    }
+}

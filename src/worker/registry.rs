@@ -1,0 +1,361 @@
+//! The functions of a worker: registered under names, looked up and called.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::call::catching_panics;
+use super::signature::Signature;
+use super::{arguments, cut_message, result};
+use crate::id::{BadName, FunctionName};
+use crate::limits::FUNCTIONS_PER_WORKER_MAX;
+use crate::message::status::FunctionInfo;
+use crate::message::worker::Report;
+use crate::task::{Failure, FailureKind, Payload};
+
+/// A function was registered that cannot be offered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// Its name is no function name.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// Its name is taken.
+    #[error("function `{0}` is registered twice")]
+    Duplicate(FunctionName),
+    /// It has another number of parameter names than its type has parameters.
+    #[error(
+        "function `{function}` takes {takes} argument{}, and {names} parameter name{} given",
+        if *.takes == 1 { "" } else { "s" },
+        if *.names == 1 { " is" } else { "s are" }
+    )]
+    ParameterNames {
+        /// Which function.
+        function: FunctionName,
+        /// How many arguments its type takes.
+        takes: usize,
+        /// How many names were given.
+        names: usize,
+    },
+    /// There are more functions than one worker may have.
+    #[error("{0} functions are registered; {FUNCTIONS_PER_WORKER_MAX} is the most for a worker")]
+    TooMany(usize),
+}
+
+/// Functions on their way to become a worker's.
+///
+/// A mistake in a registration is kept until [`finish`](Self::finish), so that registrations can be
+/// chained; the worker then tells the daemon, and the operator reads it in the log.
+///
+/// ```
+/// use poold::message::worker::Report;
+/// use poold::task::{Encoding, Payload};
+/// use poold::worker::Registry;
+///
+/// fn divide((dividend, divisor): (u64, u64)) -> Result<u64, String> {
+///     dividend.checked_div(divisor).ok_or_else(|| format!("{dividend} cannot be divided by zero"))
+/// }
+///
+/// let functions = Registry::new()
+///     .register("divide", &["DIVIDEND", "DIVISOR"], "The whole part of a quotient.", divide)
+///     .finish(false)?;
+///
+/// assert_eq!(functions.infos()[0].signature, "divide(DIVIDEND: u64, DIVISOR: u64) -> u64");
+/// let result = functions.call(&"divide".parse()?, Payload::from_args(["85", "2"]));
+/// assert_eq!(result, Report::Ok(Payload { encoding: Encoding::Json, bytes: "42".into() }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Default)]
+pub struct Registry {
+    functions: BTreeMap<FunctionName, Function>,
+    mistake: Option<RegisterError>,
+}
+
+/// When a function is offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Offered {
+    Always,
+    /// Only where the configuration allows to inject faults.
+    ForFaults,
+}
+
+/// What runs when a function is called.
+type Body = Box<dyn Fn(Payload) -> Result<Payload, Failure> + Send + Sync>;
+
+struct Function {
+    info: FunctionInfo,
+    offered: Offered,
+    body: Body,
+}
+
+impl Registry {
+    /// No functions.
+    pub fn new() -> Self {
+        Registry::default()
+    }
+
+    /// Adds `function` under `name`, with a name for each of its parameters and a sentence on what it does.
+    ///
+    /// Its input type says how many arguments it takes: a tuple of n takes n, a `Vec` any number, `()` none,
+    /// every other type one. Arguments from a command line are read as JSON of the type they are for, else
+    /// as a string. A result of type [`bytes::Bytes`] reaches the caller as it is, others as JSON (or as
+    /// `bincode`, if the arguments came so). An error's text reaches the caller, and so does a panic's.
+    #[must_use]
+    pub fn register<In, Out, E, F>(self, name: &str, parameters: &[&str], summary: &str, function: F) -> Self
+    where
+        In: DeserializeOwned,
+        Out: Serialize + 'static,
+        E: Display,
+        F: Fn(In) -> Result<Out, E> + Send + Sync + 'static,
+    {
+        self.add(Function::typed(name, parameters, summary, Offered::Always, function))
+    }
+
+    /// Adds `function` under `name` as it is: it reads the bytes of its arguments and writes those of its
+    /// result itself, in whatever encoding. `signature` is what listings show.
+    #[must_use]
+    pub fn register_raw<E, F>(self, name: &str, signature: &str, summary: &str, function: F) -> Self
+    where
+        E: Display,
+        F: Fn(Payload) -> Result<Payload, E> + Send + Sync + 'static,
+    {
+        self.add(Function::raw(name, signature, summary, function))
+    }
+
+    /// Like [`register`](Self::register), for a function that harms its worker.
+    #[must_use]
+    pub(super) fn register_fault<In, Out, E, F>(
+        self,
+        name: &str,
+        parameters: &[&str],
+        summary: &str,
+        function: F,
+    ) -> Self
+    where
+        In: DeserializeOwned,
+        Out: Serialize + 'static,
+        E: Display,
+        F: Fn(In) -> Result<Out, E> + Send + Sync + 'static,
+    {
+        self.add(Function::typed(name, parameters, summary, Offered::ForFaults, function))
+    }
+
+    /// The functions, ready to be called; those that show faults only with `allow_fault_injection`.
+    ///
+    /// # Errors
+    /// The first mistake that was made in registering.
+    pub fn finish(mut self, allow_fault_injection: bool) -> Result<Functions, RegisterError> {
+        if let Some(mistake) = self.mistake {
+            return Err(mistake);
+        }
+        if self.functions.len() > FUNCTIONS_PER_WORKER_MAX {
+            return Err(RegisterError::TooMany(self.functions.len()));
+        }
+        self.functions.retain(|_, function| function.offered == Offered::Always || allow_fault_injection);
+        Ok(Functions { functions: self.functions })
+    }
+
+    fn add(mut self, function: Result<Function, RegisterError>) -> Self {
+        let added = function.and_then(|function| {
+            let name = function.info.name.clone();
+            match self.functions.insert(name.clone(), function) {
+                None => Ok(()),
+                Some(_) => Err(RegisterError::Duplicate(name)),
+            }
+        });
+        self.mistake = self.mistake.or(added.err());
+        self
+    }
+}
+
+impl Function {
+    fn typed<In, Out, E, F>(
+        name: &str,
+        parameters: &[&str],
+        summary: &str,
+        offered: Offered,
+        function: F,
+    ) -> Result<Self, RegisterError>
+    where
+        In: DeserializeOwned,
+        Out: Serialize + 'static,
+        E: Display,
+        F: Fn(In) -> Result<Out, E> + Send + Sync + 'static,
+    {
+        let name = FunctionName::new(name)?;
+        let signature = Signature::new::<In, Out>(name.clone(), parameters)?;
+        let info = FunctionInfo { name, signature: signature.to_string(), summary: summary.to_owned() };
+        let body = move |payload: Payload| {
+            let input = arguments::decode(signature.arity, &payload)
+                .map_err(|mismatch| signature.refuse(mismatch))?;
+            let output = function(input).map_err(|error| returned(&error))?;
+            result::encode(&output, payload.encoding)
+        };
+        Ok(Function { info, offered, body: Box::new(body) })
+    }
+
+    fn raw<E, F>(name: &str, signature: &str, summary: &str, function: F) -> Result<Self, RegisterError>
+    where
+        E: Display,
+        F: Fn(Payload) -> Result<Payload, E> + Send + Sync + 'static,
+    {
+        let name = FunctionName::new(name)?;
+        let info = FunctionInfo { name, signature: signature.to_owned(), summary: summary.to_owned() };
+        let body = move |payload| function(payload).map_err(|error| returned(&error));
+        Ok(Function { info, offered: Offered::Always, body: Box::new(body) })
+    }
+}
+
+/// The functions of a worker.
+pub struct Functions {
+    functions: BTreeMap<FunctionName, Function>,
+}
+
+impl Functions {
+    /// What there is to say of each, by name.
+    pub fn infos(&self) -> Vec<FunctionInfo> {
+        self.functions.values().map(|function| function.info.clone()).collect()
+    }
+
+    /// Calls the function `name`. A panic in it is caught and reported.
+    pub fn call(&self, name: &FunctionName, args: Payload) -> Report {
+        let Some(function) = self.functions.get(name) else {
+            return Report::Failed(failure(
+                FailureKind::Error,
+                format!("this worker has no function `{name}`"),
+            ));
+        };
+        match catching_panics(|| (function.body)(args)).and_then(result::check_size) {
+            Ok(result) => Report::Ok(result),
+            Err(failure) => Report::Failed(Failure { message: cut_message(failure.message), ..failure }),
+        }
+    }
+}
+
+/// The failure of a function that returned `error`.
+fn returned(error: &dyn Display) -> Failure {
+    failure(FailureKind::Error, error.to_string())
+}
+
+fn failure(kind: FailureKind, message: String) -> Failure {
+    Failure { kind, message, location: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX};
+    use crate::task::Encoding;
+    use std::convert::Infallible;
+
+    fn identity<T>(value: T) -> Result<T, Infallible> {
+        Ok(value)
+    }
+
+    fn call(registry: Registry, name: &str, args: &[&str]) -> Report {
+        registry.finish(false).unwrap().call(&name.parse().unwrap(), Payload::from_args(args))
+    }
+
+    fn failed(report: Report) -> Failure {
+        match report {
+            Report::Failed(failure) => failure,
+            Report::Ok(result) => panic!("a result: {result:?}"),
+        }
+    }
+
+    fn mistake(registry: Registry) -> RegisterError {
+        registry.finish(false).err().unwrap()
+    }
+
+    #[test]
+    fn duplicate_name_is_a_mistake() {
+        let registry = Registry::new().register("f", &["A"], "", identity::<u8>).register(
+            "f",
+            &["B"],
+            "",
+            identity::<u16>,
+        );
+        assert_eq!(mistake(registry), RegisterError::Duplicate("f".parse().unwrap()));
+    }
+
+    #[test]
+    fn first_mistake_is_told() {
+        let registry = Registry::new().register("not a name", &["A"], "", identity::<u8>).register(
+            "f",
+            &[],
+            "",
+            identity::<u8>,
+        );
+        assert!(matches!(mistake(registry), RegisterError::Name(_)));
+    }
+
+    #[test]
+    fn too_many_functions_are_a_mistake() {
+        let names = 0..=FUNCTIONS_PER_WORKER_MAX;
+        let registry = names.fold(Registry::new(), |registry, number| {
+            registry.register(&format!("f{number}"), &["A"], "", identity::<u8>)
+        });
+        assert_eq!(mistake(registry), RegisterError::TooMany(FUNCTIONS_PER_WORKER_MAX + 1));
+    }
+
+    #[test]
+    fn fault_is_offered_only_where_allowed() {
+        let registry = || Registry::new().register_fault("f", &["A"], "", identity::<u8>);
+        assert_eq!(registry().finish(false).unwrap().infos().len(), 0);
+        assert_eq!(registry().finish(true).unwrap().infos().len(), 1);
+    }
+
+    #[test]
+    fn returned_error_is_a_failure_in_its_words() {
+        let registry = Registry::new().register("f", &[], "", |()| Err::<(), _>("its words"));
+        let failure = failed(call(registry, "f", &[]));
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Error, "its words"));
+    }
+
+    #[test]
+    fn wrong_argument_is_refused_with_what_is_taken() {
+        let registry = Registry::new().register("f", &["N"], "", identity::<u128>);
+        let failure = failed(call(registry, "f", &["banana"]));
+        assert_eq!(failure.kind, FailureKind::BadArguments);
+        assert_eq!(failure.message, "f takes N: u128; \"banana\" is not one (invalid digit found in string)");
+    }
+
+    #[test]
+    fn panic_while_reading_arguments_is_caught() {
+        #[derive(serde::Deserialize)]
+        #[serde(from = "u8")]
+        struct Trap;
+        impl From<u8> for Trap {
+            fn from(_: u8) -> Self {
+                panic!("trapped")
+            }
+        }
+        let registry = Registry::new().register("f", &["N"], "", |Trap| Ok::<_, Infallible>(()));
+        assert_eq!(failed(call(registry, "f", &["1"])).kind, FailureKind::Panic);
+    }
+
+    #[test]
+    fn unknown_function_is_a_failure() {
+        let failure = failed(call(Registry::new(), "nowhere", &[]));
+        assert_eq!(failure.message, "this worker has no function `nowhere`");
+    }
+
+    #[test]
+    fn long_message_is_cut() {
+        let message = "x".repeat(MESSAGE_BYTES_MAX + 1);
+        let registry = Registry::new().register("f", &[], "", move |()| Err::<(), _>(message.clone()));
+        assert_eq!(failed(call(registry, "f", &[])).message.len(), MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn large_result_of_raw_function_is_a_failure() {
+        let large = |_| {
+            let bytes = vec![0; PAYLOAD_BYTES_MAX + 1].into();
+            Ok::<_, Infallible>(Payload { encoding: Encoding::Bytes, bytes })
+        };
+        let registry = Registry::new().register_raw("f", "f()", "", large);
+        assert_eq!(failed(call(registry, "f", &[])).kind, FailureKind::Error);
+    }
+}

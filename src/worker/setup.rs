@@ -1,0 +1,144 @@
+//! The first lines of a worker process: it hardens itself, then stays or executes the pool's `command`.
+//!
+//! The daemon starts its own executable and prepares nothing in between (no code runs between fork and
+//! exec), so everything a worker must not inherit is put away here.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, parent_id};
+use std::process::Command;
+
+use crate::os::{descriptor, environment, process, signal};
+
+/// Says that this process is a worker, by the daemon's process id. Its socket is standard input.
+const DAEMON_PID: &str = "POOLD_WORKER";
+
+/// The soft limit of open files that the daemon found when it started, and raised for itself.
+const OPEN_FILES_MAX: &str = "POOLD_WORKER_NOFILE";
+
+/// Says to the program that a pool names as its `command` which descriptor is its socket.
+const SOCKET_FD: &str = "POOLD_WORKER_FD";
+
+/// What this process is.
+pub(super) enum Stage {
+    /// Not a worker.
+    NotAWorker,
+    /// A worker, hardened, with its socket.
+    Worker(OwnedFd),
+    /// A worker that cannot do what it was started for.
+    Unable {
+        /// Where to say so.
+        socket: OwnedFd,
+        /// What to say.
+        reason: String,
+    },
+}
+
+/// What this process was started with is not what the daemon gives its workers.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SetupError {
+    #[error("{name} is {value:?}, which is not a number; only poold sets it")]
+    NotANumber { name: &'static str, value: OsString },
+    #[error("{DAEMON_PID} says that process {daemon} starts this worker, but process {parent} did")]
+    AnotherParent { daemon: u32, parent: u32 },
+    #[error("{variable} is set, but {fd} is not a worker's socket; only poold sets it")]
+    NoSocket { variable: &'static str, fd: String },
+    #[error("cannot {what}: {error}")]
+    System { what: &'static str, error: io::Error },
+}
+
+/// Finds out what this process is and, if a worker, hardens it.
+pub(super) fn enter() -> Result<Stage, SetupError> {
+    if let Some(daemon) = number(DAEMON_PID)? {
+        return first_stage(daemon);
+    }
+    match number(SOCKET_FD)? {
+        Some(fd) => command_stage(fd).map(Stage::Worker),
+        None => Ok(Stage::NotAWorker),
+    }
+}
+
+/// What the daemon started.
+fn first_stage(daemon: u32) -> Result<Stage, SetupError> {
+    process::die_with_parent().map_err(failed_to("have the kernel end this worker with its daemon"))?;
+    let parent = parent_id();
+    if parent != daemon {
+        return Err(SetupError::AnotherParent { daemon, parent });
+    }
+    if !descriptor::is_unix_stream(io::stdin()) {
+        return Err(SetupError::NoSocket { variable: DAEMON_PID, fd: "standard input".to_owned() });
+    }
+    descriptor::close_inherited().map_err(failed_to("close what was inherited"))?;
+    let socket =
+        descriptor::move_standard_input().map_err(failed_to("move the socket from standard input"))?;
+    signal::restore_inherited().map_err(failed_to("restore the signals"))?;
+    process::forbid_new_privileges().map_err(failed_to("forbid new privileges"))?;
+    if let Some(files) = number(OPEN_FILES_MAX)? {
+        process::set_open_files_max(files).map_err(failed_to("restore the limit of open files"))?;
+    }
+    process::name_thread(c"poold-worker").map_err(failed_to("name the process"))?;
+    environment::remove(is_the_daemons);
+
+    let mut command = env::args_os().skip(1);
+    match command.next() {
+        None => Ok(Stage::Worker(socket)),
+        Some(program) => Ok(execute(&program, command, socket)),
+    }
+}
+
+/// What the first stage executed: a program with functions of its own.
+fn command_stage(fd: i32) -> Result<OwnedFd, SetupError> {
+    let no_socket = || SetupError::NoSocket { variable: SOCKET_FD, fd: format!("descriptor {fd}") };
+    let socket = descriptor::adopt(fd).map_err(|_| no_socket())?;
+    if !descriptor::is_unix_stream(&socket) {
+        return Err(no_socket());
+    }
+    environment::remove(is_the_daemons);
+    Ok(socket)
+}
+
+/// Becomes `program`. Returns only if that fails.
+fn execute(program: &OsStr, args: impl Iterator<Item = OsString>, socket: OwnedFd) -> Stage {
+    let error = match descriptor::keep_open_on_exec(&socket) {
+        Ok(()) => Command::new(program).args(args).env(SOCKET_FD, socket.as_raw_fd().to_string()).exec(),
+        Err(error) => error,
+    };
+    Stage::Unable { socket, reason: format!("cannot run {program:?}, the pool's `command`: {error}") }
+}
+
+/// Whether a variable is meant for the daemon and not for what runs in its workers.
+fn is_the_daemons(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name == b"NOTIFY_SOCKET"
+        || [&b"POOLD_"[..], b"LISTEN_", b"WATCHDOG_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The number in an environment variable, if it is set.
+fn number<N: std::str::FromStr>(name: &'static str) -> Result<Option<N>, SetupError> {
+    let Some(value) = env::var_os(name) else { return Ok(None) };
+    match value.to_str().and_then(|text| text.parse().ok()) {
+        Some(number) => Ok(Some(number)),
+        None => Err(SetupError::NotANumber { name, value }),
+    }
+}
+
+fn failed_to(what: &'static str) -> impl FnOnce(io::Error) -> SetupError {
+    move |error| SetupError::System { what, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemons_variables_are_told_from_others() {
+        for name in ["POOLD_SOCKET", "POOLD_WORKER", "NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC"] {
+            assert!(is_the_daemons(OsStr::new(name)), "{name}");
+        }
+        for name in ["PATH", "POOL", "NOTIFY_SOCKETS", "RUST_LOG", ""] {
+            assert!(!is_the_daemons(OsStr::new(name)), "{name}");
+        }
+    }
+}
