@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use mio::Registry;
 use mio::unix::SourceFd;
 
-use super::connection::{Connection, Heard, answer_to};
+use super::connection::{Connection, Heard, answer_to, in_words};
 use super::output::{Output, Speaker};
 use super::spawner::{Order, Started};
 use super::token::OutputStream;
@@ -28,7 +28,7 @@ use crate::message::worker::{FromWorker, Report, ToWorker};
 use crate::os::pidfd::Child;
 use crate::supervisor::{Event, Signal};
 use crate::task::{Exit, Failure, FailureKind};
-use crate::wire::{Role, Verdict, WireError};
+use crate::wire::{Answer, Role, Verdict, WireError};
 
 /// Every worker process that is not reaped.
 #[derive(Debug)]
@@ -185,10 +185,10 @@ impl Workers {
 }
 
 impl Worker {
-    fn greet(&mut self, answer: crate::wire::Answer) -> WorkerDid {
+    fn greet(&mut self, answer: Answer) -> WorkerDid {
         self.connection.answer(answer);
         if answer.verdict != Verdict::Accepted {
-            return self.break_off(format!("its hello was answered {:?}", answer.verdict));
+            return self.break_off(in_words(answer.verdict).to_owned());
         }
         self.stage = Stage::Open;
         let setup = ToWorker::Setup {
