@@ -90,8 +90,8 @@ impl Spawner {
         let waker = Waker::new(registry, Token::Spawner.into())?;
         let registry = registry.try_clone()?;
         let (orders, to_do) = sync_channel::<Order>(SPAWNS_AHEAD);
-        // Never full: no more answers are due than orders fit into their channel, and one in the making.
-        let (done, answers) = sync_channel(SPAWNS_AHEAD + 1);
+        // When it is full the thread waits for the loop, which never waits for the thread.
+        let (done, answers) = sync_channel(SPAWNS_AHEAD);
         thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             for order in to_do {
                 let worker = order.worker;
