@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::{FUNCTION_NAME_BYTES_MAX, POOL_NAME_BYTES_MAX};
 
@@ -12,8 +12,9 @@ use crate::limits::{FUNCTION_NAME_BYTES_MAX, POOL_NAME_BYTES_MAX};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u32);
 
-/// The id of a task: the daemon's epoch and a counter. Written `5f3a91c2-17` (epoch in hexadecimal).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// The id of a task: the daemon's epoch and a counter. Written `5f3a91c2-17` (epoch in hexadecimal), in
+/// JSON too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskId {
     /// Which start of the daemon accepted the task.
     pub epoch: Epoch,
@@ -47,6 +48,28 @@ impl FromStr for TaskId {
             Some(TaskId { epoch: Epoch(u32::from_str_radix(epoch, 16).ok()?), number: number.parse().ok()? })
         };
         parse().ok_or_else(|| NotATaskId(text.to_owned()))
+    }
+}
+
+impl Serialize for TaskId {
+    /// The written form where people read it, the two numbers on the wire.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.collect_str(self)
+        } else {
+            (self.epoch, self.number).serialize(serializer)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for TaskId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        if deserializer.is_human_readable() {
+            String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        } else {
+            let (epoch, number) = Deserialize::deserialize(deserializer)?;
+            Ok(TaskId { epoch, number })
+        }
     }
 }
 

@@ -27,7 +27,10 @@ fn greeted(daemon: &Daemon) -> (std::os::unix::net::UnixStream, Inbox) {
 
 fn submission(number: u64, function: &str, argument: &str) -> Request {
     let spec = TaskSpec::new(FunctionName::new(function).unwrap());
-    Request { id: RequestId(number), body: RequestBody::Submit { spec, args: Payload::from_args([argument]) } }
+    Request {
+        id: RequestId(number),
+        body: RequestBody::Submit { spec, args: Payload::from_args([argument]) },
+    }
 }
 
 #[test]
@@ -167,7 +170,11 @@ fn pool_whose_workers_keep_dying_is_degraded_and_says_so() {
 fn worker_that_ignores_term_is_killed_after_the_grace() {
     let mut daemon = with_worker(&["ignore-term"]);
     daemon.wait_until_ready();
-    assert_error(&daemon.run(&["submit", "--pool", "bad", "--timeout", "50ms", "sleep", "1000"]), 124, &["timed out"]);
+    assert_error(
+        &daemon.run(&["submit", "--pool", "bad", "--timeout", "50ms", "sleep", "1000"]),
+        124,
+        &["timed out"],
+    );
     daemon.wait_for_log("SIGTERM");
     daemon.wait_for_log("SIGKILL");
     daemon.wait_for_log("signal 9");

@@ -22,7 +22,8 @@ fn waits(pid: u32) -> u64 {
 fn idle_daemon_and_workers_do_not_wake_up() {
     let mut daemon = Daemon::start("[pool.cpu]\nworkers = 2\n");
     daemon.wait_for_log("is ready");
-    let mut pids: Vec<u32> = daemon.worker_pids().iter().map(|pid| pid.as_raw_nonzero().get() as u32).collect();
+    let mut pids: Vec<u32> =
+        daemon.worker_pids().iter().map(|pid| pid.as_raw_nonzero().get() as u32).collect();
     pids.push(daemon.child.id());
     assert_eq!(pids.len(), 3);
     let count = || pids.iter().map(|pid| waits(*pid)).sum::<u64>();

@@ -66,7 +66,10 @@ fn workers_killed_under_a_map_cost_one_attempt_each() {
     assert_eq!(empty, blamed, "exactly the attempts that were running crashed");
     assert!(blamed <= KILLS, "{blamed} attempts crashed of {KILLS} kills");
     assert_eq!(errors.len(), blamed, "{errors:?}");
-    assert!(errors.iter().all(|line| line.starts_with("line ") && line.contains("signal 9 (SIGKILL)")), "{errors:?}");
+    assert!(
+        errors.iter().all(|line| line.starts_with("line ") && line.contains("signal 9 (SIGKILL)")),
+        "{errors:?}"
+    );
     assert!(lines.iter().all(|line| line.is_empty() || line == "true"));
 
     let status = daemon.json(&["status"]);

@@ -13,7 +13,8 @@ fn start(mut command: Command) -> Child {
 
 /// A daemon with one worker that runs `function`, and a task that waits behind it.
 fn busy_daemon(config: &str, function: &[&str]) -> (Daemon, Child, Child) {
-    let mut daemon = Daemon::start(&format!("allow_fault_injection = true\n{config}\n[pool.cpu]\nworkers = 1\n"));
+    let mut daemon =
+        Daemon::start(&format!("allow_fault_injection = true\n{config}\n[pool.cpu]\nworkers = 1\n"));
     let running = start(daemon.poolctl(&[&["submit"], function].concat()));
     daemon.wait_for_log("started");
     let pending = start(daemon.poolctl(&["submit", "is_prime", "7"]));

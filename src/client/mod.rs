@@ -1,1 +1,17 @@
-//! Not built yet.
+//! The callers' side: a connection to the daemon, as a program that submits tasks sees it.
+//!
+//! ```text
+//!   locate ──paths──> Connection ──┬── Sender    requests, numbered by the caller
+//!                                  └── Receiver  replies, in the order they come
+//! ```
+//!
+//! Blocking, without a thread of its own: whoever holds the two halves decides who waits where. Nothing
+//! here prints, exits or decides what a task's outcome means.
+
+mod connection;
+mod error;
+mod locate;
+
+pub use connection::{Connection, Receiver, Sender};
+pub use error::{Access, Error, Tried};
+pub use locate::socket_paths;

@@ -1,6 +1,7 @@
 //! Real daemons for tests: each in a directory of its own, waited for by its own word, never by a sleep.
 
 #![allow(dead_code, reason = "every test file uses another part of it")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;

@@ -1,0 +1,245 @@
+//! One connection: opened, greeted, and used as two halves.
+//!
+//! ```text
+//!   caller                                daemon
+//!     │ ────────────── hello ──────────────> │
+//!     │ <───────────── answer ────────────── │   which version, or why not
+//!     │ <───────────── Welcome ───────────── │
+//!     │ ────────────── Request n ──────────> │   Sender
+//!     │ <───────────── Reply to n ────────── │   Receiver, in any order
+//! ```
+//!
+//! The end of the connection cancels the attached tasks that it submitted: dropping both halves, or the
+//! end of the process, is all that takes.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use interprocess::local_socket::{GenericFilePath, Stream, prelude::*};
+
+use super::error::{Access, Error, Tried};
+use super::locate::socket_paths;
+use crate::id::RequestId;
+use crate::limits::{OUTBOX_BYTES_HIGH, PAYLOAD_BYTES_MAX};
+use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
+use crate::wire::{self, Hello, Inbox, ReceiveError, Role, Verdict};
+
+/// A connection to the daemon, for one request at a time. [`Connection::split`] it for more.
+#[derive(Debug)]
+pub struct Connection {
+    welcome: Welcome,
+    sender: Sender,
+    receiver: Receiver,
+    requests: u64,
+}
+
+/// The half that requests leave by.
+#[derive(Debug)]
+pub struct Sender {
+    stream: Arc<Stream>,
+    outbox: BytesMut,
+    payload_bytes_max: u64,
+}
+
+/// The half that replies come in by.
+#[derive(Debug)]
+pub struct Receiver {
+    stream: Arc<Stream>,
+    inbox: Inbox,
+}
+
+impl Connection {
+    /// Connects to the first daemon that listens on [`socket_paths`]`(named)`.
+    ///
+    /// # Errors
+    /// [`Error::NoDaemon`] when nobody listens on any of them, else what [`Connection::connect`] gives for
+    /// the first on which somebody does.
+    pub fn open(named: Option<&Path>) -> Result<Self, Error> {
+        let mut tried = Vec::new();
+        for path in socket_paths(named) {
+            match Self::connect(&path) {
+                Err(Error::NoDaemon { tried: nobody }) => tried.extend(nobody),
+                connected => return connected,
+            }
+        }
+        Err(Error::NoDaemon { tried })
+    }
+
+    /// Connects to the daemon that listens on `path`, and waits for its welcome.
+    ///
+    /// # Errors
+    /// - [`Error::NoDaemon`], [`Error::PermissionDenied`], [`Error::Connect`]: the socket could not be connected to.
+    /// - [`Error::NotADaemon`], [`Error::NoCommonVersion`]: whoever listens speaks otherwise.
+    /// - [`Error::TooManyConnections`]: the daemon has no room.
+    /// - [`Error::Gone`], [`Error::Io`]: the connection broke.
+    pub fn connect(path: &Path) -> Result<Self, Error> {
+        let stream = Arc::new(connect_stream(path)?);
+        let mut receiver = Receiver { stream: Arc::clone(&stream), inbox: Inbox::default() };
+        let mut sender =
+            Sender { stream, outbox: BytesMut::new(), payload_bytes_max: PAYLOAD_BYTES_MAX as u64 };
+
+        sender.outbox.extend_from_slice(&Hello::new(Role::Client).encode());
+        sender.flush()?;
+        receiver.expect_accepted(path)?;
+        let ReplyBody::Welcome(welcome) = receiver.next_reply()?.body else {
+            return Err(Error::UnexpectedReply);
+        };
+        sender.payload_bytes_max = sender.payload_bytes_max.min(welcome.payload_bytes_max);
+        Ok(Connection { welcome, sender, receiver, requests: 0 })
+    }
+
+    /// What the daemon said of itself.
+    pub fn welcome(&self) -> &Welcome {
+        &self.welcome
+    }
+
+    /// Asks, and waits for the first reply.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] when the daemon does not do it, else as [`Sender::send`] and [`Receiver::receive`].
+    pub fn call(&mut self, body: RequestBody) -> Result<ReplyBody, Error> {
+        self.requests += 1;
+        let id = RequestId(self.requests);
+        self.sender.send(id, body)?;
+        match self.receiver.receive()? {
+            (answered, _) if answered != id => Err(Error::UnexpectedReply),
+            (_, ReplyBody::Refused(refusal)) => Err(Error::Refused(refusal)),
+            (_, body) => Ok(body),
+        }
+    }
+
+    /// Waits for a further reply: the outcome of a task that was accepted.
+    ///
+    /// # Errors
+    /// As [`Receiver::receive`].
+    pub fn receive(&mut self) -> Result<ReplyBody, Error> {
+        self.receiver.receive().map(|(_, body)| body)
+    }
+
+    /// The two halves, for two threads. The connection ends when both are dropped.
+    pub fn split(self) -> (Sender, Receiver) {
+        (self.sender, self.receiver)
+    }
+}
+
+impl Sender {
+    /// Puts a request behind those that wait to be sent; they leave when there are many, or on
+    /// [`Sender::flush`]. `id` must differ from those of all requests that are not fully answered.
+    ///
+    /// # Errors
+    /// - [`Error::Refused`] with [`Refusal::PayloadTooLarge`]: the daemon would not take the arguments, and
+    ///   nothing was sent. The connection goes on.
+    /// - [`Error::Protocol`]: the request does not fit into a frame.
+    /// - as [`Sender::flush`].
+    pub fn push(&mut self, id: RequestId, body: RequestBody) -> Result<(), Error> {
+        if let RequestBody::Submit { args, .. } = &body {
+            let (bytes, bytes_max) = (args.bytes.len() as u64, self.payload_bytes_max);
+            if bytes > bytes_max {
+                return Err(Refusal::PayloadTooLarge { bytes, bytes_max }.into());
+            }
+        }
+        wire::encode(&Request { id, body }, &mut self.outbox)?;
+        if self.outbox.len() >= OUTBOX_BYTES_HIGH { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends all that waits. Blocks while the daemon does not read; it stops reading from whoever does
+    /// not read its replies, so somebody must [`Receiver::receive`] meanwhile if there are many.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when writing fails. That the daemon is gone is no error here: the [`Receiver`] says
+    /// so, after all that the daemon had said before.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        let written = (&*self.stream).write_all(&self.outbox);
+        self.outbox.clear();
+        match written {
+            Err(error) if is_gone(&error) => Ok(()),
+            other => Ok(other?),
+        }
+    }
+
+    /// Sends a request, and all that waits before it.
+    ///
+    /// # Errors
+    /// As [`Sender::push`].
+    pub fn send(&mut self, id: RequestId, body: RequestBody) -> Result<(), Error> {
+        self.push(id, body)?;
+        self.flush()
+    }
+
+    /// Bytes in the largest arguments that the daemon takes.
+    pub fn payload_bytes_max(&self) -> u64 {
+        self.payload_bytes_max
+    }
+}
+
+impl Receiver {
+    /// Waits for the next reply, to whichever request.
+    ///
+    /// # Errors
+    /// - [`Error::Gone`]: the daemon closed the connection.
+    /// - [`Error::Refused`]: the daemon gives up this connection, and says why.
+    /// - [`Error::Protocol`], [`Error::UnexpectedReply`]: what came is no reply.
+    /// - [`Error::Io`]: reading failed.
+    pub fn receive(&mut self) -> Result<(RequestId, ReplyBody), Error> {
+        let Reply { request, body } = self.next_reply()?;
+        match (request, body) {
+            (Some(id), body) => Ok((id, body)),
+            (None, ReplyBody::Refused(refusal)) => Err(Error::Refused(refusal)),
+            (None, _) => Err(Error::UnexpectedReply),
+        }
+    }
+
+    fn next_reply(&mut self) -> Result<Reply, Error> {
+        self.inbox.receive(&mut &*self.stream).map_err(from_receive_error)
+    }
+
+    /// Reads the daemon's answer to the hello, and goes on only with one that accepts it.
+    fn expect_accepted(&mut self, path: &Path) -> Result<(), Error> {
+        let not_a_daemon = || Error::NotADaemon { path: path.to_path_buf() };
+        let answer = self.inbox.receive_answer(&mut &*self.stream).map_err(|error| match error {
+            ReceiveError::Wire(_) => not_a_daemon(),
+            other => from_receive_error(other),
+        })?;
+        match answer.verdict {
+            Verdict::Accepted => Ok(()),
+            Verdict::NotAHandshake | Verdict::WrongRole => Err(not_a_daemon()),
+            Verdict::NoCommonVersion => Err(Error::NoCommonVersion { daemon_version: answer.version }),
+            Verdict::TooManyConnections => Err(Error::TooManyConnections),
+        }
+    }
+}
+
+fn connect_stream(path: &Path) -> Result<Stream, Error> {
+    let connected = path.to_fs_name::<GenericFilePath>().and_then(Stream::connect);
+    connected.map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::NotADirectory => {
+            nobody_listens(path, source)
+        }
+        // Where the directory may not even be searched, nobody can say that somebody listens.
+        io::ErrorKind::PermissionDenied => match Access::of(path) {
+            Ok(access) => Error::PermissionDenied { path: path.to_path_buf(), access },
+            Err(_) => nobody_listens(path, source),
+        },
+        _ => Error::Connect { path: path.to_path_buf(), source },
+    })
+}
+
+fn nobody_listens(path: &Path, source: io::Error) -> Error {
+    Error::NoDaemon { tried: vec![Tried { path: path.to_path_buf(), source }] }
+}
+
+fn from_receive_error(error: ReceiveError) -> Error {
+    match error {
+        ReceiveError::Closed => Error::Gone,
+        ReceiveError::Wire(error) => Error::Protocol(error),
+        ReceiveError::Io(error) if is_gone(&error) => Error::Gone,
+        ReceiveError::Io(error) => Error::Io(error),
+    }
+}
+
+/// Whether the peer closed its end: a daemon that died with our bytes unread shows as a reset.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
+}
