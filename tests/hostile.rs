@@ -179,7 +179,7 @@ fn worker_that_ignores_term_is_killed_after_the_grace() {
     let mut daemon = with_worker(&["ignore-term"]);
     daemon.wait_until_ready();
     assert_error(
-        &daemon.run(&["submit", "--pool", "bad", "--timeout", "50ms", "sleep", "1000"]),
+        &daemon.run(&["submit", "--pool", "bad", "--timeout", "50ms", "echo", "x"]),
         124,
         &["timed out"],
     );
