@@ -172,6 +172,9 @@ impl<'a> Daemon<'a> {
             epoch,
             payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
         };
+        let clients = Clients::new(welcome, registry()?);
+        let workers = Workers::new(registry()?);
+        let notifier = Notifier::from_environment(now, registry()?);
         Ok(Daemon {
             clock,
             now,
@@ -179,13 +182,13 @@ impl<'a> Daemon<'a> {
             events: VecDeque::new(),
             ready: BTreeSet::new(),
             touched: BTreeSet::new(),
-            clients: Clients::new(welcome, registry()?),
-            workers: Workers::new(registry()?),
+            clients,
+            workers,
             poll,
             spawner,
             listener,
             signals,
-            notifier: Notifier::from_environment(now),
+            notifier,
             is_news: true,
             logging,
             config,
@@ -248,7 +251,8 @@ impl<'a> Daemon<'a> {
             | Token::WorkerExit(_)
             | Token::Spawner
             | Token::Signals
-            | Token::Listener => {}
+            | Token::Listener
+            | Token::ServiceManager => {}
         }
         if event.is_writable() {
             self.touched.insert(token);
@@ -299,7 +303,8 @@ impl<'a> Daemon<'a> {
                 | Token::WorkerExit(_)
                 | Token::Spawner
                 | Token::Signals
-                | Token::Listener => false,
+                | Token::Listener
+                | Token::ServiceManager => false,
             };
             if is_heard {
                 self.ready.insert(token);

@@ -33,6 +33,7 @@ impl Daemon<'_> {
             Token::Spawner => self.serve_spawner(),
             Token::Signals => self.serve_signals(),
             Token::Listener => self.serve_listener(),
+            Token::ServiceManager => self.notifier.send_waiting(),
         }
     }
 
