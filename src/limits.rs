@@ -33,6 +33,9 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Functions that one worker may announce.
 pub const FUNCTIONS_PER_WORKER_MAX: usize = 1024;
 
+/// Attempts that one worker may hold at a time, whatever it announces.
+pub const ATTEMPTS_PER_WORKER_MAX: u32 = 256;
+
 /// Rows in one page of a listing.
 pub const PAGE_ROWS_MAX: usize = 256;
 
@@ -79,9 +82,6 @@ pub const OUTPUT_BYTES_PER_TURN: usize = 64 * 1024;
 /// Bytes read from the socket of a worker that has died. What it had written before fits easily (a
 /// socket's buffer); more comes only from a process that escaped its group and still holds the socket.
 pub const LAST_WORDS_BYTES_MAX: usize = 4 * 1024 * 1024;
-
-/// How long a worker's process may go on after its socket ended, since its exit is noticed a little later.
-pub const EXIT_AFTER_END: Duration = Duration::from_secs(1);
 
 /// Processes that the spawner has been asked for at one time.
 pub const SPAWNS_AHEAD: usize = 16;

@@ -1,5 +1,7 @@
 //! Clients and workers that do their worst harm themselves alone.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::io::{Read, Write};
@@ -133,8 +135,11 @@ fn worker_in_another_language_serves() {
 }
 
 #[test]
-fn worker_that_writes_garbage_is_ended_and_backed_off() {
+fn worker_that_writes_garbage_is_ended_and_its_unstarted_task_waits() {
     let mut daemon = with_worker(&["garbage"]);
+    daemon.wait_until_ready();
+    let output = daemon.run(&["submit", "--pool", "bad", "--deadline", "1s", "echo", "x"]);
+    assert_error(&output, 124, &["timed out", "deadline"]);
     daemon.wait_for_log("broke the protocol");
     daemon.wait_for_log("restarted in");
     still_serves(&daemon);
@@ -143,7 +148,10 @@ fn worker_that_writes_garbage_is_ended_and_backed_off() {
 #[test]
 fn worker_that_closes_its_socket_and_lives_is_killed() {
     let mut daemon = with_worker(&["close"]);
-    daemon.wait_for_log("it closed its socket");
+    daemon.wait_until_ready();
+    let output = daemon.run(&["submit", "--pool", "bad", "--deadline", "1s", "echo", "x"]);
+    assert_error(&output, 124, &["timed out", "deadline"]);
+    daemon.wait_for_log("SIGKILL, because it closed its socket");
     daemon.wait_for_log("restarted in");
     still_serves(&daemon);
 }
@@ -171,7 +179,7 @@ fn worker_that_ignores_term_is_killed_after_the_grace() {
     let mut daemon = with_worker(&["ignore-term"]);
     daemon.wait_until_ready();
     assert_error(
-        &daemon.run(&["submit", "--pool", "bad", "--timeout", "50ms", "sleep", "1000"]),
+        &daemon.run(&["submit", "--pool", "bad", "--timeout", "50ms", "echo", "x"]),
         124,
         &["timed out"],
     );

@@ -1,5 +1,7 @@
 //! With nothing to do, the daemon does nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,8 +1,9 @@
 //! One death costs one attempt: workers are killed in the middle of a load.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
-use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use rustix::process::{Signal, kill_process};
@@ -16,42 +17,30 @@ fn map_under_fire(options: &[&str]) -> (Daemon, Vec<String>, Vec<String>) {
     let mut daemon = Daemon::start("[pool.cpu]\nworkers = 2\n");
     let input = daemon.dir.path().join("numbers");
     std::fs::write(&input, "115797848077099\n".repeat(TASKS)).unwrap();
-    let mut map = daemon
+    let map = daemon
         .poolctl(&[&["map"], options, &["is_prime_trial"]].concat())
         .stdin(std::fs::File::open(&input).unwrap())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut errors = BufReader::new(map.stderr.take().unwrap());
-    let errors = std::thread::spawn(move || {
-        let mut lines = Vec::new();
-        let mut line = String::new();
-        while errors.read_line(&mut line).unwrap() > 0 {
-            lines.push(std::mem::take(&mut line).trim_end().to_owned());
+    let output = std::thread::spawn(move || map.wait_with_output().unwrap());
+    // One kill for every 40 tasks that end well: the load goes on before, between and after.
+    for _ in 0..KILLS {
+        for _ in 0..40 {
+            daemon.wait_for_log(" ok");
         }
-        lines
-    });
-    let mut output = BufReader::new(map.stdout.take().unwrap()).lines().map(Result::unwrap);
-
-    let mut lines = Vec::new();
-    let mut killed = 0;
-    // One kill for every 40 lines of output: the load goes on before, between and after.
-    while let Some(line) = output.next() {
-        lines.push(line);
-        if killed < KILLS && lines.len() % 40 == 0 {
-            let busy = daemon.workers().into_iter().find(|worker| worker["state"] == "busy").unwrap();
-            let victim = pid(busy["pid"].as_i64().unwrap());
-            let process = pidfd(victim);
-            kill_process(victim, Signal::KILL).unwrap();
-            wait_for_exit(&process);
-            daemon.wait_for_log("died: signal 9");
-            killed += 1;
-        }
+        let workers = daemon.workers();
+        let busy = workers.iter().find(|worker| worker["state"] == "busy").unwrap();
+        let victim = pid(busy["pid"].as_i64().unwrap());
+        let process = pidfd(victim);
+        kill_process(victim, Signal::KILL).unwrap();
+        wait_for_exit(&process);
     }
-    assert_eq!(killed, KILLS);
-    map.wait().unwrap();
-    (daemon, lines, errors.join().unwrap())
+    let output = output.join().unwrap();
+    let lines = |bytes: &[u8]| text(bytes).lines().map(str::to_owned).collect();
+    let (stdout, stderr) = (lines(&output.stdout), lines(&output.stderr));
+    (daemon, stdout, stderr)
 }
 
 #[test]

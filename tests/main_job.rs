@@ -1,5 +1,7 @@
 //! The main job, as a newcomer does it: numbers in, answers out.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use support::{Daemon, assert_error, parts};

@@ -1,5 +1,7 @@
 //! When the daemon is killed, its workers go with it.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use rustix::process::Signal;

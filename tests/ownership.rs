@@ -1,5 +1,7 @@
 //! A task ends with the client that submitted it, unless it is detached.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::os::unix::process::CommandExt;

@@ -1,7 +1,7 @@
 //! `poolctl` against a daemon that follows a script: what it asks, prints and exits with.
 //!
 //! The daemon is a thread of the test that speaks the wire; nothing here runs a task.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
@@ -518,7 +518,7 @@ mod map {
         daemon.run_with_input(&["map", "f", "--as-completed"], b"1\n2\n3\n").assert(
             1,
             "3\ttrue\n1\t\"a\\nb\"\n2\t\n",
-            "poolctl: line 2: failed: no\n",
+            "line 2: failed: no\n",
         );
     }
 
@@ -534,8 +534,8 @@ mod map {
         daemon.run_with_input(&["map", "f"], b"1\n2\n3\n4\n").assert(
             124,
             "1\n\n3\n\n",
-            "poolctl: line 2: timed out: an attempt took too long; submit it with a longer --timeout\n\
-             poolctl: line 4: failed: no\n",
+            "line 2: timed out: an attempt took too long; submit it with a longer --timeout\n\
+             line 4: failed: no\n",
         );
     }
 
@@ -578,7 +578,7 @@ mod map {
         daemon.run_with_input(&["map", "f"], b"a\0b\n2\n").assert(
             2,
             "\n2\n",
-            "poolctl: line 1: an argument cannot hold a zero byte; is the input text, a task per line?\n",
+            "line 1: an argument cannot hold a zero byte; is the input text, a task per line?\n",
         );
     }
 
@@ -616,7 +616,7 @@ mod map {
         run.assert(
             3,
             "",
-            "poolctl: line 1: the daemon went away; see its log, and try again once it is back; map ends here\n",
+            "line 1: the daemon went away; see its log, and try again once it is back; map ends here\n",
         );
     }
 
@@ -643,7 +643,7 @@ mod map {
         daemon.run_with_input(&["map", "f"], b"1\n2\n3\n").assert(
             4,
             "",
-            "poolctl: line 1: there is no function `f`; `poolctl functions` lists them; map ends here\n",
+            "line 1: there is no function `f`; `poolctl functions` lists them; map ends here\n",
         );
     }
 
@@ -662,7 +662,7 @@ mod map {
         run.assert(
             4,
             "1\n",
-            "poolctl: line 2: the daemon is draining and takes no new tasks; submit again once it is back; \
+            "line 2: the daemon is draining and takes no new tasks; submit again once it is back; \
              map ends here\n",
         );
     }
@@ -697,7 +697,7 @@ mod map {
         daemon.run_with_input(&["map", "f"], b"a\nb\n").assert(
             4,
             "",
-            "poolctl: line 1: the queue is full (9 tasks); wait for some to end, or raise limits.queue_tasks; \
+            "line 1: the queue is full (9 tasks); wait for some to end, or raise limits.queue_tasks; \
              map ends here\n",
         );
     }
@@ -715,8 +715,8 @@ mod map {
         run.assert(
             126,
             "1\n\n3\n",
-            "poolctl: line 2: lost: the daemon that accepted it is gone; submit it again once the daemon is back\n\
-             poolctl: line 4: the daemon went away; see its log, and try again once it is back; map ends here\n",
+            "line 2: lost: the daemon that accepted it is gone; submit it again once the daemon is back\n\
+             line 4: the daemon went away; see its log, and try again once it is back; map ends here\n",
         );
     }
 

@@ -1,5 +1,7 @@
 //! Bad input of every kind: one clear line, the documented exit status, and the daemon goes on.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::io::{Read, Write};

@@ -1,7 +1,10 @@
 //! HUP and `poolctl reload`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
+use std::os::unix::fs::MetadataExt;
 use std::process::Stdio;
 
 use rustix::process::Signal;
@@ -47,10 +50,33 @@ fn reload_of_a_file_with_a_mistake_changes_nothing_and_says_so() {
 }
 
 #[test]
-fn reload_of_another_socket_mode_is_refused_by_name() {
+fn reload_of_another_socket_mode_changes_who_may_connect() {
     let daemon = Daemon::start("socket_mode = \"0600\"\n");
     daemon.configure("socket_mode = \"0666\"\n");
-    assert_error(&daemon.run(&["reload"]), 4, &["socket_mode"]);
+    assert_eq!(parts(&daemon.run(&["reload"])).0, 0);
+    assert_eq!(std::fs::metadata(&daemon.socket).unwrap().mode() & 0o777, 0o666);
+}
+
+#[test]
+fn reload_of_another_socket_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("poold.sock");
+    let config = |path: &std::path::Path| format!("socket = {path:?}\n");
+    std::fs::write(dir.path().join("poold.toml"), config(&socket)).unwrap();
+    let file = dir.path().join("poold.toml");
+    let mut daemon = Daemon::launch_in(dir, |command| {
+        let mut plain = std::process::Command::new(command.get_program());
+        plain.arg("--config").arg(file).env("RUST_LOG", "debug").stderr(Stdio::piped());
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                plain.env(name, value);
+            }
+        }
+        *command = plain;
+    });
+    daemon.wait_until_ready();
+    daemon.configure(&config(std::path::Path::new("/nowhere/poold.sock")));
+    assert_error(&daemon.run(&["reload"]), 4, &["socket", "restart poold"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! TERM, a second TERM, the drain timeout, and `poolctl drain`.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::process::{Child, Command, Output, Stdio};

@@ -107,7 +107,7 @@ pub(crate) fn outcome_status(outcome: &Outcome) -> u8 {
 }
 
 /// What the caller may do about an outcome, where that is not plain from the outcome's own words.
-fn advice(outcome: &Outcome) -> &'static str {
+pub(crate) fn advice(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Ok(_) | Outcome::Failed(_) => "",
         Outcome::Crashed(_) => "; submit it with --retries to have it tried again",

@@ -25,6 +25,11 @@ pub(crate) fn complain(text: impl Display) {
     draw(&format!("poolctl: {}\n", one_line(&text.to_string())), false);
 }
 
+/// Says what is wrong with a line of the input: one line, whatever is in `text`.
+pub(crate) fn complain_of_line(line: u64, text: impl Display) {
+    draw(&format!("line {line}: {}\n", one_line(&text.to_string())), false);
+}
+
 /// Takes a progress line away, before something else is written to the same terminal.
 pub(crate) fn clear() {
     draw("", false);

@@ -14,9 +14,9 @@ use std::{io, mem};
 use interprocess::os::unix::uds_local_socket::Stream;
 use mio::Registry;
 
-use super::connection::{Connection, Heard, answer_to};
+use super::connection::{Connection, Heard, answer_to, in_words};
 use super::token::Token;
-use crate::id::{ConnectionId, Uid};
+use crate::id::{ConnectionId, RequestId, Uid};
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, Welcome};
 use crate::supervisor::{Event, Notice};
@@ -124,12 +124,9 @@ impl Clients {
     }
 
     /// Counts and logs a connection that was closed before it was taken up.
-    pub(super) fn note_turned_away(&mut self, user: Uid, connections_max: usize) {
+    pub(super) fn note_turned_away(&mut self, user: Uid, reason: &str) {
         self.refusals += 1;
-        log::warn!(
-            "refused a connection (uid {}): {connections_max} are open, the most there may be",
-            user.0
-        );
+        log::warn!("turned away a connection (uid {}): {reason}", user.0);
     }
 
     /// Takes in what the poller reports.
@@ -157,13 +154,14 @@ impl Clients {
                     | Verdict::NoCommonVersion
                     | Verdict::WrongRole
                     | Verdict::TooManyConnections => {
-                        self.close_told(now, id, format!("its hello was answered {:?}", answer.verdict))
+                        self.close_told(now, id, in_words(answer.verdict).to_owned())
                     }
                 }
             }
-            Heard::Violation(error @ WireError::NotAHandshake) => {
-                client.connection.answer(Answer { verdict: Verdict::NotAHandshake, version: VERSION_MAX });
-                self.close_told(now, id, error.to_string())
+            Heard::Violation(WireError::NotAHandshake) => {
+                let verdict = Verdict::NotAHandshake;
+                client.connection.answer(Answer { verdict, version: VERSION_MAX });
+                self.close_told(now, id, in_words(verdict).to_owned())
             }
             Heard::Violation(error) => {
                 let refusal = Refusal::Protocol(error.to_string());
@@ -185,13 +183,10 @@ impl Clients {
     fn let_in(&mut self, id: ConnectionId) -> ClientDid {
         self.enter(id, Stage::Open, None);
         let Some(client) = self.by_id.get_mut(&id) else { return ClientDid::Nothing };
-        match client.connection.say(&self.welcome) {
-            Ok(()) => ClientDid::Enter(client.user),
-            Err(error) => {
-                log::error!("the welcome to connection {} does not fit: {error}", id.0);
-                ClientDid::Enter(client.user)
-            }
+        if let Err(error) = client.connection.say(&self.welcome) {
+            log::error!("the welcome to connection {} does not fit into a frame: {error}", id.0);
         }
+        ClientDid::Enter(client.user)
     }
 
     /// Closes a client that broke the protocol as soon as it has read what it was told of that.
@@ -229,7 +224,7 @@ impl Clients {
     }
 
     /// Refuses a request that the supervisor never sees.
-    pub(super) fn refuse(&mut self, id: ConnectionId, request: crate::id::RequestId, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, id: ConnectionId, request: RequestId, refusal: Refusal) {
         let Some(user) = self.user(id) else { return };
         self.note_refused(id, user, refusal.clone());
         self.say(id, &Reply { request: Some(request), body: ReplyBody::Refused(refusal) });

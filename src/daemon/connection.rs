@@ -250,6 +250,17 @@ pub(super) fn answer_to(role: Role, hello: Hello) -> Answer {
     }
 }
 
+/// Why a peer that was given `verdict` is not let in, for the log.
+pub(super) const fn in_words(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Accepted => "it is let in",
+        Verdict::NotAHandshake => "its first bytes are not poold's handshake",
+        Verdict::NoCommonVersion => "it speaks no version that is spoken here",
+        Verdict::WrongRole => "it is not what this socket is for",
+        Verdict::TooManyConnections => "as many connections as there may be are open",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};

@@ -16,7 +16,7 @@ impl Daemon<'_> {
         match action {
             Action::SpawnWorker { worker, pool } => self.spawn(worker, &pool),
             Action::SendAttempt { worker, attempt, task, function, args } => {
-                let sent = self.tell_worker(worker, ToWorker::Attempt { attempt, task, function, args });
+                let sent = self.tell_worker(worker, &ToWorker::Attempt { attempt, task, function, args });
                 if let Err(error) = sent {
                     let report = Report::Failed(Failure {
                         kind: FailureKind::BadArguments,
@@ -27,9 +27,9 @@ impl Daemon<'_> {
                 }
             }
             Action::RecallAttempt { worker, attempt } => {
-                self.tell_worker_surely(worker, ToWorker::Recall { attempt });
+                self.tell_worker_surely(worker, &ToWorker::Recall { attempt });
             }
-            Action::StopWorker { worker } => self.tell_worker_surely(worker, ToWorker::Stop),
+            Action::StopWorker { worker } => self.tell_worker_surely(worker, &ToWorker::Stop),
             Action::SignalWorker { worker, signal } => self.workers.signal(worker, signal),
             Action::Reply { client, reply } => {
                 self.clients.say(client, &reply);
@@ -57,13 +57,13 @@ impl Daemon<'_> {
         });
     }
 
-    fn tell_worker(&mut self, worker: WorkerId, message: ToWorker) -> Result<(), WireError> {
+    fn tell_worker(&mut self, worker: WorkerId, message: &ToWorker) -> Result<(), WireError> {
         self.touched.insert(Token::WorkerSocket(worker.slot));
         self.workers.say(worker, message)
     }
 
     /// For messages that fit into a frame whatever they hold.
-    fn tell_worker_surely(&mut self, worker: WorkerId, message: ToWorker) {
+    fn tell_worker_surely(&mut self, worker: WorkerId, message: &ToWorker) {
         if let Err(error) = self.tell_worker(worker, message) {
             log::error!("a message to worker {worker} does not fit into a frame: {error}");
         }

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, lchown};
 use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::traits::{Listener as _, StreamCommon as _};
@@ -25,13 +25,10 @@ use super::config::Config;
 use super::error::Error;
 use super::token::Token;
 use crate::id::Uid;
-use crate::limits::ACCEPT_PAUSE;
+use crate::limits::{ACCEPT_PAUSE, SOCKET_PATH_BYTES_MAX};
 use crate::os::socket::{is_listened_on, take_inherited_listeners};
 use crate::time::Time;
 use crate::wire::{Answer, VERSION_MAX, Verdict};
-
-/// Bytes in the longest path of a socket (unix(7): `sun_path`, less its closing zero byte).
-const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// Where local groups are listed (group(5)).
 const GROUP_FILE: &str = "/etc/group";
@@ -160,7 +157,7 @@ impl Listener {
         let Origin::Bound(Binding { path, .. }) = &self.origin else { return Ok(()) };
         access
             .group_id
-            .map_or(Ok(()), |group_id| chown(path, None, Some(group_id)))
+            .map_or(Ok(()), |group_id| lchown(path, None, Some(group_id)))
             .and_then(|()| fs::set_permissions(path, Permissions::from_mode(access.mode)))
             .map_err(|source| Error::Access { path: path.clone(), source })
     }
@@ -328,7 +325,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 
 /// Where to listen: the first that is set of the configuration, `$POOLD_SOCKET`,
 /// `$XDG_RUNTIME_DIR/poold.sock` and `/run/poold/poold.sock`.
-pub(super) fn socket_path(config: &Config) -> PathBuf {
+fn socket_path(config: &Config) -> PathBuf {
     let set = |variable| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     config
         .socket

@@ -1,6 +1,7 @@
 //! The log: one line per record on standard error, by way of a bounded queue and a thread of its own,
 //! so that a reader who does not keep up never stops the daemon. What finds no room is dropped and
-//! counted, and the count is itself a line of the log.
+//! counted, and the count is itself a line of the log. What workers print may fill half of the queue: a
+//! worker that prints without end does not push out what the daemon has to say of it.
 //!
 //! Which records are kept is `RUST_LOG`'s word, by default those of level `info` and above.
 
@@ -9,21 +10,30 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::SystemTime;
 
 use env_logger::{Env, Logger};
 use log::{Level, Log, Metadata, Record};
 
+use super::output;
 use crate::limits::{FAREWELL_TIMEOUT, LOG_LINES_MAX};
 
 /// The daemon's side of the log.
 #[derive(Debug)]
 pub(super) struct Logging {
     queue: SyncSender<Entry>,
-    lines_dropped: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Lines in the queue.
+    waiting: AtomicUsize,
+    /// Lines that found no room.
+    dropped: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -41,7 +51,7 @@ struct Queue {
     filter: Logger,
     format: Format,
     queue: SyncSender<Entry>,
-    lines_dropped: Arc<AtomicU64>,
+    counts: Arc<Counts>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,28 +66,28 @@ impl Logging {
     /// Starts the thread and becomes the process's logger, unless it has one.
     pub(super) fn start() -> io::Result<Self> {
         let (queue, entries) = sync_channel(LOG_LINES_MAX);
-        let lines_dropped = Arc::new(AtomicU64::new(0));
+        let counts = Arc::new(Counts::default());
         let format = Format::of_stderr();
         let logger = Queue {
             filter: env_logger::Builder::from_env(Env::default().default_filter_or("info")).build(),
             format,
             queue: queue.clone(),
-            lines_dropped: Arc::clone(&lines_dropped),
+            counts: Arc::clone(&counts),
         };
         let level = logger.filter.filter();
         if log::set_boxed_logger(Box::new(logger)).is_ok() {
             log::set_max_level(level);
         }
-        let dropped = Arc::clone(&lines_dropped);
+        let counts_of_thread = Arc::clone(&counts);
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || write_entries(&entries, &dropped, format, io::stderr()))?;
-        Ok(Logging { queue, lines_dropped })
+            .spawn(move || write_entries(&entries, &counts_of_thread, format, io::stderr()))?;
+        Ok(Logging { queue, counts })
     }
 
     /// Lines that found no room so far.
     pub(super) fn lines_dropped(&self) -> u64 {
-        self.lines_dropped.load(Ordering::Relaxed)
+        self.counts.dropped.load(Ordering::Relaxed)
     }
 
     /// Waits until everything is written, for a while.
@@ -100,29 +110,35 @@ impl Log for Queue {
         if !self.filter.matches(record) {
             return;
         }
-        let line = self.format.line(record.level(), record.target(), &record.args().to_string());
-        match self.queue.try_send(Entry::Line(line)) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => {
-                self.lines_dropped.fetch_add(1, Ordering::Relaxed);
-            }
+        let lines_max = match record.target() {
+            output::LOG_TARGET => LOG_LINES_MAX / 2,
+            _ => LOG_LINES_MAX,
+        };
+        let is_room = self.counts.waiting.fetch_add(1, Ordering::Relaxed) < lines_max;
+        let line = || self.format.line(record.level(), record.target(), &record.args().to_string());
+        if !is_room || self.queue.try_send(Entry::Line(line())).is_err() {
+            self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn flush(&self) {}
 }
 
-fn write_entries(entries: &Receiver<Entry>, lines_dropped: &AtomicU64, format: Format, mut out: impl Write) {
+fn write_entries(entries: &Receiver<Entry>, counts: &Counts, format: Format, mut out: impl Write) {
     let mut told = 0;
     for entry in entries {
         // A log that cannot be written cannot be complained about either.
         match entry {
-            Entry::Line(line) => _ = out.write_all(line.as_bytes()),
+            Entry::Line(line) => {
+                counts.waiting.fetch_sub(1, Ordering::Relaxed);
+                _ = out.write_all(line.as_bytes());
+            }
             Entry::Flush { .. } => _ = out.flush(),
         }
-        let dropped = lines_dropped.load(Ordering::Relaxed);
+        let dropped = counts.dropped.load(Ordering::Relaxed);
         if dropped > told {
-            let text = format!("{} log lines were dropped: they came too fast", dropped - told);
+            let text = format!("lines of the log dropped because they came too fast: {}", dropped - told);
             told = dropped;
             _ = out.write_all(format.line(Level::Warn, super::LOG_TARGET, &text).as_bytes());
         }
@@ -190,14 +206,33 @@ mod tests {
     }
 
     #[test]
+    fn workers_that_fill_their_half_leave_room_for_the_daemon() {
+        let (queue, _entries) = sync_channel(LOG_LINES_MAX);
+        let counts = Arc::new(Counts::default());
+        counts.waiting.store(LOG_LINES_MAX / 2, Ordering::Relaxed);
+        let filter = env_logger::Builder::new().filter_level(log::LevelFilter::Info).build();
+        let logger = Queue { filter, format: Format::Journal, queue, counts: Arc::clone(&counts) };
+        let log = |target| {
+            let record =
+                Record::builder().level(Level::Info).target(target).args(format_args!("text")).build();
+            logger.log(&record);
+            counts.dropped.load(Ordering::Relaxed)
+        };
+        assert_eq!(log(output::LOG_TARGET), 1);
+        assert_eq!(log(super::super::LOG_TARGET), 1);
+    }
+
+    #[test]
     fn dropped_lines_are_reported_once() {
         let (queue, entries) = sync_channel(2);
         queue.send(Entry::Line("one\n".to_owned())).expect("there is room");
         queue.send(Entry::Line("two\n".to_owned())).expect("there is room");
         drop(queue);
         let mut out = Vec::new();
-        write_entries(&entries, &AtomicU64::new(3), Format::Journal, &mut out);
+        let counts = Counts { waiting: AtomicUsize::new(2), dropped: AtomicU64::new(3) };
+        write_entries(&entries, &counts, Format::Journal, &mut out);
         let text = String::from_utf8(out).expect("it is text");
-        assert_eq!(text, "one\n<4>poold: 3 log lines were dropped: they came too fast\ntwo\n");
+        assert_eq!(counts.waiting.into_inner(), 0);
+        assert_eq!(text, "one\n<4>poold: lines of the log dropped because they came too fast: 3\ntwo\n");
     }
 }

@@ -19,6 +19,7 @@
 //! | `connection` | a socket with its two buffers |
 //! | `clients`, `requests` | who is connected; what their requests mean |
 //! | `workers`, `output`, `spawner` | the processes; what they print; how they are started |
+//! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
 //! | `listener`, `signals`, `notify`, `logging` | the other doors to the world |
 
@@ -33,6 +34,7 @@ mod logging;
 mod notify;
 mod output;
 mod requests;
+mod serve;
 mod signals;
 mod spawner;
 #[cfg(test)]
@@ -50,18 +52,18 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
-use self::clients::{ClientDid, Clients};
+use self::clients::Clients;
 use self::clock::Clock;
 use self::config::Config;
-use self::listener::{Accepted, Listener};
+use self::listener::Listener;
 use self::logging::Logging;
 use self::notify::Notifier;
 use self::signals::Signals;
 use self::spawner::{OWN_PROGRAM, Spawner};
-use self::token::{OutputStream, Token};
-use self::workers::{WorkerDid, Workers};
-use crate::id::{ConnectionId, Epoch, Pid, SlotId, Uid};
-use crate::limits::{ACCEPTS_PER_TURN, FAREWELL_TIMEOUT, PAYLOAD_BYTES_MAX, READ_BYTES_PER_TURN};
+use self::token::Token;
+use self::workers::Workers;
+use crate::id::{Epoch, Pid, Uid};
+use crate::limits::{FAREWELL_TIMEOUT, PAYLOAD_BYTES_MAX};
 use crate::message::client::Welcome;
 use crate::supervisor::{Event, Supervisor};
 use crate::time::Time;
@@ -170,6 +172,9 @@ impl<'a> Daemon<'a> {
             epoch,
             payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
         };
+        let clients = Clients::new(welcome, registry()?);
+        let workers = Workers::new(registry()?);
+        let notifier = Notifier::from_environment(now, registry()?);
         Ok(Daemon {
             clock,
             now,
@@ -177,13 +182,13 @@ impl<'a> Daemon<'a> {
             events: VecDeque::new(),
             ready: BTreeSet::new(),
             touched: BTreeSet::new(),
-            clients: Clients::new(welcome, registry()?),
-            workers: Workers::new(registry()?),
+            clients,
+            workers,
             poll,
             spawner,
             listener,
             signals,
-            notifier: Notifier::from_environment(now),
+            notifier,
             is_news: true,
             logging,
             config,
@@ -214,7 +219,6 @@ impl<'a> Daemon<'a> {
             let due = [
                 self.supervisor.poll_deadline(),
                 self.clients.next_timeout(),
-                self.workers.next_timeout(),
                 self.listener.next_timeout(),
                 self.notifier.next_timeout(),
             ];
@@ -247,7 +251,8 @@ impl<'a> Daemon<'a> {
             | Token::WorkerExit(_)
             | Token::Spawner
             | Token::Signals
-            | Token::Listener => {}
+            | Token::Listener
+            | Token::ServiceManager => {}
         }
         if event.is_writable() {
             self.touched.insert(token);
@@ -255,128 +260,10 @@ impl<'a> Daemon<'a> {
         self.ready.insert(token);
     }
 
-    fn serve(&mut self, token: Token) {
-        match token {
-            Token::WorkerOutput(slot, stream) => {
-                if self.workers.read_output(slot, stream) {
-                    self.ready.insert(token);
-                }
-            }
-            Token::WorkerSocket(slot) => self.serve_worker(slot),
-            Token::WorkerExit(slot) => {
-                for event in self.workers.take_ended(self.now, slot) {
-                    self.step(event);
-                }
-            }
-            Token::Client(client) => self.serve_client(client),
-            Token::Spawner => self.serve_spawner(),
-            Token::Signals => self.serve_signals(),
-            Token::Listener => self.serve_listener(),
-        }
-    }
-
-    fn serve_worker(&mut self, slot: SlotId) {
-        let token = Token::WorkerSocket(slot);
-        let mut budget_bytes = READ_BYTES_PER_TURN;
-        loop {
-            match self.workers.hear(self.now, slot, &mut budget_bytes) {
-                WorkerDid::Event(event) => self.step(event),
-                WorkerDid::Enter => _ = self.touched.insert(token),
-                WorkerDid::Nothing => return,
-                WorkerDid::Pause => {
-                    self.ready.insert(token);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn serve_client(&mut self, client: ConnectionId) {
-        let token = Token::Client(client);
-        // It may have to be told something by whatever it does.
-        self.touched.insert(token);
-        let mut budget_bytes = READ_BYTES_PER_TURN;
-        loop {
-            match self.clients.hear(self.now, client, &mut budget_bytes) {
-                ClientDid::Enter(user) => self.step(Event::ClientConnected { client, user }),
-                ClientDid::Ask(request) => self.take_request(client, request),
-                ClientDid::Leave => self.step(Event::ClientGone { client }),
-                ClientDid::Nothing => return,
-                ClientDid::Pause => {
-                    self.ready.insert(token);
-                    return;
-                }
-            }
-        }
-    }
-
-    fn serve_spawner(&mut self) {
-        while let Some(answer) = self.spawner.next_answer() {
-            match answer {
-                Ok(started) => {
-                    let (worker, pid) = self.workers.add(*started);
-                    let slot = worker.slot;
-                    // What the poller reported of it so far was of a worker that was not known.
-                    self.ready.extend(OutputStream::ALL.map(|stream| Token::WorkerOutput(slot, stream)));
-                    self.ready.extend([Token::WorkerSocket(slot), Token::WorkerExit(slot)]);
-                    self.step(Event::WorkerSpawned { worker, pid });
-                }
-                Err(failed) => {
-                    self.step(Event::SpawnFailed { worker: failed.worker, message: failed.message });
-                }
-            }
-        }
-    }
-
-    fn serve_signals(&mut self) {
-        for request in self.signals.take() {
-            match request {
-                signals::Request::Stop => {
-                    log::info!(target: LOG_TARGET, "told to stop by a signal");
-                    self.step(Event::StopRequested);
-                }
-                // Either way it is in the log, and nobody waits for an answer.
-                signals::Request::Reload => _ = self.reload_config(),
-            }
-        }
-    }
-
-    fn serve_listener(&mut self) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            match self.listener.accept(self.now) {
-                Accepted::Client(stream, user) => self.take_up(stream, user),
-                Accepted::TurnedAway(user) => {
-                    self.clients.note_turned_away(user, self.config.limits.connections)
-                }
-                Accepted::Left(error) => {
-                    log::debug!("a client left before it was let in: {error}");
-                }
-                Accepted::Nobody => return,
-                Accepted::Failed(error) => {
-                    log::error!("no client can be let in for now: {error}");
-                    return;
-                }
-            }
-        }
-        self.ready.insert(Token::Listener);
-    }
-
-    fn take_up(&mut self, stream: interprocess::os::unix::uds_local_socket::Stream, user: Uid) {
-        if self.clients.len() >= self.config.limits.connections {
-            listener::tell_too_many(&stream);
-            self.clients.note_turned_away(user, self.config.limits.connections);
-        } else if let Err(error) = self.clients.add(self.now, stream, user) {
-            log::error!("a client (uid {}) cannot be let in: {error}", user.0);
-        }
-    }
-
     /// Does what is due by now, once all that was ready has been served.
     fn pass_time(&mut self) {
         if self.supervisor.poll_deadline().is_some_and(|deadline| deadline <= self.now) {
             self.step(Event::TimePassed);
-        }
-        for event in self.workers.expire(self.now) {
-            self.step(event);
         }
         self.clients.expire(self.now);
         if self.listener.resume(self.now) {
@@ -416,7 +303,8 @@ impl<'a> Daemon<'a> {
                 | Token::WorkerExit(_)
                 | Token::Spawner
                 | Token::Signals
-                | Token::Listener => false,
+                | Token::Listener
+                | Token::ServiceManager => false,
             };
             if is_heard {
                 self.ready.insert(token);

@@ -17,7 +17,7 @@ use crate::id::{PoolName, TaskId, WorkerId};
 use crate::limits::WORKER_LINE_BYTES_MAX;
 
 /// The log target of workers' lines.
-const LOG_TARGET: &str = "poold::worker";
+pub(super) const LOG_TARGET: &str = "poold::worker";
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 8 * 1024;

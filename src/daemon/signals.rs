@@ -1,4 +1,6 @@
 //! Signals as facts: which arrived since the last look.
+//!
+//! SIGPIPE is not among them: Rust's runtime ignores it, so that writing to a peer that is gone is an error.
 
 use std::io;
 use std::sync::Arc;

@@ -10,14 +10,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
-use mio::{Registry, Waker};
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Waker};
 
 use super::connection::Connection;
 use super::output::Output;
@@ -89,8 +90,8 @@ impl Spawner {
         let waker = Waker::new(registry, Token::Spawner.into())?;
         let registry = registry.try_clone()?;
         let (orders, to_do) = sync_channel::<Order>(SPAWNS_AHEAD);
-        // Never full: no more answers are due than orders fit into their channel, and one in the making.
-        let (done, answers) = sync_channel(SPAWNS_AHEAD + 1);
+        // When it is full the thread waits for the loop, which never waits for the thread.
+        let (done, answers) = sync_channel(SPAWNS_AHEAD);
         thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             for order in to_do {
                 let worker = order.worker;
@@ -152,25 +153,27 @@ fn start_worker(program: &str, order: Order, nofile: u64, registry: &Registry) -
     // Closes the worker's ends: from here on its death is the end of ours.
     drop(command);
 
-    let pipes = process.stdout.take().map(OwnedFd::from).zip(process.stderr.take().map(OwnedFd::from));
+    let slot = order.worker.slot;
+    let stdout = process.stdout.take().map(OwnedFd::from);
+    let stderr = process.stderr.take().map(OwnedFd::from);
     let held = Child::hold(Pid(process.id())).and_then(|child| {
-        let (stdout, stderr) = pipes.ok_or(io::ErrorKind::BrokenPipe)?;
-        let slot = order.worker.slot;
-        let output = |stream, pipe| Output::open(stream, pipe, Token::WorkerOutput(slot, stream), registry);
+        let output = |stream, pipe: Option<OwnedFd>| {
+            let pipe = pipe.ok_or(io::ErrorKind::BrokenPipe)?;
+            Output::open(stream, pipe, Token::WorkerOutput(slot, stream), registry)
+        };
         let outputs = [output(OutputStream::Stdout, stdout)?, output(OutputStream::Stderr, stderr)?];
         let connection = Connection::open(ours.into(), Token::WorkerSocket(slot), registry)?;
-        registry.register(
-            &mut mio::unix::SourceFd(&std::os::fd::AsRawFd::as_raw_fd(&std::os::fd::AsFd::as_fd(&child))),
-            Token::WorkerExit(slot).into(),
-            mio::Interest::READABLE,
-        )?;
+        let exit = Token::WorkerExit(slot);
+        registry.register(&mut SourceFd(&child.as_fd().as_raw_fd()), exit.into(), Interest::READABLE)?;
         Ok((child, connection, outputs))
     });
     match held {
         Ok((child, connection, outputs)) => Ok(Started { order, child, connection, outputs }),
         Err(error) => {
-            process.kill()?;
-            process.wait()?;
+            // Nobody else knows of it: it must not stay, and it is reaped here.
+            if process.kill().and_then(|()| process.wait()).is_err() {
+                log::error!("process {} could not be ended", process.id());
+            }
             Err(error)
         }
     }

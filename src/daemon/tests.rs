@@ -8,13 +8,12 @@ use std::path::Path;
 use super::config::{Limits, Pool};
 use super::spawner::Order;
 use super::*;
-use crate::id::{Generation, PoolName, RequestId, WorkerId};
+use crate::id::{ConnectionId, Generation, PoolName, RequestId, SlotId, WorkerId};
 use crate::limits;
-use crate::message::client::Refusal;
-use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
+use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::worker::FromWorker;
 use crate::supervisor::RestartPolicy;
-use crate::task::Exit;
+use crate::task::{Exit, Outcome, Payload};
 use crate::wire::{Answer, Filled, HANDSHAKE_BYTES, Hello, Inbox, Role, Verdict, encode};
 
 /// How long a test waits for an event that must come before it gives up.
@@ -213,6 +212,41 @@ fn connection_over_the_cap_is_told_so() {
 }
 
 #[test]
+fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
+    const UNREAD_BYTES_MAX: usize = 1024 * 1024;
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut client = world.enter();
+    let id = ConnectionId(1);
+    let result = Payload { bytes: vec![0; 64 * 1024].into(), ..Payload::default() };
+    let task = "00000001-1".parse().expect("a task id");
+    let body = ReplyBody::Done { task, outcome: Outcome::Ok(result) };
+    let reply = Reply { request: None, body };
+    let flush = |world: &mut World<'_>| world.daemon.clients.flush(id, UNREAD_BYTES_MAX).event;
+
+    let blocked = loop {
+        world.daemon.clients.say(id, &reply);
+        if let Some(event) = flush(&mut world) {
+            break event;
+        }
+    };
+    assert!(matches!(blocked, Event::ClientBlocked { client } if client == id), "{blocked:?}");
+    assert!(flush(&mut world).is_none(), "it is told once");
+
+    let unblocked = loop {
+        while let Ok(Filled::Bytes { .. }) = client.inbox.fill(&mut client.stream) {}
+        poll(&mut world.daemon.poll, &mut world.readiness, Some(PATIENCE)).expect("a poller");
+        for event in &world.readiness {
+            world.daemon.note(event);
+        }
+        if let Some(event) = flush(&mut world) {
+            break event;
+        }
+    };
+    assert!(matches!(unblocked, Event::ClientUnblocked { client } if client == id), "{unblocked:?}");
+}
+
+#[test]
 fn silent_connection_is_closed_when_its_time_is_over() {
     let logging = logging();
     let mut world = World::new(&logging, no_reload());
@@ -289,7 +323,7 @@ impl Shell {
             while let Some(answer) = self.spawner.next_answer() {
                 self.workers.add(*answer.expect("it starts"));
             }
-            let events = self.workers.take_ended(Time::ZERO, SLOT);
+            let events = self.workers.take_ended(SLOT);
             if !events.is_empty() {
                 return events;
             }

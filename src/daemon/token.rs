@@ -24,6 +24,8 @@ pub(super) enum Token {
     Signals,
     /// Clients wait to be accepted.
     Listener,
+    /// The service manager has room for what it is to be told.
+    ServiceManager,
 }
 
 /// The two ways a worker prints.
@@ -49,7 +51,7 @@ impl OutputStream {
 }
 
 /// Bits that hold the variant; the rest hold its number.
-const VARIANT_BITS: u32 = 3;
+const VARIANT_BITS: u32 = 4;
 
 impl From<Token> for mio::Token {
     fn from(token: Token) -> mio::Token {
@@ -62,6 +64,7 @@ impl From<Token> for mio::Token {
             Token::Spawner => (5, 0),
             Token::Signals => (6, 0),
             Token::Listener => (7, 0),
+            Token::ServiceManager => (8, 0),
         };
         mio::Token(((number << VARIANT_BITS) | variant) as usize)
     }
@@ -79,7 +82,8 @@ impl From<mio::Token> for Token {
             4 => Token::Client(ConnectionId(number)),
             5 => Token::Spawner,
             6 => Token::Signals,
-            _ => Token::Listener,
+            7 => Token::Listener,
+            _ => Token::ServiceManager,
         }
     }
 }
@@ -91,8 +95,8 @@ mod tests {
     #[test]
     fn token_survives_the_poller() {
         let slots = [SlotId(0), SlotId(1), SlotId(u32::MAX)];
-        let clients = [ConnectionId(1), ConnectionId(u64::from(u32::MAX) + 1), ConnectionId(1 << 60)];
-        let mut tokens = vec![Token::Spawner, Token::Signals, Token::Listener];
+        let clients = [ConnectionId(1), ConnectionId(u64::from(u32::MAX) + 1), ConnectionId(1 << 59)];
+        let mut tokens = vec![Token::Spawner, Token::Signals, Token::Listener, Token::ServiceManager];
         tokens.extend(clients.map(Token::Client));
         for slot in slots {
             tokens.extend([Token::WorkerSocket(slot), Token::WorkerExit(slot)]);

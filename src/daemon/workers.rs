@@ -1,46 +1,40 @@
 //! The worker processes: each with its socket, its output and its exit.
 //!
 //! ```text
-//!   started ──> Handshake ──hello──> Open ──socket ends──> Ended ──still alive after a while──┐
-//!                   │                  │                     │                                v
-//!                   └── violation ─────┴─────────────────────┼─────────────────────────────> Broken
-//!                                                            │                                │
-//!   process ended ──> group killed, rest of output and socket read, reaped ──> (gone) <───────┘
+//!   started ──> Handshake ──hello──> Open ──socket ended, or violation──> Deaf
+//!                   └────────────────────────────────────────────────────────^
+//!   process ended ──> group killed, rest of output and socket read, reaped ──> (gone)
 //! ```
 //!
 //! A worker leaves only by its process's end: neither the end of its socket nor an error on it says
 //! that all it reported was read. Messages become events here; what they mean is the supervisor's.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::mem;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 
 use mio::Registry;
 use mio::unix::SourceFd;
 
-use super::connection::{Connection, Heard, answer_to};
+use super::connection::{Connection, Heard, answer_to, in_words};
 use super::output::{Output, Speaker};
 use super::spawner::{Order, Started};
 use super::token::OutputStream;
 use crate::id::{AttemptId, Pid, SlotId, TaskId, WorkerId};
 use crate::limits::{
-    EXIT_AFTER_END, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_PER_WORKER_MAX, LAST_WORDS_BYTES_MAX,
+    ATTEMPTS_PER_WORKER_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_PER_WORKER_MAX, LAST_WORDS_BYTES_MAX,
     MESSAGE_BYTES_MAX, OUTPUT_BYTES_PER_TURN, PAYLOAD_BYTES_MAX,
 };
 use crate::message::worker::{FromWorker, Report, ToWorker};
 use crate::os::pidfd::Child;
 use crate::supervisor::{Event, Signal};
 use crate::task::{Exit, Failure, FailureKind};
-use crate::time::Time;
-use crate::wire::{Role, Verdict, WireError};
+use crate::wire::{Answer, Role, Verdict, WireError};
 
 /// Every worker process that is not reaped.
 #[derive(Debug)]
 pub(super) struct Workers {
     /// A slot has one process at a time.
     by_slot: BTreeMap<SlotId, Worker>,
-    /// When a process whose socket ended has lived on for too long.
-    timeouts: BTreeSet<(Time, SlotId)>,
     registry: Registry,
 }
 
@@ -50,8 +44,6 @@ struct Worker {
     child: Child,
     connection: Connection,
     outputs: [Output; 2],
-    /// What it is told as soon as it has said hello.
-    waiting: Vec<ToWorker>,
     /// The attempts it was sent and has not answered; it works on the first.
     attempts: BTreeMap<AttemptId, TaskId>,
     stage: Stage,
@@ -63,10 +55,8 @@ enum Stage {
     Handshake,
     /// It is told attempts, and reports.
     Open,
-    /// Its socket has ended; its exit should follow before `until`.
-    Ended { until: Time },
-    /// It broke the protocol, which the supervisor knows. Only its exit is awaited.
-    Broken,
+    /// Its socket ended or it broke the protocol, which the supervisor knows. Its exit is awaited.
+    Deaf,
 }
 
 /// What a worker did.
@@ -85,22 +75,15 @@ pub(super) enum WorkerDid {
 impl Workers {
     /// None yet.
     pub(super) fn new(registry: Registry) -> Self {
-        Workers { by_slot: BTreeMap::new(), timeouts: BTreeSet::new(), registry }
+        Workers { by_slot: BTreeMap::new(), registry }
     }
 
     /// Takes up a process that was started.
     pub(super) fn add(&mut self, started: Started) -> (WorkerId, Pid) {
         let Started { order, child, connection, outputs } = started;
         let (id, pid) = (order.worker, child.pid());
-        let worker = Worker {
-            order,
-            child,
-            connection,
-            outputs,
-            waiting: Vec::new(),
-            attempts: BTreeMap::new(),
-            stage: Stage::Handshake,
-        };
+        let (attempts, stage) = (BTreeMap::new(), Stage::Handshake);
+        let worker = Worker { order, child, connection, outputs, attempts, stage };
         self.by_slot.insert(id.slot, worker);
         (id, pid)
     }
@@ -118,11 +101,11 @@ impl Workers {
     }
 
     /// The next thing that a worker does; to be called until it does nothing more.
-    pub(super) fn hear(&mut self, now: Time, slot: SlotId, budget_bytes: &mut usize) -> WorkerDid {
+    pub(super) fn hear(&mut self, slot: SlotId, budget_bytes: &mut usize) -> WorkerDid {
         let Some(worker) = self.by_slot.get_mut(&slot) else { return WorkerDid::Nothing };
         match worker.stage {
             Stage::Handshake | Stage::Open => {}
-            Stage::Ended { .. } | Stage::Broken => return WorkerDid::Nothing,
+            Stage::Deaf => return WorkerDid::Nothing,
         }
         match worker.connection.hear(budget_bytes) {
             Heard::Silence => WorkerDid::Nothing,
@@ -134,16 +117,14 @@ impl Workers {
                 if let Some(error) = error {
                     log::warn!("reading from worker {} failed: {error}", worker.order.worker);
                 }
-                let until = now + EXIT_AFTER_END;
-                worker.stage = Stage::Ended { until };
-                self.timeouts.insert((until, slot));
-                WorkerDid::Nothing
+                worker.stage = Stage::Deaf;
+                WorkerDid::Event(Event::WorkerHungUp { worker: worker.order.worker })
             }
         }
     }
 
     /// If a worker's process has ended: ends its group, reads all that it left, and reaps it.
-    pub(super) fn take_ended(&mut self, now: Time, slot: SlotId) -> Vec<Event> {
+    pub(super) fn take_ended(&mut self, slot: SlotId) -> Vec<Event> {
         let mut events = Vec::new();
         let Some(worker) = self.by_slot.get_mut(&slot).filter(|worker| worker.child.has_ended()) else {
             return events;
@@ -155,16 +136,15 @@ impl Workers {
         }
         let mut budget_bytes = LAST_WORDS_BYTES_MAX;
         loop {
-            match self.hear(now, slot, &mut budget_bytes) {
+            match self.hear(slot, &mut budget_bytes) {
+                // Its exit says as much.
+                WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
                 WorkerDid::Enter => {}
                 WorkerDid::Nothing | WorkerDid::Pause => break,
             }
         }
         if let Some(worker) = self.by_slot.remove(&slot) {
-            if let Stage::Ended { until } = worker.stage {
-                self.timeouts.remove(&(until, slot));
-            }
             events.push(worker.bury(&self.registry));
         }
         events
@@ -174,17 +154,13 @@ impl Workers {
     ///
     /// # Errors
     /// The message exceeds a cap of the wire.
-    pub(super) fn say(&mut self, id: WorkerId, message: ToWorker) -> Result<(), WireError> {
-        let Some(worker) = self.get_mut(id) else { return Ok(()) };
-        match worker.stage {
-            Stage::Handshake => worker.waiting.push(message),
-            Stage::Open => {
-                worker.connection.say(&message)?;
-                if let ToWorker::Attempt { attempt, task, .. } = message {
-                    worker.attempts.insert(attempt, task);
-                }
-            }
-            Stage::Ended { .. } | Stage::Broken => {}
+    pub(super) fn say(&mut self, id: WorkerId, message: &ToWorker) -> Result<(), WireError> {
+        let Some(worker) = self.get_mut(id).filter(|worker| worker.stage == Stage::Open) else {
+            return Ok(());
+        };
+        worker.connection.say(message)?;
+        if let ToWorker::Attempt { attempt, task, .. } = message {
+            worker.attempts.insert(*attempt, *task);
         }
         Ok(())
     }
@@ -203,45 +179,25 @@ impl Workers {
         self.by_slot.get_mut(&slot).is_some_and(|worker| worker.connection.flush(&self.registry))
     }
 
-    /// When the next process has lived on for too long after its socket ended.
-    pub(super) fn next_timeout(&self) -> Option<Time> {
-        self.timeouts.first().map(|(until, _)| *until)
-    }
-
-    /// Gives up the workers whose processes live on without a socket.
-    pub(super) fn expire(&mut self, now: Time) -> Vec<Event> {
-        let mut events = Vec::new();
-        while self.next_timeout().is_some_and(|until| until <= now) {
-            let Some((_, slot)) = self.timeouts.pop_first() else { break };
-            if let Some(worker) = self.by_slot.get_mut(&slot)
-                && let WorkerDid::Event(event) = worker.break_off("it closed its socket".to_owned())
-            {
-                events.push(event);
-            }
-        }
-        events
-    }
-
     fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
         self.by_slot.get_mut(&id.slot).filter(|worker| worker.order.worker == id)
     }
 }
 
 impl Worker {
-    fn greet(&mut self, answer: crate::wire::Answer) -> WorkerDid {
+    fn greet(&mut self, answer: Answer) -> WorkerDid {
         self.connection.answer(answer);
         if answer.verdict != Verdict::Accepted {
-            return self.break_off(format!("its hello was answered {:?}", answer.verdict));
+            return self.break_off(in_words(answer.verdict).to_owned());
         }
         self.stage = Stage::Open;
         let setup = ToWorker::Setup {
             worker: self.order.worker,
             allow_fault_injection: self.order.allow_fault_injection,
         };
-        let waiting = mem::take(&mut self.waiting);
-        match std::iter::once(&setup).chain(&waiting).try_for_each(|message| self.connection.say(message)) {
+        match self.connection.say(&setup) {
             Ok(()) => WorkerDid::Enter,
-            Err(error) => self.break_off(format!("what it is told does not fit into a frame: {error}")),
+            Err(error) => self.break_off(format!("its setup does not fit into a frame: {error}")),
         }
     }
 
@@ -263,6 +219,7 @@ impl Worker {
                     cut(&mut info.signature, FUNCTION_TEXT_BYTES_MAX);
                     cut(&mut info.summary, FUNCTION_TEXT_BYTES_MAX);
                 }
+                let capacity = capacity.min(ATTEMPTS_PER_WORKER_MAX);
                 Event::WorkerReady { worker, functions, capacity }
             }
             FromWorker::NotReady { mut message } => {
@@ -282,7 +239,7 @@ impl Worker {
     }
 
     fn break_off(&mut self, reason: String) -> WorkerDid {
-        self.stage = Stage::Broken;
+        self.stage = Stage::Deaf;
         WorkerDid::Event(Event::WorkerBroke { worker: self.order.worker, reason })
     }
 
@@ -342,5 +299,8 @@ fn within_caps(report: Report) -> Report {
 
 /// Cuts `text` to at most `bytes_max`, between two characters.
 fn cut(text: &mut String, bytes_max: usize) {
-    text.truncate(text.floor_char_boundary(bytes_max));
+    if text.len() > bytes_max {
+        let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
+    }
 }

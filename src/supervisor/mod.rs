@@ -124,8 +124,12 @@ impl Supervisor {
 
     /// Takes an event in. Afterwards poll actions until there is none.
     ///
-    /// `now` does not go back: an earlier time than the last one's counts as that.
+    /// `now` does not go back: an earlier time than the last one's counts as that. Events after
+    /// [`Action::Exit`] are ignored.
     pub fn handle(&mut self, now: Time, event: Event) {
+        if self.exited {
+            return;
+        }
         self.now = self.now.max(now);
         match event {
             Event::ClientConnected { client, user } => self.client_connected(client, user),
@@ -172,7 +176,7 @@ impl Supervisor {
 
     /// When to call [`handle`](Self::handle) with [`Event::TimePassed`] if nothing happens before.
     pub fn poll_deadline(&self) -> Option<Time> {
-        self.timers.first()
+        self.timers.first().filter(|_| !self.exited)
     }
 
     fn time_passed(&mut self) {

@@ -98,11 +98,18 @@ impl Supervisor {
         }
     }
 
-    /// No pool has said in time that it has the function.
+    /// No pool has said in time that it has the function. If it was the task's own deadline that
+    /// passed, the task is accepted and timed out, as it would be anywhere else.
     pub(super) fn placement_over(&mut self, number: u64) {
-        if let Some(submission) = self.take_unplaced(number) {
-            let refusal = self.unknown_function(&submission.spec.function);
-            self.refuse(submission.submitter, refusal);
+        let Some(submission) = self.take_unplaced(number) else { return };
+        let is_late = submission.deadline.is_some_and(|at| at <= self.now);
+        let first = self.candidates(&submission.spec).next();
+        match first {
+            Some(pool) if is_late => self.accept(submission, pool),
+            Some(_) | None => {
+                let refusal = self.unknown_function(&submission.spec.function);
+                self.refuse(submission.submitter, refusal);
+            }
         }
     }
 
@@ -146,17 +153,19 @@ impl Supervisor {
         Ok(())
     }
 
+    /// The pools that a task may go to, the first one first.
+    fn candidates(&self, spec: &TaskSpec) -> impl Iterator<Item = PoolId> {
+        let asked_for =
+            |id: &PoolId| spec.pool.as_ref().is_none_or(|name| *name == self.pool(*id).policy.name);
+        self.pool_order.iter().copied().filter(asked_for)
+    }
+
     fn place(&self, spec: &TaskSpec) -> Placement {
-        let candidates = || {
-            let asked_for =
-                |id: &&PoolId| spec.pool.as_ref().is_none_or(|name| *name == self.pool(**id).policy.name);
-            self.pool_order.iter().filter(asked_for).copied()
-        };
         let knows = |id: PoolId| self.pool(id).knows(&spec.function);
-        if let Some(id) = candidates().find(|id| knows(*id) == Knowledge::Has) {
+        if let Some(id) = self.candidates(spec).find(|id| knows(*id) == Knowledge::Has) {
             return Placement::Pool(id);
         }
-        let unknown = candidates().filter(|id| knows(*id) == Knowledge::Unknown);
+        let unknown = self.candidates(spec).filter(|id| knows(*id) == Knowledge::Unknown);
         if let Some(wait) = unknown.map(|id| self.pool(id).policy.start_timeout).max() {
             return Placement::Wait(wait);
         }

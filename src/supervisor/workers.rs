@@ -165,19 +165,24 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.failures = 0;
         self.timers.disarm(Timer::WorkerSettled(slot.worker_id()));
-        let pool_id = slot.pool;
-        let siblings: Vec<SlotId> = self.pool(pool_id).slots.iter().copied().collect();
-        let failing = |id: &SlotId| self.slots.get(id).is_some_and(|slot| slot.failures > 0);
-        if !siblings.iter().any(failing) && self.pool_mut(pool_id).failures.forget() {
-            let pool = self.pool_mut(pool_id);
-            pool.last_failure = None;
-            let pool = pool.policy.name.clone();
-            self.note(Notice::PoolRecovered { pool });
-        }
+        let pool = slot.pool;
+        self.forget_failures(pool);
+        let siblings: Vec<SlotId> = self.pool(pool).slots.iter().copied().collect();
         for sibling in siblings {
             if self.slots.get(&sibling).is_some_and(|slot| slot.worker().is_none()) {
                 self.restart(sibling);
             }
+        }
+    }
+
+    /// A pool none of whose slots is failing any more is well.
+    fn forget_failures(&mut self, id: PoolId) {
+        let failing = |id: &SlotId| self.slots.get(id).is_some_and(|slot| slot.failures > 0);
+        let pool = &mut self.pools[id.0];
+        if !pool.slots.iter().any(failing) && pool.failures.forget() {
+            pool.last_failure = None;
+            let pool = pool.policy.name.clone();
+            self.note(Notice::PoolRecovered { pool });
         }
     }
 
@@ -376,6 +381,7 @@ impl Supervisor {
         self.timers.disarm(Timer::SlotRestart(id));
         if let Some(slot) = self.slots.remove(&id) {
             self.pool_mut(slot.pool).slots.remove(&id);
+            self.forget_failures(slot.pool);
         }
     }
 

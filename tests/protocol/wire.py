@@ -245,12 +245,24 @@ def check_vector(direction, name, data, value):
         assert encode_frame(of, value, payload) == data, f"encoded to {encode(of, value).hex()}"
 
 
+def as_sent(value):
+    """A value of the vectors with its task ids, which are written as text, as the struct they are."""
+    if isinstance(value, dict):
+        return {name: as_sent(field) for name, field in value.items()}
+    if isinstance(value, list):
+        return [as_sent(element) for element in value]
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{8}-[0-9]+", value):
+        epoch, number = value.split("-")
+        return {"epoch": int(epoch, 16), "number": int(number)}
+    return value
+
+
 def check_vectors(path):
     count, value = 0, None
     with open(path, encoding="utf-8") as lines:
         for line in lines:
             if line.startswith(("# {", '# "')):
-                value = json.loads(line[2:])
+                value = as_sent(json.loads(line[2:]))
             elif line.strip() and not line.startswith("#"):
                 full_name, data = line.split(": ")
                 direction, _, name = full_name.partition(".")

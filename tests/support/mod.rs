@@ -1,7 +1,6 @@
 //! Real daemons for tests: each in a directory of its own, waited for by its own word, never by a sleep.
 
 #![allow(dead_code, reason = "every test file uses another part of it")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
@@ -24,7 +23,7 @@ pub struct Daemon {
     pub child: Child,
     pub dir: TempDir,
     pub socket: PathBuf,
-    notifications: UnixDatagram,
+    notifications: Receiver<String>,
     log: Receiver<String>,
     seen: Vec<String>,
 }
@@ -49,8 +48,7 @@ impl Daemon {
         let socket = dir.path().join("poold.sock");
         let notify = dir.path().join("notify.sock");
         let _ = std::fs::remove_file(&notify);
-        let notifications = UnixDatagram::bind(&notify).unwrap();
-        notifications.set_read_timeout(Some(PATIENCE)).unwrap();
+        let notifications = receive_all(UnixDatagram::bind(&notify).unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_poold"));
         command
             .arg("--config")
@@ -84,12 +82,11 @@ impl Daemon {
 
     /// Waits for a notification that holds this line.
     pub fn wait_for_notification(&mut self, line: &str) {
-        let mut buffer = [0; 4096];
         loop {
-            let Ok(bytes) = self.notifications.recv(&mut buffer) else {
+            let Ok(said) = self.notifications.recv_timeout(PATIENCE) else {
                 panic!("no `{line}` from the daemon; its log:\n{}", self.log_so_far().join("\n"));
             };
-            if String::from_utf8_lossy(&buffer[..bytes]).lines().any(|said| said == line) {
+            if said.lines().any(|said| said == line) {
                 return;
             }
         }
@@ -192,6 +189,20 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What is said on a socket, as it comes.
+fn receive_all(socket: UnixDatagram) -> Receiver<String> {
+    let (sender, received) = channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(bytes) = socket.recv(&mut buffer) {
+            if sender.send(text(&buffer[..bytes])).is_err() {
+                break;
+            }
+        }
+    });
+    received
 }
 
 /// Bytes as text.

@@ -1,11 +1,12 @@
 //! What `map` says of each line: on standard output, on standard error, and in its exit status.
 
+use std::fmt::Display;
 use std::rc::Rc;
 
 use poold::id::TaskId;
 use poold::task::Outcome;
 
-use crate::error::{Error, OK, outcome_status};
+use crate::error::{Error, OK, advice, outcome_status};
 use crate::outcome;
 use crate::output::Output;
 use crate::terminal;
@@ -79,7 +80,7 @@ impl Report {
         match outcome {
             outcome if self.style == Style::Json => self.line(outcome::as_json(Some(line), task, &outcome)),
             Outcome::Ok(result) => self.result(line, outcome::as_line(&result)),
-            outcome => self.no_result(line, &Error::NotOk { subject: format!("line {line}"), outcome }),
+            outcome => self.no_result(line, &format_args!("{outcome}{}", advice(&outcome))),
         }
     }
 
@@ -89,7 +90,7 @@ impl Report {
             let error = outcome::json_string(&error.to_string());
             return self.line(format!(r#"{{"line":{line},"id":null,"outcome":"refused","error":{error}}}"#));
         }
-        self.no_result(line, &format!("line {line}: {error}"))
+        self.no_result(line, error)
     }
 
     /// Says once why `map` ends. A line for this one, and for those after it, would follow the last result.
@@ -100,14 +101,14 @@ impl Report {
             return Ok(());
         }
         self.flush()?;
-        terminal::complain(format_args!("line {line}: {error}; map ends here"));
+        terminal::complain_of_line(line, format_args!("{error}; map ends here"));
         Ok(())
     }
 
-    fn no_result(&mut self, line: u64, complaint: &impl ToString) -> Result<(), Error> {
+    fn no_result(&mut self, line: u64, complaint: &impl Display) -> Result<(), Error> {
         self.result(line, "")?;
         self.flush()?;
-        terminal::complain(complaint.to_string());
+        terminal::complain_of_line(line, complaint);
         Ok(())
     }
 

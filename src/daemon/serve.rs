@@ -1,0 +1,135 @@
+//! What is ready, turned into events: each kind of readiness with a function of its own.
+//!
+//! None takes more than its budget: what is left over is served in the next turn.
+
+use interprocess::os::unix::uds_local_socket::Stream;
+
+use super::clients::ClientDid;
+use super::listener::{Accepted, tell_too_many};
+use super::signals::Request;
+use super::token::{OutputStream, Token};
+use super::workers::WorkerDid;
+use super::{Daemon, LOG_TARGET};
+use crate::id::{ConnectionId, SlotId, Uid};
+use crate::limits::{ACCEPTS_PER_TURN, READ_BYTES_PER_TURN};
+use crate::supervisor::Event;
+
+impl Daemon<'_> {
+    /// Serves what became ready, within the budget of a turn.
+    pub(super) fn serve(&mut self, token: Token) {
+        match token {
+            Token::WorkerOutput(slot, stream) => {
+                if self.workers.read_output(slot, stream) {
+                    self.ready.insert(token);
+                }
+            }
+            Token::WorkerSocket(slot) => self.serve_worker(slot),
+            Token::WorkerExit(slot) => {
+                for event in self.workers.take_ended(slot) {
+                    self.step(event);
+                }
+            }
+            Token::Client(client) => self.serve_client(client),
+            Token::Spawner => self.serve_spawner(),
+            Token::Signals => self.serve_signals(),
+            Token::Listener => self.serve_listener(),
+            Token::ServiceManager => self.notifier.send_waiting(),
+        }
+    }
+
+    fn serve_worker(&mut self, slot: SlotId) {
+        let token = Token::WorkerSocket(slot);
+        let mut budget_bytes = READ_BYTES_PER_TURN;
+        loop {
+            match self.workers.hear(slot, &mut budget_bytes) {
+                WorkerDid::Event(event) => self.step(event),
+                WorkerDid::Enter => _ = self.touched.insert(token),
+                WorkerDid::Nothing => return,
+                WorkerDid::Pause => {
+                    self.ready.insert(token);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn serve_client(&mut self, client: ConnectionId) {
+        let token = Token::Client(client);
+        // It may have to be told something by whatever it does.
+        self.touched.insert(token);
+        let mut budget_bytes = READ_BYTES_PER_TURN;
+        loop {
+            match self.clients.hear(self.now, client, &mut budget_bytes) {
+                ClientDid::Enter(user) => self.step(Event::ClientConnected { client, user }),
+                ClientDid::Ask(request) => self.take_request(client, request),
+                ClientDid::Leave => self.step(Event::ClientGone { client }),
+                ClientDid::Nothing => return,
+                ClientDid::Pause => {
+                    self.ready.insert(token);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn serve_spawner(&mut self) {
+        while let Some(answer) = self.spawner.next_answer() {
+            match answer {
+                Ok(started) => {
+                    let (worker, pid) = self.workers.add(*started);
+                    let slot = worker.slot;
+                    // What the poller reported of it so far was of a worker that was not known.
+                    self.ready.extend(OutputStream::ALL.map(|stream| Token::WorkerOutput(slot, stream)));
+                    self.ready.extend([Token::WorkerSocket(slot), Token::WorkerExit(slot)]);
+                    self.step(Event::WorkerSpawned { worker, pid });
+                }
+                Err(failed) => {
+                    self.step(Event::SpawnFailed { worker: failed.worker, message: failed.message });
+                }
+            }
+        }
+    }
+
+    fn serve_signals(&mut self) {
+        for request in self.signals.take() {
+            match request {
+                Request::Stop => {
+                    log::info!(target: LOG_TARGET, "told to stop by a signal");
+                    self.step(Event::StopRequested);
+                }
+                // Either way it is in the log, and nobody waits for an answer.
+                Request::Reload => _ = self.reload_config(),
+            }
+        }
+    }
+
+    fn serve_listener(&mut self) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept(self.now) {
+                Accepted::Client(stream, user) => self.take_up(stream, user),
+                Accepted::TurnedAway(user) => {
+                    self.clients.note_turned_away(user, "no descriptor is left for it");
+                }
+                Accepted::Left(error) => {
+                    log::debug!("a client left before it was let in: {error}");
+                }
+                Accepted::Nobody => return,
+                Accepted::Failed(error) => {
+                    log::error!("no client can be let in for now: {error}");
+                    return;
+                }
+            }
+        }
+        self.ready.insert(Token::Listener);
+    }
+
+    fn take_up(&mut self, stream: Stream, user: Uid) {
+        if self.clients.len() >= self.config.limits.connections {
+            tell_too_many(&stream);
+            let reason = format!("{} are open, the most that limits.connections allows", self.clients.len());
+            self.clients.note_turned_away(user, &reason);
+        } else if let Err(error) = self.clients.add(self.now, stream, user) {
+            log::error!("a client (uid {}) cannot be let in: {error}", user.0);
+        }
+    }
+}
