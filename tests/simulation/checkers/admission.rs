@@ -80,9 +80,11 @@ fn may_be_accepted(history: &History, submission: &Submission) -> Result<(), &'s
     let bytes = submission.args.bytes.len() as u64;
     let was_held = submission.step < history.step;
     let is_taken = history.is_serving() || (was_held && history.stopped_at.is_empty());
+    // Out of time, it ends as it would anywhere else, wherever it would have gone.
+    let is_late = submission.deadline.is_some_and(|deadline| deadline <= history.now);
     match () {
         () if !is_taken => Err("nothing new is taken"),
-        () if history.pool_for(&submission.spec).is_none() => Err("no pool has its function"),
+        () if !is_late && history.pool_for(&submission.spec).is_none() => Err("no pool has its function"),
         () if bytes > policy.payload_bytes_max => Err("its arguments are too large"),
         () if submission.spec.retries > RETRIES_MAX => Err("it asks for too many retries"),
         () => Ok(()),
@@ -120,8 +122,8 @@ fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> boo
     }
 }
 
-/// Whether a submission has waited as long as it must, or can, for a pool that may yet turn out to have
-/// its function.
+/// Whether a submission has waited as long as it must for a pool that may yet turn out to have its
+/// function.
 fn has_waited(history: &History, submission: &Submission) -> bool {
     let may_have = |functions: &Option<Vec<_>>| {
         functions.as_ref().is_none_or(|functions| functions.contains(&submission.spec.function))
@@ -134,8 +136,7 @@ fn has_waited(history: &History, submission: &Submission) -> bool {
         .filter(|pool| !history.announced.contains_key(&pool.name) && may_have(&pool.functions))
         .map(|pool| submission.at + pool.start_timeout)
         .min();
-    let is_out_of_time = submission.deadline.is_some_and(|deadline| deadline <= history.now);
-    is_out_of_time || due.is_none_or(|due| due <= history.now)
+    due.is_none_or(|due| due <= history.now)
 }
 
 /// How many tasks the queue holds, and bytes of arguments, those that wait to be placed included.

@@ -86,7 +86,9 @@ impl Termination {
         let told = told.into_iter().flatten().min();
         let waited = told.is_none_or(|since| since + worker.grace <= history.now);
         let is_lost = worker.broke_at.or(worker.hung_up_at).or(worker.lied_at).is_some();
-        demand(waited || is_lost || ignores_recall(history, id, worker) || is_forced(history), || {
+        let nothing_is_left = !history.stopped_at.is_empty() && history.live.is_empty();
+        let may_hurry = is_lost || ignores_recall(history, id, worker) || is_forced(history);
+        demand(waited || may_hurry || nothing_is_left, || {
             format!("worker {id} is killed within its grace: {worker:?}")
         })
     }
