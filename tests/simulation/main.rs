@@ -12,9 +12,12 @@
 mod checkers;
 mod clients;
 mod faults;
+mod harness;
 mod history;
 mod policies;
 mod processes;
+mod regressions;
+mod scenarios;
 mod trial;
 mod world;
 
