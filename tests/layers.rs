@@ -167,11 +167,11 @@ fn bad_imports(part: &str, depth: usize, code: &str) -> Vec<String> {
 /// Paths in `code` that the supervisor may not name.
 fn impurities(code: &str) -> Vec<String> {
     let is_impure = |path: &String| {
-        let named = |name: &&str| {
+        let named = |name: &str| {
             path == name || path.starts_with(&format!("{name}::")) || path.ends_with(&format!("::{name}"))
         };
         let unseeded = path.starts_with("fastrand::") && !path.starts_with("fastrand::Rng");
-        unseeded || IMPURE.iter().any(|name| named(&name))
+        unseeded || IMPURE.iter().any(|name| named(name))
     };
     paths(code).into_iter().filter(is_impure).collect()
 }

@@ -16,7 +16,8 @@ use poold::time::Time;
 
 use crate::history::Fact;
 use crate::policies::{DAEMON_USER, function, pool};
-use crate::trial::Trial;
+use crate::trace::Trace;
+use crate::trial::{Trial, Violation};
 
 /// A user who owns most of what happens in stories.
 pub const ALICE: Uid = Uid(1000);
@@ -76,7 +77,7 @@ impl Harness {
     pub fn new(policy: Policy) -> Self {
         let now = Time::from_nanos(1_000_000_000);
         let mut harness = Harness {
-            trial: Trial::new(now, policy, 1, true),
+            trial: Trial::new(now, policy, 1, Trace::last()),
             now,
             orders: Vec::new(),
             notices: Vec::new(),
@@ -361,7 +362,7 @@ impl Harness {
         Some(found)
     }
 
-    fn sort(&mut self, actions: Result<Vec<Action>, crate::trial::Violation>) {
+    fn sort(&mut self, actions: Result<Vec<Action>, Violation>) {
         for action in self.must(actions) {
             match action {
                 Action::Notice(notice) => self.notices.push(notice),
@@ -370,13 +371,13 @@ impl Harness {
         }
     }
 
-    fn must<T>(&self, result: Result<T, crate::trial::Violation>) -> T {
-        result.unwrap_or_else(|violation| panic!("{}\n{violation}", self.trial.trace().join("\n")))
+    fn must<T>(&self, result: Result<T, Violation>) -> T {
+        result.unwrap_or_else(|violation| panic!("{}{violation}", self.trial.account()))
     }
 
     #[track_caller]
     fn wrong<T>(&self, expected: &str) -> T {
-        panic!("{}\nexpected {expected}\nleft over: {:#?}", self.trial.trace().join("\n"), self.orders)
+        panic!("{}expected {expected}\nleft over: {:#?}", self.trial.account(), self.orders)
     }
 }
 
