@@ -110,6 +110,9 @@ pub const WORKERS_PER_POOL_MAX: u32 = 4096;
 /// The permission bits of the socket: its owner and its group may connect.
 pub const SOCKET_MODE: u32 = 0o660;
 
+/// Where the system's daemon listens, and clients look last.
+pub const SYSTEM_SOCKET: &str = "/run/poold/poold.sock";
+
 /// Bytes in the longest path of a socket: `sun_path` less its closing zero byte (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
