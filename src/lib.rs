@@ -19,7 +19,8 @@
 //!
 //! | row | what it holds |
 //! | --- | --- |
-//! | [`limits`], [`id`], [`time`] | every cap with its unit and reason; newtypes; time as a number |
+//! | [`limits`] | every cap with its unit and reason |
+//! | [`id`], [`time`] | newtypes; time as a number |
 //! | [`task`] | what is submitted, how it can end |
 //! | [`message`] | what clients, daemon and workers say to each other |
 //! | [`wire`], [`supervisor`], [`os`] | bytes to messages and back; every decision; every system call that needs `unsafe` |
