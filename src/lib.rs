@@ -51,3 +51,8 @@ pub mod client;
 pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod worker;
+
+/// The examples of the README, compiled with those of the documentation.
+#[cfg(all(doctest, feature = "daemon"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
