@@ -79,7 +79,7 @@ struct Binding {
     path: PathBuf,
     /// Device and inode of the socket, so that another's in its place is left alone.
     identity: (u64, u64),
-    lock: Lock,
+    _lock: Lock,
 }
 
 /// A client that asked to be let in.
@@ -139,7 +139,8 @@ impl Listener {
             .create_sync_as()
             .map_err(at)?;
         let identity = identity(&path).map_err(at)?;
-        let listener = Listener::over(socket, Origin::Bound(Binding { path: path.clone(), identity, lock }))?;
+        let listener =
+            Listener::over(socket, Origin::Bound(Binding { path: path.clone(), identity, _lock: lock }))?;
         listener.set_access(access)?;
         log::info!("listening on {}", path.display());
         Ok(listener)
@@ -237,18 +238,17 @@ fn open_reserve() -> io::Result<File> {
 }
 
 impl Drop for Binding {
-    /// Removes the socket, then its lock, while the lock is held.
+    /// Removes the socket, before its lock goes.
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|found| found == self.identity)
             && let Err(error) = fs::remove_file(&self.path)
         {
             log::warn!("could not remove {}: {error}", self.path.display());
         }
-        self.lock.remove();
     }
 }
 
-/// The right to a socket's path.
+/// The right to a socket's path. Its file goes with it.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -289,8 +289,11 @@ impl Lock {
         let held = self.file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
         held.is_ok_and(|held| identity(&self.path).is_ok_and(|found| found == held))
     }
+}
 
-    fn remove(&self) {
+impl Drop for Lock {
+    /// Removes the file while it is locked.
+    fn drop(&mut self) {
         if self.is_in_place()
             && let Err(error) = fs::remove_file(&self.path)
         {
@@ -410,6 +413,7 @@ mod tests {
         fs::write(&path, "mine").expect("it can be written");
         assert!(matches!(Listener::bind(path.clone(), OPEN), Err(Error::NotASocket { .. })));
         assert_eq!(fs::read(&path).expect("it is still there"), b"mine");
+        assert_eq!(names_in(&directory), ["notes.txt"], "no lock is left beside it");
     }
 
     #[test]
