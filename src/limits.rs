@@ -57,7 +57,7 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 /// Bytes of outcomes that wait for one client to read them before its further tasks are held back.
 pub const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Bytes waiting to be written to a peer beyond which nothing more is read from it.
+/// Bytes waiting to be written to a client beyond which nothing more is read from it.
 pub const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 
 /// Bytes read from one peer in one turn of the loop, so that none can hold the others up.
