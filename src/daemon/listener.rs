@@ -153,9 +153,12 @@ impl Listener {
     }
 
     /// Lets those connect whom `access` names, exactly, whatever the umask. A socket that was inherited
-    /// stays as the service manager made it.
+    /// stays as the service manager made it; what others put in its place stays as it is.
     pub(super) fn set_access(&self, access: Access) -> Result<(), Error> {
-        let Origin::Bound(Binding { path, .. }) = &self.origin else { return Ok(()) };
+        let Origin::Bound(Binding { path, identity: ours, .. }) = &self.origin else { return Ok(()) };
+        if !identity(path).is_ok_and(|found| found == *ours) {
+            return Err(Error::Displaced { path: path.clone() });
+        }
         access
             .group_id
             .map_or(Ok(()), |group_id| lchown(path, None, Some(group_id)))
@@ -434,6 +437,21 @@ mod tests {
         let listener = Listener::bind(path.clone(), OPEN).expect("the path is free");
         listener.set_access(Access { mode: 0o600, group_id: None }).expect("it is ours");
         assert_eq!(mode_of(&path), 0o600);
+    }
+
+    #[test]
+    fn access_to_what_is_in_the_sockets_place_is_not_changed() {
+        let directory = directory();
+        let path = directory.path().join("poold.sock");
+        let secret = directory.path().join("secret");
+        fs::write(&secret, "mine").expect("it can be written");
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).expect("it is ours");
+        let listener = Listener::bind(path.clone(), OPEN).expect("the path is free");
+        fs::remove_file(&path).expect("it is ours");
+        assert!(matches!(listener.set_access(OPEN), Err(Error::Displaced { .. })));
+        std::os::unix::fs::symlink(&secret, &path).expect("the path is free");
+        assert!(matches!(listener.set_access(OPEN), Err(Error::Displaced { .. })));
+        assert_eq!(mode_of(&secret), 0o600);
     }
 
     #[test]
