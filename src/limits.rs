@@ -75,6 +75,13 @@ pub const ACCEPTS_PER_TURN: usize = 64;
 
 /// How long nothing is accepted after the system ran out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Descriptors of one worker: its socket, its two outputs and its process.
+pub const DESCRIPTORS_PER_WORKER: u64 = 4;
+
+/// Descriptors that are kept from clients for all else: the daemon's own, some fifteen, those that it
+/// takes to start a process, and the files that it reads.
+pub const DESCRIPTORS_RESERVED: u64 = 32;
+
 
 /// Bytes read from one output pipe of a worker in one turn of the loop.
 pub const OUTPUT_BYTES_PER_TURN: usize = 64 * 1024;

@@ -11,7 +11,7 @@ use super::token::{OutputStream, Token};
 use super::workers::WorkerDid;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, SlotId, Uid};
-use crate::limits::{ACCEPTS_PER_TURN, READ_BYTES_PER_TURN};
+use crate::limits::{ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, READ_BYTES_PER_TURN};
 use crate::supervisor::Event;
 
 impl Daemon<'_> {
@@ -124,12 +124,26 @@ impl Daemon<'_> {
     }
 
     fn take_up(&mut self, stream: Stream, user: Uid) {
-        if self.clients.len() >= self.config.limits.connections {
+        let connections = self.clients.len();
+        let rule = match self.config.limits.connections {
+            most if connections >= most => Some("limits.connections allows"),
+            _ if connections >= self.connections_within_descriptors() => {
+                Some("the limit on descriptors (RLIMIT_NOFILE) leaves to clients")
+            }
+            _ => None,
+        };
+        if let Some(rule) = rule {
             tell_too_many(&stream);
-            let reason = format!("{} are open, the most that limits.connections allows", self.clients.len());
-            self.clients.note_turned_away(user, &reason);
+            self.clients.note_turned_away(user, &format!("{connections} are open, the most that {rule}"));
         } else if let Err(error) = self.clients.add(self.now, stream, user) {
             log::error!("a client (uid {}) cannot be let in: {error}", user.0);
         }
     }
 }
+
+    /// How many connections leave enough descriptors for the workers to be started again; at least one.
+    pub(super) fn connections_within_descriptors(&self) -> usize {
+        let workers = self.config.pools.iter().map(|pool| u64::from(pool.workers)).sum::<u64>();
+        let others = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers;
+        usize::try_from(self.descriptors_max.saturating_sub(others)).unwrap_or(usize::MAX).max(1)
+    }

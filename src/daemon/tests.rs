@@ -212,6 +212,19 @@ fn connection_over_the_cap_is_told_so() {
 }
 
 #[test]
+fn descriptors_that_workers_need_are_kept_from_clients() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    world.daemon.descriptors_max = limits::DESCRIPTORS_RESERVED + 1;
+    let _first = world.enter();
+    let mut second = world.connect();
+    assert_eq!(world.answer(&mut second).verdict, Verdict::TooManyConnections);
+    assert!(world.is_closed(&mut second));
+    world.daemon.descriptors_max = 0;
+    assert_eq!(world.daemon.connections_within_descriptors(), 1, "an operator gets in");
+}
+
+#[test]
 fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
     const UNREAD_BYTES_MAX: usize = 1024 * 1024;
     let logging = logging();
