@@ -6,12 +6,15 @@ use interprocess::os::unix::uds_local_socket::Stream;
 
 use super::clients::ClientDid;
 use super::listener::{Accepted, tell_too_many};
+use super::requests::share_of;
 use super::signals::Request;
 use super::token::{OutputStream, Token};
 use super::workers::WorkerDid;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, SlotId, Uid};
-use crate::limits::{ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, READ_BYTES_PER_TURN};
+use crate::limits::{
+    ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
+};
 use crate::supervisor::Event;
 
 impl Daemon<'_> {
@@ -58,18 +61,20 @@ impl Daemon<'_> {
         // It may have to be told something by whatever it does.
         self.touched.insert(token);
         let mut budget_bytes = READ_BYTES_PER_TURN;
-        loop {
+        let mut budget_requests = REQUESTS_PER_TURN;
+        while budget_requests > 0 {
             match self.clients.hear(self.now, client, &mut budget_bytes) {
                 ClientDid::Enter(user) => self.step(Event::ClientConnected { client, user }),
-                ClientDid::Ask(request) => self.take_request(client, request),
+                ClientDid::Ask(request) => {
+                    budget_requests = budget_requests.saturating_sub(share_of(&request.body));
+                    self.take_request(client, request);
+                }
                 ClientDid::Leave => self.step(Event::ClientGone { client }),
                 ClientDid::Nothing => return,
-                ClientDid::Pause => {
-                    self.ready.insert(token);
-                    return;
-                }
+                ClientDid::Pause => break,
             }
         }
+        self.ready.insert(token);
     }
 
     fn serve_spawner(&mut self) {
@@ -139,7 +144,6 @@ impl Daemon<'_> {
             log::error!("a client (uid {}) cannot be let in: {error}", user.0);
         }
     }
-}
 
     /// How many connections leave enough descriptors for the workers to be started again; at least one.
     pub(super) fn connections_within_descriptors(&self) -> usize {
@@ -147,3 +151,4 @@ impl Daemon<'_> {
         let others = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers;
         usize::try_from(self.descriptors_max.saturating_sub(others)).unwrap_or(usize::MAX).max(1)
     }
+}
