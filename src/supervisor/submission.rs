@@ -110,7 +110,7 @@ impl Supervisor {
         match first {
             Some(pool) if is_late => self.accept(submission, pool),
             Some(_) | None => {
-                let refusal = self.unknown_function(&submission.spec.function);
+                let refusal = self.nowhere(&submission.spec);
                 self.refuse(submission.submitter, refusal);
             }
         }
@@ -172,10 +172,15 @@ impl Supervisor {
         if let Some(wait) = unknown.map(|id| self.pool(id).policy.start_timeout).max() {
             return Placement::Wait(wait);
         }
-        Placement::Refused(match &spec.pool {
+        Placement::Refused(self.nowhere(spec))
+    }
+
+    /// Why there is no pool for a task.
+    fn nowhere(&self, spec: &TaskSpec) -> Refusal {
+        match &spec.pool {
             Some(pool) => Refusal::NotInPool { pool: pool.clone(), function: spec.function.clone() },
             None => self.unknown_function(&spec.function),
-        })
+        }
     }
 
     fn unknown_function(&self, function: &FunctionName) -> Refusal {

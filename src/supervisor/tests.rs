@@ -1,0 +1,74 @@
+//! What a single event brings about, where that says more than a simulated world does.
+
+use super::*;
+use crate::id::{FunctionName, Pid, PoolName, RequestId, Uid};
+use crate::message::client::{Refusal, Reply, ReplyBody};
+use crate::task::{Payload, TaskSpec};
+
+const CLIENT: ConnectionId = ConnectionId(1);
+const REQUEST: RequestId = RequestId(1);
+
+/// A supervisor with a pool of one worker, which is being started, and a client.
+struct Desk {
+    supervisor: Supervisor,
+    now: Time,
+    worker: WorkerId,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let pools = vec![PoolPolicy::new(pool(), 1)];
+        let mut supervisor = Supervisor::new(Time::ZERO, Policy::new(pools, Uid(0)), Epoch(1), 1);
+        let worker = std::iter::from_fn(|| supervisor.poll_action()).find_map(|action| match action {
+            Action::SpawnWorker { worker, .. } => Some(worker),
+            _ => None,
+        });
+        let mut desk = Desk { supervisor, now: Time::ZERO, worker: worker.expect("one is started") };
+        desk.handle(Event::ClientConnected { client: CLIENT, user: Uid(7) });
+        desk.handle(Event::WorkerSpawned { worker: desk.worker, pid: Pid(42) });
+        desk
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        self.supervisor.handle(self.now, event);
+        std::iter::from_fn(|| self.supervisor.poll_action()).collect()
+    }
+
+    fn submit(&mut self, spec: TaskSpec) -> Vec<ReplyBody> {
+        let args = Payload::default();
+        replies(self.handle(Event::Submitted {
+            client: CLIENT,
+            request: REQUEST,
+            spec,
+            deadline: None,
+            args,
+        }))
+    }
+}
+
+fn pool() -> PoolName {
+    PoolName::new("cpu").expect("a name")
+}
+
+fn function() -> FunctionName {
+    "echo".parse().expect("a name")
+}
+
+fn replies(actions: Vec<Action>) -> Vec<ReplyBody> {
+    let body = |action| match action {
+        Action::Reply { reply: Reply { body, .. }, .. } => Some(body),
+        _ => None,
+    };
+    actions.into_iter().filter_map(body).collect()
+}
+
+#[test]
+fn task_for_a_pool_that_is_not_ready_in_time_is_refused_for_that_pool() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.submit(TaskSpec { pool: Some(pool()), ..TaskSpec::new(function()) }), []);
+    desk.now = desk.now + crate::limits::START_TIMEOUT;
+    assert_eq!(
+        replies(desk.handle(Event::TimePassed)),
+        [ReplyBody::Refused(Refusal::NotInPool { pool: pool(), function: function() })]
+    );
+}
