@@ -3,6 +3,7 @@
 use super::*;
 use crate::id::{FunctionName, Pid, PoolName, RequestId, Uid};
 use crate::message::client::{Refusal, Reply, ReplyBody};
+use crate::message::status::FunctionInfo;
 use crate::task::{Payload, TaskSpec};
 
 const CLIENT: ConnectionId = ConnectionId(1);
@@ -34,6 +35,11 @@ impl Desk {
         std::iter::from_fn(|| self.supervisor.poll_action()).collect()
     }
 
+    fn ready(&mut self) {
+        let info = FunctionInfo { name: function(), signature: String::new(), summary: String::new() };
+        self.handle(Event::WorkerReady { worker: self.worker, functions: vec![info], capacity: 1 });
+    }
+
     fn submit(&mut self, spec: TaskSpec) -> Vec<ReplyBody> {
         let args = Payload::default();
         replies(self.handle(Event::Submitted {
@@ -60,6 +66,17 @@ fn replies(actions: Vec<Action>) -> Vec<ReplyBody> {
         _ => None,
     };
     actions.into_iter().filter_map(body).collect()
+}
+
+#[test]
+fn worker_that_is_ready_after_all_and_breaks_the_protocol_is_ended() {
+    let mut desk = Desk::new();
+    let worker = desk.worker;
+    desk.handle(Event::WorkerNotReady { worker, message: "no database".to_owned() });
+    desk.ready();
+    let actions = desk.handle(Event::WorkerBroke { worker, reason: "garbage".to_owned() });
+    let ended = |action: &Action| matches!(action, Action::SignalWorker { signal: Signal::Terminate, .. });
+    assert!(actions.iter().any(ended), "{actions:?}");
 }
 
 #[test]
