@@ -75,11 +75,6 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// next to nothing.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 4 * 1024;
 
-/// Clients accepted in one turn of the loop, so that a flood of them cannot hold the others up.
-pub const ACCEPTS_PER_TURN: usize = 64;
-
-/// How long nothing is accepted after the system ran out of descriptors or memory.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Descriptors of one worker: its socket, its two outputs and its process.
 pub const DESCRIPTORS_PER_WORKER: u64 = 4;
 
@@ -87,6 +82,11 @@ pub const DESCRIPTORS_PER_WORKER: u64 = 4;
 /// takes to start a process, and the files that it reads.
 pub const DESCRIPTORS_RESERVED: u64 = 32;
 
+/// Clients accepted in one turn of the loop, so that a flood of them cannot hold the others up.
+pub const ACCEPTS_PER_TURN: usize = 64;
+
+/// How long nothing is accepted after the system ran out of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Bytes read from one output pipe of a worker in one turn of the loop.
 pub const OUTPUT_BYTES_PER_TURN: usize = 64 * 1024;
@@ -113,7 +113,7 @@ pub const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Clients that may wait for one task.
 pub const WATCHERS_PER_TASK_MAX: usize = 64;
 
-/// Tasks whose outcome one client may wait for at a time, beside its own: each may bring a payload.
+/// Outcomes that one client may wait for at a time, beside its own tasks': each may bring a payload.
 pub const WATCHES_PER_CLIENT_MAX: usize = 256;
 
 /// Most workers in one pool.

@@ -63,6 +63,7 @@ impl Supervisor {
         for watcher in &watchers {
             if let Some(client) = self.clients.get_mut(&watcher.client) {
                 client.watched.remove(&key);
+                client.waits -= 1;
             }
             self.reply(*watcher, ReplyBody::Done { task: id, outcome: outcome.clone() });
         }

@@ -1,10 +1,11 @@
 //! What a single event brings about, where that says more than a simulated world does.
 
 use super::*;
-use crate::id::{FunctionName, Pid, PoolName, RequestId, Uid};
+use crate::id::{FunctionName, Pid, PoolName, RequestId, TaskId, Uid};
+use crate::limits::{WATCHERS_PER_TASK_MAX, WATCHES_PER_CLIENT_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody};
 use crate::message::status::FunctionInfo;
-use crate::task::{Payload, TaskSpec};
+use crate::task::{Attachment, Payload, TaskSpec};
 
 const CLIENT: ConnectionId = ConnectionId(1);
 const REQUEST: RequestId = RequestId(1);
@@ -50,6 +51,14 @@ impl Desk {
             args,
         }))
     }
+
+    fn detach(&mut self) -> TaskId {
+        let spec = TaskSpec { attachment: Attachment::Detached, ..TaskSpec::new(function()) };
+        match self.submit(spec)[..] {
+            [ReplyBody::Accepted { task }] => task,
+            ref other => panic!("it is accepted, and not {other:?}"),
+        }
+    }
 }
 
 fn pool() -> PoolName {
@@ -66,6 +75,33 @@ fn replies(actions: Vec<Action>) -> Vec<ReplyBody> {
         _ => None,
     };
     actions.into_iter().filter_map(body).collect()
+}
+
+#[test]
+fn client_that_waits_for_a_task_many_times_is_held_to_its_waits() {
+    let mut desk = Desk::new();
+    desk.ready();
+    let tasks = WATCHES_PER_CLIENT_MAX / WATCHERS_PER_TASK_MAX;
+    for _ in 0..tasks {
+        let task = desk.detach();
+        for _ in 0..WATCHERS_PER_TASK_MAX {
+            let wait = Event::ResultRequested { client: CLIENT, request: REQUEST, task, wait: true };
+            assert_eq!(replies(desk.handle(wait)), []);
+        }
+    }
+    let task = desk.detach();
+    let wait = Event::ResultRequested { client: CLIENT, request: REQUEST, task, wait: true };
+    let waits_max = WATCHES_PER_CLIENT_MAX as u32;
+    assert_eq!(replies(desk.handle(wait.clone())), [ReplyBody::Refused(Refusal::TooManyWaits { waits_max })]);
+
+    let first = TaskId { epoch: Epoch(1), number: 1 };
+    let cancelled = desk.handle(Event::CancelRequested { client: CLIENT, request: REQUEST, task: first });
+    assert_eq!(
+        replies(cancelled).len(),
+        WATCHERS_PER_TASK_MAX + 1,
+        "every wait is answered, and the request"
+    );
+    assert_eq!(replies(desk.handle(wait)), [], "there is room again");
 }
 
 #[test]
