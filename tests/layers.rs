@@ -159,8 +159,7 @@ fn impurities(code: &str, crates: &[String]) -> Vec<String> {
         let is_called_so = |name: &&str| path == name || path.ends_with(&format!("::{name}"));
         let root = path.split("::").next().unwrap_or_default();
         let is_from_outside = path != root && crates.iter().any(|name| name == root);
-        (is_from_outside && !PURE.iter().any(|name| is_at_or_below(&name)))
-            || IMPURE.iter().any(|name| is_called_so(&name))
+        (is_from_outside && !PURE.iter().any(is_at_or_below)) || IMPURE.iter().any(is_called_so)
     };
     paths(code).into_iter().filter(is_impure).collect()
 }

@@ -43,6 +43,19 @@ impl World {
         self.write(worker, event);
     }
 
+    /// What a worker says when it is ready: nearly always that.
+    pub fn contradict(&mut self, worker: WorkerId, ready: Event) -> Vec<Event> {
+        if !self.strike(Fault::ContradictsItself) {
+            return vec![ready];
+        }
+        let not_ready = Event::WorkerNotReady { worker, message: "or rather not".to_owned() };
+        match self.rng.u32(0..3) {
+            0 => vec![not_ready, ready],
+            1 => vec![ready.clone(), not_ready],
+            _ => vec![ready.clone(), ready],
+        }
+    }
+
     /// A process is stopped, for a while or until the healing.
     pub fn freezes(&mut self, worker: WorkerId) {
         if let Some(process) = self.processes.get_mut(&worker) {

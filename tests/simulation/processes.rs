@@ -127,8 +127,10 @@ impl World {
             signature: format!("{name}()"),
             summary: String::new(),
         });
-        let event = Event::WorkerReady { worker, functions: functions.collect(), capacity: breed.capacity };
-        self.write(worker, event);
+        let ready = Event::WorkerReady { worker, functions: functions.collect(), capacity: breed.capacity };
+        for word in self.contradict(worker, ready) {
+            self.write(worker, word);
+        }
         self.may_die_idle(worker);
         Ok(())
     }

@@ -357,6 +357,18 @@ fn worker_that_breaks_the_protocol_is_ended_and_replaced() {
         .expect_spawn(worker(0, 1));
 }
 
+#[test]
+fn worker_that_contradicts_itself_is_ended_when_it_breaks() {
+    let mut it = Harness::new(cpu(1));
+    it.expect_spawn(worker(0, 0));
+    it.spawned(worker(0, 0));
+    it.event(Event::WorkerNotReady { worker: worker(0, 0), message: "no such library".to_owned() });
+    it.becomes_ready(worker(0, 0), &["work"]);
+    it.event(Event::WorkerBroke { worker: worker(0, 0), reason: "garbage".to_owned() })
+        .expect_signal(worker(0, 0), Signal::Terminate);
+    it.advance(Duration::from_secs(1)).expect_signal(worker(0, 0), Signal::Kill);
+}
+
 // Functions that are not known yet.
 
 #[test]

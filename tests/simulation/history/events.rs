@@ -51,7 +51,10 @@ impl History {
                 self.worker_is_ready(*worker, functions, *capacity);
             }
             Event::WorkerNotReady { worker, message: _ } => self.of_worker(*worker, |worker| {
-                worker.not_ready_at.get_or_insert(now);
+                match worker.ready_at {
+                    Some(_) => worker.lied_at.get_or_insert(now),
+                    None => worker.not_ready_at.get_or_insert(now),
+                };
             }),
             Event::AttemptStarted { worker, attempt } => self.attempt_started(*worker, *attempt),
             Event::AttemptFinished { worker, attempt, report } => {
@@ -166,7 +169,13 @@ impl History {
 
     fn worker_is_ready(&mut self, id: WorkerId, functions: &[FunctionInfo], capacity: u32) {
         let now = self.now;
-        let Some(worker) = self.workers.get_mut(&id).filter(|worker| !worker.is_ending()) else { return };
+        let Some(worker) = self.workers.get_mut(&id) else { return };
+        if worker.not_ready_at.take().is_some() || worker.ready_at.is_some() {
+            worker.lied_at.get_or_insert(now);
+        }
+        if worker.is_ending() {
+            return;
+        }
         let Stage::Spawned(pid) = worker.stage else { return };
         worker.stage = Stage::Ready(pid);
         worker.ready_at = Some(now);

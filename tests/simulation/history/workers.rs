@@ -43,7 +43,7 @@ pub struct Worker {
     pub broke_at: Option<Time>,
     /// When its socket ended.
     pub hung_up_at: Option<Time>,
-    /// When it first spoke of an attempt that it does not have.
+    /// When it first spoke of an attempt that it does not have, or took back that it is ready or not.
     pub lied_at: Option<Time>,
     /// When it was told to stop.
     pub stop_at: Option<Time>,
