@@ -2,8 +2,9 @@
 //! not started; a second stop, or the drain timeout, kills. The exit is the last word, and says whether
 //! something was lost.
 
+use poold::id::TaskId;
 use poold::message::client::ReplyBody;
-use poold::supervisor::{Action, Event, Supervisor};
+use poold::supervisor::{Action, Event, Notice, Supervisor};
 use poold::task::{CancelReason, Outcome, OutcomeKind};
 
 use super::termination::is_forced;
@@ -54,17 +55,7 @@ impl Checker for Shutdown {
         }
         nothing_waits(history)?;
         nothing_is_lost_early(history, step)?;
-        let timed_out = is_forced(history) && matches!(step.event, Event::TimePassed | Event::StopRequested);
-        if timed_out {
-            let spared = history.workers.iter().find(|(_, worker)| {
-                worker.stage != Stage::Asked && worker.kill_at.is_none() && !worker.is_ending()
-            });
-            demand(spared.is_none(), || format!("the daemon is forced to stop and spares {spared:?}"))?;
-            let runs = history.workers.iter().find(|(_, worker)| {
-                worker.kill_at.is_none() && worker.holds.iter().any(|(_, id)| history.live.contains(id))
-            });
-            demand(runs.is_none(), || format!("the daemon is forced to stop and a task runs on: {runs:?}"))?;
-        }
+        nobody_is_spared(history, step)?;
         let is_finished = !history.is_serving() && history.live.is_empty() && history.workers.is_empty();
         demand(!is_finished, || "everything has ended and the daemon does not exit".to_owned())
     }
@@ -81,22 +72,48 @@ fn nothing_waits(history: &History) -> Verdict {
     demand(waiting.is_none(), || format!("the daemon stops and a task waits: {waiting:?}"))
 }
 
-/// Only a forced stop loses tasks, and only running ones are.
+/// Only a forced stop loses tasks, and only running ones are; they are not cancelled.
 fn nothing_is_lost_early(history: &History, step: &Step) -> Verdict {
-    for task in history.tasks.values().filter(|task| task.done_at == Some(step.now)) {
-        match task.outcome() {
-            Some(Outcome::Lost { .. }) => demand(is_forced(history) && !task.attempts.is_empty(), || {
-                format!("task {} is lost and nothing forced it", task.id)
+    for (id, outcome) in ended(step) {
+        let Some(task) = history.tasks.get(id) else { continue };
+        match outcome {
+            Outcome::Lost { .. } => demand(is_forced(history) && !task.attempts.is_empty(), || {
+                format!("task {id} is lost and nothing forced it")
             })?,
-            Some(Outcome::Cancelled(CancelReason::Shutdown)) => {
+            Outcome::Cancelled(CancelReason::Shutdown) => {
                 let last = task.attempts.last();
                 let runs = last.is_some_and(|last| last.started_at.is_some() && last.is_out());
                 demand(!runs || task.starts <= task.retried, || {
-                    format!("task {} ran and is cancelled by the shutdown", task.id)
+                    format!("task {id} ran and is cancelled by the shutdown")
                 })?;
             }
-            _ => {}
+            Outcome::Ok(_)
+            | Outcome::Failed(_)
+            | Outcome::Crashed(_)
+            | Outcome::TimedOut(_)
+            | Outcome::Cancelled(_) => {}
         }
     }
     Ok(())
+}
+
+/// A forced stop kills at once, and whatever runs beyond the drain timeout is killed.
+fn nobody_is_spared(history: &History, step: &Step) -> Verdict {
+    let is_second = matches!(step.event, Event::StopRequested) && history.stopped_at.len() > 1;
+    let is_forced_now = is_second || ended(step).any(|(_, outcome)| matches!(outcome, Outcome::Lost { .. }));
+    let is_overdue = matches!(step.event, Event::TimePassed) && is_forced(history);
+    let spared = history.workers.iter().find(|(_, worker)| {
+        let runs = worker.holds.iter().any(|(_, id)| history.live.contains(id));
+        let must_be_killed = is_forced_now || (is_overdue && runs);
+        must_be_killed && worker.stage != Stage::Asked && worker.kill_at.is_none()
+    });
+    demand(spared.is_none(), || format!("the daemon is forced to stop and spares {spared:?}"))
+}
+
+/// The tasks that ended in a step, and how.
+fn ended(step: &Step) -> impl Iterator<Item = (&TaskId, &Outcome)> {
+    step.actions.iter().filter_map(|action| match action {
+        Action::Notice(Notice::TaskDone { task, outcome }) => Some((task, outcome)),
+        _ => None,
+    })
 }
