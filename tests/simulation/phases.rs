@@ -1,5 +1,5 @@
-//! How a run ends: its faults, their healing, the demand that everything be well again, and a drain or
-//! a stop of the daemon in the middle of work.
+//! How a run goes: its faults, their healing, the demand that everything be well again, and at last a
+//! drain or a stop of the daemon in the middle of work.
 
 use poold::id::WorkerId;
 use poold::supervisor::Event;

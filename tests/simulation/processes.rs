@@ -24,7 +24,9 @@ pub struct Process {
     breed: Breed,
     is_alive: bool,
     is_ready: bool,
+    /// Whether it is stopped (as by SIGSTOP).
     pub is_frozen: bool,
+    /// Whether TERM ends it.
     pub heeds_terminate: bool,
     /// Whether TERM waits for a stopped process to go on.
     pub is_terminated: bool,
@@ -43,13 +45,6 @@ pub struct Process {
     pub arrives_at: Time,
     /// When the last message from it is read: the next one is read no earlier.
     read_at: Time,
-}
-
-impl Process {
-    /// Whether it has written the result of an attempt.
-    pub fn has_reported(&self, attempt: AttemptId) -> bool {
-        self.reported.contains(&attempt)
-    }
 }
 
 impl World {

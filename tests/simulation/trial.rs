@@ -67,7 +67,7 @@ impl Trial {
         }
     }
 
-    /// The supervisor's first actions, before any event.
+    /// The supervisor's first actions, before any event: to the checkers, a step in which time passed.
     pub fn begin(&mut self) -> Result<Vec<Action>, Violation> {
         let now = self.history.now;
         self.judge_step(now, Event::TimePassed, None)

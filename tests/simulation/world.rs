@@ -33,6 +33,9 @@ const LIVENESS_BOUND: Duration = Duration::from_secs(120);
 /// More steps than any run takes: a run that gets here goes round in circles.
 const STEPS_MAX: u64 = 50_000;
 
+/// Things that may still happen to a daemon that has exited, to see that it stays silent.
+const STEPS_AFTER_EXIT: u64 = 10;
+
 /// Something on the agenda.
 #[derive(Clone, Debug)]
 pub enum Happening {
@@ -95,6 +98,7 @@ pub struct World {
     sequence: u64,
     /// What the supervisor wants to be woken for, and when that happens.
     wake: Option<(Time, Time)>,
+    steps_after_exit: u64,
     /// When all faults were healed.
     pub healed_at: Option<Time>,
 }
@@ -123,6 +127,7 @@ impl World {
             agenda: BTreeMap::new(),
             sequence: 0,
             wake: None,
+            steps_after_exit: 0,
             healed_at: None,
         }
     }
@@ -184,40 +189,45 @@ impl World {
 
     /// Goes on until nothing is left to happen.
     pub fn live(&mut self) -> Result<(), Violation> {
-        let mut steps_after_exit = 0;
-        loop {
-            if self.trial.history.step > STEPS_MAX {
-                return Err(self.complaint("the run goes round in circles"));
-            }
-            if self.healed_at.is_some_and(|at| self.now().since(at) > LIVENESS_BOUND) {
-                return Err(self.complaint("things go on long after all faults are healed"));
-            }
-            if self.trial.history.exit.is_some() {
-                steps_after_exit += 1;
-                if steps_after_exit > 10 {
-                    return Ok(());
-                }
-            }
+        while self.goes_on()? {
             let next = self.agenda.first_key_value().map(|((at, _), _)| *at);
-            let wake = if self.trial.history.exit.is_none() { self.wakes_at() } else { None };
-            match (next, wake) {
+            match (next, self.wakes_at()) {
                 (Some(next), wake) if wake.is_none_or(|wake| next <= wake.as_nanos()) => {
-                    let Some((_, happening)) = self.agenda.pop_first() else { return Ok(()) };
+                    let Some((_, happening)) = self.agenda.pop_first() else { break };
                     self.now = self.now.max(next);
                     self.happen(happening)?;
                 }
                 (_, Some(wake)) => {
                     self.now = self.now.max(wake.as_nanos());
-                    self.wake = None;
-                    self.count_deadlines();
-                    self.tell(Event::TimePassed)?;
-                    let again = self.trial.supervisor.poll_deadline();
-                    if again.is_some_and(|again| again <= self.now()) {
-                        return Err(self.complaint("time has passed and the supervisor still waits for it"));
-                    }
+                    self.time_passes()?;
                 }
-                (_, None) => return Ok(()),
+                (_, None) => break,
             }
+        }
+        Ok(())
+    }
+
+    /// Whether there is more to see; the daemon's exit leaves little.
+    fn goes_on(&mut self) -> Result<bool, Violation> {
+        if self.trial.history.step > STEPS_MAX {
+            return Err(self.complaint("the run goes round in circles"));
+        }
+        if self.healed_at.is_some_and(|at| self.now().since(at) > LIVENESS_BOUND) {
+            return Err(self.complaint("things go on long after all faults are healed"));
+        }
+        self.steps_after_exit += u64::from(self.trial.history.exit.is_some());
+        Ok(self.steps_after_exit <= STEPS_AFTER_EXIT)
+    }
+
+    fn time_passes(&mut self) -> Result<(), Violation> {
+        self.wake = None;
+        self.count_deadlines();
+        self.tell(Event::TimePassed)?;
+        match self.trial.supervisor.poll_deadline() {
+            Some(again) if again <= self.now() => {
+                Err(self.complaint("time has passed and the supervisor still waits for it"))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -322,15 +332,9 @@ impl World {
 
     /// Whether the result of a task was written and not read yet.
     pub fn result_is_on_its_way(&self, task: TaskId) -> bool {
-        let holder = self
-            .trial
-            .history
-            .tasks
-            .get(&task)
-            .filter(|task| task.state == State::Sent)
-            .and_then(|task| task.holder());
-        holder.is_some_and(|(worker, attempt)| {
-            self.processes.get(&worker).is_some_and(|process| process.has_reported(attempt))
+        let task = self.trial.history.tasks.get(&task).filter(|task| task.state == State::Sent);
+        task.and_then(|task| task.holder()).is_some_and(|(worker, attempt)| {
+            self.processes.get(&worker).is_some_and(|process| process.reported.contains(&attempt))
         })
     }
 

@@ -13,6 +13,7 @@ mod exactly_one_outcome;
 mod generations;
 mod order;
 mod ownership;
+mod reasons;
 mod restarts;
 mod retry;
 mod shutdown;
@@ -69,6 +70,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(cancel::Cancel::default()),
         Box::new(deadline::Deadline),
         Box::new(termination::Termination::default()),
+        Box::new(reasons::Reasons),
         Box::new(order::Order::default()),
         Box::new(utilization::Utilization),
         Box::new(admission::Admission),

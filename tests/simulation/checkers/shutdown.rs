@@ -7,7 +7,7 @@ use poold::message::client::ReplyBody;
 use poold::supervisor::{Action, Event, Notice, Supervisor};
 use poold::task::{CancelReason, Outcome, OutcomeKind};
 
-use super::termination::is_forced;
+use super::reasons::is_forced;
 use super::{Checker, Verdict, demand};
 use crate::history::{History, Stage, State};
 use crate::trial::Step;

@@ -1,5 +1,5 @@
 //! Contract 4 and 5, what becomes of the process: told to end, it may go on for the grace and no
-//! longer, and KILL is the last word. And no process is signalled without a reason.
+//! longer, and KILL is the last word. (Whether there was a reason to end it: see `reasons`.)
 
 use std::collections::BTreeMap;
 
@@ -7,6 +7,7 @@ use poold::id::{AttemptId, WorkerId};
 use poold::supervisor::{Action, Event, Signal, Supervisor};
 use poold::time::Time;
 
+use super::reasons::{ignores_recall, is_forced};
 use super::{Checker, Verdict, demand};
 use crate::history::{History, Stage, Worker};
 use crate::trial::Step;
@@ -28,13 +29,8 @@ impl Checker for Termination {
     fn settled(&mut self, history: &History, step: &Step, supervisor: &Supervisor) -> Verdict {
         self.note(history);
         for action in &step.actions {
-            match action {
-                Action::SignalWorker { worker, signal } => {
-                    signal_has_a_reason(history, *worker)?;
-                    self.is_not_hurried(history, *worker, *signal)?;
-                }
-                Action::StopWorker { worker } => stop_has_a_reason(history, *worker)?,
-                _ => {}
+            if let Action::SignalWorker { worker, signal: Signal::Kill } = action {
+                self.is_not_hurried(history, *worker)?;
             }
         }
         if history.exit.is_some() {
@@ -78,12 +74,15 @@ impl Termination {
         }
     }
 
+    /// Since when an attempt of a worker runs in vain.
+    fn abandoned_at(&self, id: WorkerId, worker: &Worker) -> Option<Time> {
+        worker.holds.iter().filter_map(|(attempt, _)| self.abandoned.get(&(id, *attempt))).min().copied()
+    }
+
     /// KILL follows on TERM only when the grace is over, unless the daemon itself is in a hurry.
-    fn is_not_hurried(&self, history: &History, id: WorkerId, signal: Signal) -> Verdict {
-        let Some(worker) = history.workers.get(&id).filter(|_| signal == Signal::Kill) else { return Ok(()) };
-        let abandoned =
-            worker.holds.iter().filter_map(|(attempt, _)| self.abandoned.get(&(id, *attempt))).min();
-        let told = [worker.stop_at, worker.terminate_at, worker.spoiled_at, abandoned.copied()];
+    fn is_not_hurried(&self, history: &History, id: WorkerId) -> Verdict {
+        let Some(worker) = history.workers.get(&id) else { return Ok(()) };
+        let told = [worker.stop_at, worker.terminate_at, worker.spoiled_at, self.abandoned_at(id, worker)];
         let told = told.into_iter().flatten().min();
         let waited = told.is_none_or(|since| since + worker.grace <= history.now);
         let is_lost = worker.broke_at.or(worker.hung_up_at).or(worker.lied_at).is_some();
@@ -99,9 +98,8 @@ impl Termination {
         if worker.kill_at.is_some() || worker.stage == Stage::Asked {
             return None;
         }
-        let abandoned =
-            worker.holds.iter().filter_map(|(attempt, _)| self.abandoned.get(&(id, *attempt))).min();
-        let told = [worker.terminate_at, worker.broke_at, abandoned.copied()].into_iter().flatten().min();
+        let told =
+            [worker.terminate_at, worker.broke_at, self.abandoned_at(id, worker)].into_iter().flatten().min();
         let killed = told.map(|since| (since + worker.grace, "killed"));
         let left =
             [self.idle.get(&id).copied(), worker.hung_up_at, worker.spoiled_at].into_iter().flatten().max();
@@ -113,65 +111,5 @@ impl Termination {
             (None, None, None) => None,
         };
         [killed, told.map(|due| (due, "told to end"))].into_iter().flatten().min()
-    }
-}
-
-fn signal_has_a_reason(history: &History, id: WorkerId) -> Verdict {
-    let Some(worker) = history.workers.get(&id) else { return Ok(()) };
-    let now = history.now;
-    let unwanted = worker.holds.iter().any(|(attempt, _)| !history.is_wanted(id, *attempt));
-    let works = worker.holds.iter().any(|(attempt, _)| history.is_wanted(id, *attempt));
-    let was_slow = worker.ready_at.is_none() && worker.asked_at + worker.start_timeout <= now;
-    let leaves =
-        !works && (is_surplus(history, worker) || worker.stop_at.is_some() || history.live.is_empty());
-    let not_needed = worker.ready_at.is_none() && (is_surplus(history, worker) || !history.is_serving());
-    demand(
-        unwanted
-            || was_slow
-            || is_forced(history)
-            || leaves
-            || not_needed
-            || worker.broke_at.is_some()
-            || worker.hung_up_at.is_some()
-            || worker.not_ready_at.is_some()
-            || worker.lied_at.is_some()
-            || worker.spoiled_at.is_some()
-            || ignores_recall(history, id, worker)
-            || worker.terminate_at.is_some_and(|since| since < now),
-        || format!("worker {id} is signalled without a reason: {worker:?}"),
-    )
-}
-
-/// Whether a worker was asked for an attempt and neither started it nor gave it back within the grace.
-fn ignores_recall(history: &History, id: WorkerId, worker: &Worker) -> bool {
-    worker.holds.iter().any(|(attempt, _)| {
-        let held = history.attempt(id, *attempt).filter(|(_, held)| held.started_at.is_none());
-        held.and_then(|(_, held)| held.recall_at).is_some_and(|since| since + worker.grace <= history.now)
-    })
-}
-
-fn stop_has_a_reason(history: &History, id: WorkerId) -> Verdict {
-    let Some(worker) = history.workers.get(&id) else { return Ok(()) };
-    let has_reason = is_surplus(history, worker)
-        || !history.is_serving()
-        || worker.broke_at.or(worker.not_ready_at).or(worker.lied_at).is_some();
-    demand(has_reason, || format!("worker {id} is stopped without a reason: {worker:?}"))
-}
-
-/// Whether running tasks may be killed because the daemon stops.
-pub fn is_forced(history: &History) -> bool {
-    let timed_out =
-        history.stopped_at.first().is_some_and(|since| *since + history.policy.drain_timeout <= history.now);
-    history.stopped_at.len() > 1 || timed_out
-}
-
-/// Whether a worker's pool has no use for it any more.
-fn is_surplus(history: &History, worker: &Worker) -> bool {
-    match history.pool(&worker.pool) {
-        None => true,
-        Some(pool) => {
-            let live = history.workers.values().filter(|other| other.pool == pool.name).count();
-            worker.revision != pool.revision || live > pool.workers as usize || worker.may_leave
-        }
     }
 }
