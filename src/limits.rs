@@ -132,6 +132,9 @@ pub const RESTART_PERIOD: Duration = Duration::from_secs(5);
 /// A worker that dies this soon after it was ready, without having finished an attempt, failed to start.
 pub const EARLY_DEATH: Duration = Duration::from_secs(1);
 
+/// Most attempts that one worker runs at a time, each on a thread of its own.
+pub const THREADS_PER_WORKER_MAX: u32 = 256;
+
 /// The first wait before a restart or a retry; it doubles from here.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 

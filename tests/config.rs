@@ -165,6 +165,7 @@ fn every_key_is_read_into_its_field() {
     assert_eq!(config.restart.backoff_max, Duration::from_secs(10));
     let expected = Pool {
         name: pool("io"),
+        threads: 1,
         workers: 11,
         functions: Some(["echo", "is_prime"].map(|name| FunctionName::new(name).unwrap()).into()),
         timeout: Some(Duration::from_secs(12)),
@@ -273,10 +274,7 @@ fn every_mistake_is_one_line_with_its_place_and_what_to_do() {
         ),
         ("[pool.cpu]\nworkers = 0", "2:11: `workers` takes a whole number from 1 to 4096, not `0`"),
         ("[pool.cpu]\nworkers = 4097", "2:11: `workers` takes a whole number from 1 to 4096, not `4097`"),
-        (
-            "[pool.cpu]\nthreads = 4",
-            "2:11: `threads` takes only 1, as a worker runs one attempt at a time, not `4`",
-        ),
+        ("[pool.cpu]\nthreads = 257", "2:11: `threads` takes a whole number from 1 to 256, not `257`"),
         (
             "[pool.cpu]\nfunctions = []",
             r#"2:13: `functions` takes a list of texts such as ["one", "two"], not `[]`"#,

@@ -54,6 +54,7 @@ impl Daemon<'_> {
             command: settings.command.clone(),
             env: settings.env.clone(),
             allow_fault_injection: self.config.allow_fault_injection,
+            threads: settings.threads,
         });
     }
 

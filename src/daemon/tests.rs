@@ -310,6 +310,7 @@ impl Shell {
             command: Some(vec!["-c".to_owned(), script.to_owned()]),
             env: BTreeMap::new(),
             allow_fault_injection: false,
+            threads: 1,
         });
         shell
     }
@@ -382,6 +383,7 @@ fn program_that_is_not_there_is_an_answer() {
         command: None,
         env: BTreeMap::new(),
         allow_fault_injection: false,
+        threads: 1,
     });
     let answer = loop {
         if let Some(answer) = spawner.next_answer() {

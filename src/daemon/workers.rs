@@ -194,6 +194,7 @@ impl Worker {
         let setup = ToWorker::Setup {
             worker: self.order.worker,
             allow_fault_injection: self.order.allow_fault_injection,
+            threads: self.order.threads,
         };
         match self.connection.say(&setup) {
             Ok(()) => WorkerDid::Enter,
@@ -230,6 +231,9 @@ impl Worker {
             FromWorker::Finished { attempt, report } => {
                 self.attempts.remove(&attempt);
                 Event::AttemptFinished { worker, attempt, report: within_caps(report) }
+            }
+            FromWorker::Ask { .. } => {
+                return self.break_off("it asked on behalf of a function, which is not served".to_owned());
             }
             FromWorker::Recalled { attempt } => {
                 self.attempts.remove(&attempt);

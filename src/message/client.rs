@@ -84,6 +84,11 @@ pub enum ReplyBody {
         /// Its id.
         task: TaskId,
     },
+    /// An attempt of the task has started; said only where that was asked for.
+    Started {
+        /// Which.
+        task: TaskId,
+    },
     /// How a task ended.
     Done {
         /// Which.
@@ -210,6 +215,16 @@ pub enum Refusal {
     /// An option of the task is out of its range.
     #[error("{0}")]
     BadOption(String),
+    /// A task would wait for another that can only run once it has ended.
+    #[error(
+        "task {ancestor} occupies pool `{pool}` and would wait for a task in it: both could wait for ever; submit to another pool, or detached"
+    )]
+    WouldDeadlock {
+        /// The pool that the new task would go to.
+        pool: PoolName,
+        /// The task in that pool that waits, directly or through others.
+        ancestor: TaskId,
+    },
     /// The daemon stops and takes nothing new.
     #[error("the daemon is draining and takes no new tasks; submit again once it is back")]
     Draining,

@@ -60,6 +60,7 @@ fn take(
             }
         }
         ToWorker::Stop => return Ok(ControlFlow::Break(())),
+        ToWorker::Answer { .. } => return Err(Broken::Unexpected("Answer without a request")),
         ToWorker::Setup { .. } => return Err(Broken::Unexpected("Setup twice")),
     }
     Ok(ControlFlow::Continue(()))
@@ -185,7 +186,7 @@ mod tests {
     #[test]
     fn second_setup_is_a_violation() {
         let worker = WorkerId { slot: SlotId(0), generation: Generation(0) };
-        let (_, ended) = converse(&[ToWorker::Setup { worker, allow_fault_injection: true }], 0);
+        let (_, ended) = converse(&[ToWorker::Setup { worker, allow_fault_injection: true, threads: 1 }], 0);
         assert!(matches!(ended, Err(Broken::Unexpected(_))));
     }
 

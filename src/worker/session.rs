@@ -84,8 +84,11 @@ impl Session {
             return Err(Broken::Refused(answer));
         }
         match self.inbox.receive(&mut &*self.stream)? {
-            ToWorker::Setup { worker: _, allow_fault_injection } => Ok(Setup { allow_fault_injection }),
+            ToWorker::Setup { worker: _, allow_fault_injection, threads: _ } => {
+                Ok(Setup { allow_fault_injection })
+            }
             ToWorker::Attempt { .. } => Err(Broken::Unexpected("Attempt before Setup")),
+            ToWorker::Answer { .. } => Err(Broken::Unexpected("Answer before Setup")),
             ToWorker::Recall { .. } => Err(Broken::Unexpected("Recall before Setup")),
             ToWorker::Stop => Err(Broken::Receive(ReceiveError::Closed)),
         }

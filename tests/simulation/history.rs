@@ -376,6 +376,7 @@ impl History {
             Event::ClientConnected { client, user } => {
                 self.clients.insert(*client, Client { user: *user, blocked: false });
             }
+            Event::FunctionConnected { .. } => {}
             Event::ClientGone { client } => {
                 self.clients.remove(client);
                 self.requests.retain(|(owner, _), _| owner != client);
@@ -694,6 +695,7 @@ impl History {
             ReplyBody::NotDone { .. } | ReplyBody::CancelAnswered { .. } | ReplyBody::Drained => {
                 self.requests.remove(&(client, request));
             }
+            ReplyBody::Started { .. } => {}
             ReplyBody::Welcome(_)
             | ReplyBody::Status(_)
             | ReplyBody::Workers { .. }

@@ -76,6 +76,8 @@ pub struct Pool {
     pub name: PoolName,
     /// Processes.
     pub workers: u32,
+    /// Attempts that a worker runs at a time, each on a thread of its own.
+    pub threads: u32,
     /// The functions it serves; by default all that its workers have.
     pub functions: Option<Vec<FunctionName>>,
     /// For each attempt of a task that names none.
@@ -185,6 +187,7 @@ impl Pool {
         Pool {
             name,
             workers: u32::try_from(cores).unwrap_or(u32::MAX).min(limits::WORKERS_PER_POOL_MAX),
+            threads: 1,
             functions: None,
             timeout: None,
             grace: limits::GRACE,

@@ -66,13 +66,14 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
 
 /// Without the values of the environment: they may be secrets.
 fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
-    let Pool { name: _, workers, functions, timeout, grace, start_timeout, command, env: _ } = pool;
+    let Pool { name: _, workers, threads, functions, timeout, grace, start_timeout, command, env: _ } = pool;
     let functions = functions.as_ref().map(|functions| {
         let names: Vec<&str> = functions.iter().map(|name| name.as_str()).collect();
         names.join(", ")
     });
     vec![
         ("workers", workers.to_string()),
+        ("threads", threads.to_string()),
         ("functions", functions.unwrap_or_else(|| "all".to_owned())),
         ("timeout", timeout.map_or(NOT_SET.to_owned(), |timeout| format_duration(timeout).to_string())),
         ("grace", format_duration(*grace).to_string()),
