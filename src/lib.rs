@@ -49,5 +49,6 @@ pub mod daemon;
 pub mod worker;
 
 pub use client::{
-    AsCompleted, CallError, CallErrorKind, Executor, Future, ReturnWhen, Waited, as_completed, wait,
+    AsCompleted, CallError, CallErrorKind, Executor, Future, Map, MapOptions, ReturnWhen, Waited,
+    as_completed, wait,
 };
