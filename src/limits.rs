@@ -101,14 +101,18 @@ pub const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Clients that may wait for one task.
 pub const WATCHERS_PER_TASK_MAX: usize = 64;
 
-/// Tasks whose outcome one client may wait for at a time, beside its own: each may bring a payload.
-pub const WATCHES_PER_CLIENT_MAX: usize = 256;
+/// Requests for an outcome that one client may leave waiting at a time, beside its own tasks: each may
+/// bring a payload, and all of them together about [`UNREAD_BYTES_MAX`].
+pub const WATCHES_PER_CLIENT_MAX: usize = 64;
 
 /// Most workers in one pool.
 pub const WORKERS_PER_POOL_MAX: u32 = 4096;
 
 /// The permission bits of the socket: its owner and its group may connect.
 pub const SOCKET_MODE: u32 = 0o660;
+
+/// Where the system's daemon listens, and clients look last.
+pub const SYSTEM_SOCKET: &str = "/run/poold/poold.sock";
 
 /// Bytes in the longest path of a socket: `sun_path` less its closing zero byte (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;

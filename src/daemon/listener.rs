@@ -25,16 +25,13 @@ use super::config::Config;
 use super::error::Error;
 use super::token::Token;
 use crate::id::Uid;
-use crate::limits::{ACCEPT_PAUSE, SOCKET_PATH_BYTES_MAX};
+use crate::limits::{ACCEPT_PAUSE, SOCKET_PATH_BYTES_MAX, SYSTEM_SOCKET};
 use crate::os::socket::{is_listened_on, take_inherited_listeners};
 use crate::time::Time;
 use crate::wire::{Answer, VERSION_MAX, Verdict};
 
 /// Where local groups are listed (group(5)).
 const GROUP_FILE: &str = "/etc/group";
-
-/// Where a system-wide daemon listens.
-const SYSTEM_SOCKET: &str = "/run/poold/poold.sock";
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -326,12 +323,22 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// Where to listen: the first that is set of the configuration, `$POOLD_SOCKET`,
 /// `$XDG_RUNTIME_DIR/poold.sock` and `/run/poold/poold.sock`.
 fn socket_path(config: &Config) -> PathBuf {
-    let set = |variable| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    config
-        .socket
-        .clone()
-        .or_else(|| set("POOLD_SOCKET"))
-        .or_else(|| set("XDG_RUNTIME_DIR").map(|directory| directory.join("poold.sock")))
+    let default = || default_path(env::var_os("POOLD_SOCKET"), env::var_os("XDG_RUNTIME_DIR"));
+    config.socket.clone().unwrap_or_else(default)
+}
+
+/// Where to listen in an environment of the caller's. What counts as not set must be what does for the
+/// clients (`client::socket_paths`), or they would not find it: an empty variable, and a runtime directory
+/// that is not absolute (XDG Base Directory Specification).
+fn default_path(socket: Option<OsString>, runtime_directory: Option<OsString>) -> PathBuf {
+    let user_socket = || {
+        let directory = runtime_directory.map(PathBuf::from).filter(|directory| directory.is_absolute())?;
+        Some(directory.join("poold.sock"))
+    };
+    socket
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .or_else(user_socket)
         .unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET))
 }
 
@@ -466,6 +473,17 @@ mod tests {
             Listener::bind(longest, OPEN),
             Err(Error::SocketPathTooLong { bytes_max: SOCKET_PATH_BYTES_MAX, .. })
         ));
+    }
+
+    #[test]
+    fn default_path_is_the_first_that_a_client_would_try() {
+        let path = |socket: &str, directory: &str| default_path(Some(socket.into()), Some(directory.into()));
+        assert_eq!(path("/a", "/run/user/1"), Path::new("/a"));
+        assert_eq!(path("", "/run/user/1"), Path::new("/run/user/1/poold.sock"));
+        for directory in ["", "run"] {
+            assert_eq!(path("", directory), Path::new(SYSTEM_SOCKET));
+        }
+        assert_eq!(default_path(None, None), Path::new(SYSTEM_SOCKET));
     }
 
     #[test]

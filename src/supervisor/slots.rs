@@ -81,8 +81,8 @@ pub(super) enum Progress {
     Recalled,
     /// Its function was called.
     Started { at: Time },
-    /// It ended and its result was dropped; its task waits until the worker is reaped.
-    Ended,
+    /// It ran out of time and may still run; its task waits to be retried until the worker is reaped.
+    Overdue,
 }
 
 impl Slot {
@@ -166,6 +166,6 @@ impl Held {
 
     /// Whether a task waits for it to end.
     pub(super) fn is_needed(&self) -> bool {
-        self.task.is_some() && self.progress != Progress::Ended
+        self.task.is_some() && self.progress != Progress::Overdue
     }
 }

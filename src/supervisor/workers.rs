@@ -294,7 +294,7 @@ impl Supervisor {
                     crashed.push(held.id);
                     self.crashed(key, exit);
                 }
-                Progress::Ended => self.reaped(key),
+                Progress::Overdue => self.reaped(key),
             }
         }
         let vacancy = self.judge(&worker, exit, !crashed.is_empty());
@@ -381,7 +381,10 @@ impl Supervisor {
         self.timers.disarm(Timer::SlotRestart(id));
         if let Some(slot) = self.slots.remove(&id) {
             self.pool_mut(slot.pool).slots.remove(&id);
-            self.forget_failures(slot.pool);
+            match self.phase {
+                Phase::Serving | Phase::Draining => self.forget_failures(slot.pool),
+                Phase::ShuttingDown | Phase::Stopped => {}
+            }
         }
     }
 
