@@ -159,7 +159,7 @@ impl Held {
     fn is_stuck(&self) -> bool {
         match self.progress {
             Progress::Started { .. } => self.task.is_none(),
-            Progress::Ended => true,
+            Progress::Overdue => true,
             Progress::Sent | Progress::Recalled => false,
         }
     }
