@@ -76,7 +76,7 @@ struct Binding {
     path: PathBuf,
     /// Device and inode of the socket, so that another's in its place is left alone.
     identity: (u64, u64),
-    lock: Lock,
+    _lock: Lock,
 }
 
 /// A client that asked to be let in.
@@ -136,7 +136,8 @@ impl Listener {
             .create_sync_as()
             .map_err(at)?;
         let identity = identity(&path).map_err(at)?;
-        let listener = Listener::over(socket, Origin::Bound(Binding { path: path.clone(), identity, lock }))?;
+        let listener =
+            Listener::over(socket, Origin::Bound(Binding { path: path.clone(), identity, _lock: lock }))?;
         listener.set_access(access)?;
         log::info!("listening on {}", path.display());
         Ok(listener)
@@ -149,9 +150,12 @@ impl Listener {
     }
 
     /// Lets those connect whom `access` names, exactly, whatever the umask. A socket that was inherited
-    /// stays as the service manager made it.
+    /// stays as the service manager made it; what others put in its place stays as it is.
     pub(super) fn set_access(&self, access: Access) -> Result<(), Error> {
-        let Origin::Bound(Binding { path, .. }) = &self.origin else { return Ok(()) };
+        let Origin::Bound(Binding { path, identity: ours, .. }) = &self.origin else { return Ok(()) };
+        if !identity(path).is_ok_and(|found| found == *ours) {
+            return Err(Error::Displaced { path: path.clone() });
+        }
         access
             .group_id
             .map_or(Ok(()), |group_id| lchown(path, None, Some(group_id)))
@@ -234,18 +238,17 @@ fn open_reserve() -> io::Result<File> {
 }
 
 impl Drop for Binding {
-    /// Removes the socket, then its lock, while the lock is held.
+    /// Removes the socket, before its lock goes.
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|found| found == self.identity)
             && let Err(error) = fs::remove_file(&self.path)
         {
             log::warn!("could not remove {}: {error}", self.path.display());
         }
-        self.lock.remove();
     }
 }
 
-/// The right to a socket's path.
+/// The right to a socket's path. Its file goes with it.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -286,8 +289,11 @@ impl Lock {
         let held = self.file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
         held.is_ok_and(|held| identity(&self.path).is_ok_and(|found| found == held))
     }
+}
 
-    fn remove(&self) {
+impl Drop for Lock {
+    /// Removes the file while it is locked.
+    fn drop(&mut self) {
         if self.is_in_place()
             && let Err(error) = fs::remove_file(&self.path)
         {
@@ -417,6 +423,7 @@ mod tests {
         fs::write(&path, "mine").expect("it can be written");
         assert!(matches!(Listener::bind(path.clone(), OPEN), Err(Error::NotASocket { .. })));
         assert_eq!(fs::read(&path).expect("it is still there"), b"mine");
+        assert_eq!(names_in(&directory), ["notes.txt"], "no lock is left beside it");
     }
 
     #[test]
@@ -437,6 +444,21 @@ mod tests {
         let listener = Listener::bind(path.clone(), OPEN).expect("the path is free");
         listener.set_access(Access { mode: 0o600, group_id: None }).expect("it is ours");
         assert_eq!(mode_of(&path), 0o600);
+    }
+
+    #[test]
+    fn access_to_what_is_in_the_sockets_place_is_not_changed() {
+        let directory = directory();
+        let path = directory.path().join("poold.sock");
+        let secret = directory.path().join("secret");
+        fs::write(&secret, "mine").expect("it can be written");
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).expect("it is ours");
+        let listener = Listener::bind(path.clone(), OPEN).expect("the path is free");
+        fs::remove_file(&path).expect("it is ours");
+        assert!(matches!(listener.set_access(OPEN), Err(Error::Displaced { .. })));
+        std::os::unix::fs::symlink(&secret, &path).expect("the path is free");
+        assert!(matches!(listener.set_access(OPEN), Err(Error::Displaced { .. })));
+        assert_eq!(mode_of(&secret), 0o600);
     }
 
     #[test]

@@ -46,8 +46,10 @@ pub(super) struct Worker {
     pub(super) last_attempt: AttemptId,
     /// Attempts it finished.
     pub(super) finished: u64,
-    /// What it said when it could not become ready.
+    /// What it said when it could not become ready, or did that it must not.
     pub(super) complaint: Option<String>,
+    /// Whether it can no longer be talked to.
+    pub(super) is_broken: bool,
 }
 
 /// How far a worker has come.
@@ -128,6 +130,7 @@ impl Worker {
             last_attempt: AttemptId(0),
             finished: 0,
             complaint: None,
+            is_broken: false,
         }
     }
 

@@ -132,10 +132,11 @@ impl Supervisor {
         let Some(slot) = self.slot_of(worker_id) else { return };
         let pool = slot.pool;
         let Some(worker) = slot.worker_mut() else { return };
-        if worker.complaint.is_some() {
+        if worker.is_broken {
             return;
         }
-        worker.complaint = Some(reason.clone());
+        worker.is_broken = true;
+        worker.complaint.get_or_insert_with(|| reason.clone());
         let pool = self.pool(pool).policy.name.clone();
         self.note(Notice::WorkerBroke { worker: worker_id, pool, reason });
         self.end_worker(worker_id.slot, EndReason::Broke);
