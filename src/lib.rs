@@ -52,6 +52,10 @@ pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod worker;
 
+pub use client::{
+    AsCompleted, CallError, CallErrorKind, Executor, Future, ReturnWhen, Waited, as_completed, wait,
+};
+
 /// The examples of the README, compiled with those of the documentation.
 #[cfg(all(doctest, feature = "daemon"))]
 #[doc = include_str!("../README.md")]
