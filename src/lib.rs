@@ -19,14 +19,16 @@
 //!
 //! | row | what it holds |
 //! | --- | --- |
-//! | [`limits`], [`id`], [`time`] | every cap with its unit and reason; newtypes; time as a number |
+//! | [`limits`] | every cap with its unit and reason |
+//! | [`id`], [`time`] | newtypes; time as a number |
 //! | [`task`] | what is submitted, how it can end |
 //! | [`message`] | what clients, daemon and workers say to each other |
-//! | [`wire`], [`supervisor`], [`os`] | bytes to messages and back; every decision; every system call that needs `unsafe` |
+//! | [`wire`], [`supervisor`], `os` | bytes to messages and back; every decision; every system call that needs `unsafe` |
 //! | [`daemon`], [`worker`], [`client`] | the event loop; the runtime inside a worker process; the callers' side |
 //!
 //! The supervisor decides, the daemon does: [`supervisor::Supervisor`] is a pure state machine without
-//! clock, socket, process or thread, so every race a pool can meet is replayed from a seed.
+//! clock, socket, process or thread, so every race a pool can meet is replayed from a seed. Both, and the
+//! worker's runtime, come with the feature `daemon`; a program that only submits tasks does without.
 
 #![deny(missing_docs)]
 #![warn(unreachable_pub)]
@@ -38,7 +40,9 @@ pub mod time;
 
 pub mod message;
 
-pub mod os;
+#[cfg(feature = "daemon")]
+mod os;
+#[cfg(feature = "daemon")]
 pub mod supervisor;
 pub mod wire;
 
@@ -52,3 +56,8 @@ pub use client::{
     AsCompleted, CallError, CallErrorKind, Executor, Future, Map, MapOptions, ReturnWhen, Waited,
     as_completed, wait,
 };
+
+/// The examples of the README, compiled with those of the documentation.
+#[cfg(all(doctest, feature = "daemon"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -114,7 +114,7 @@ impl Clients {
     /// Takes up the accepted `stream` of `user`, whose hello is then awaited.
     pub(super) fn add(&mut self, now: Time, stream: Stream, user: Uid) -> io::Result<()> {
         let id = ConnectionId(self.last_id + 1);
-        let connection = Connection::open(stream, Token::Client(id), &self.registry)?;
+        let connection = Connection::open(stream, Role::Client, Token::Client(id), &self.registry)?;
         let client = Client { connection, user, stage: Stage::Handshake, until: None, blocked: false };
         self.last_id = id.0;
         self.by_id.insert(id, client);

@@ -10,16 +10,16 @@ use std::ops::ControlFlow;
 
 use super::hangup::Hangup;
 use super::registry::Functions;
-use super::session::{Broken, Session};
+use super::session::{Broken, Sender, Session};
 use crate::id::{AttemptId, FunctionName};
 use crate::message::worker::{FromWorker, ToWorker};
 use crate::task::Payload;
 
 /// An attempt that was received and has not started.
-struct Waiting {
-    attempt: AttemptId,
-    function: FunctionName,
-    args: Payload,
+pub(super) struct Waiting {
+    pub(super) attempt: AttemptId,
+    pub(super) function: FunctionName,
+    pub(super) args: Payload,
 }
 
 /// Runs attempts until the daemon says stop; what has not started by then is left to others.
@@ -27,26 +27,26 @@ pub(super) fn run(session: &mut Session, functions: &Functions, hangup: &Hangup)
     let mut waiting = VecDeque::new();
     loop {
         if waiting.is_empty() {
-            session.read()?;
+            session.receiver.read()?;
         } else {
-            session.read_available()?;
+            session.receiver.read_available()?;
         }
-        while let Some(message) = session.next_received()? {
-            if take(message, &mut waiting, session)?.is_break() {
+        while let Some(message) = session.receiver.next_received()? {
+            if take(message, &mut waiting, &mut session.sender)?.is_break() {
                 return Ok(());
             }
         }
         if let Some(next) = waiting.pop_front() {
-            attempt(next, session, functions, hangup)?;
+            attempt(next, functions, hangup, |message| session.sender.say(message))?;
         }
     }
 }
 
 /// Takes a message in. Breaks when it says stop.
-fn take(
+pub(super) fn take(
     message: ToWorker,
     waiting: &mut VecDeque<Waiting>,
-    session: &mut Session,
+    sender: &mut Sender,
 ) -> Result<ControlFlow<()>, Broken> {
     match message {
         ToWorker::Attempt { attempt, task: _, function, args } => {
@@ -56,7 +56,7 @@ fn take(
             // One that is not waiting was reported before, and that report answers the recall.
             if let Some(index) = waiting.iter().position(|waiting| waiting.attempt == attempt) {
                 waiting.remove(index);
-                session.say(&FromWorker::Recalled { attempt })?;
+                sender.say(&FromWorker::Recalled { attempt })?;
             }
         }
         ToWorker::Stop => return Ok(ControlFlow::Break(())),
@@ -66,19 +66,19 @@ fn take(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Runs one attempt and reports it.
-fn attempt(
+/// Runs one attempt and reports it by `say`.
+pub(super) fn attempt(
     Waiting { attempt, function, args }: Waiting,
-    session: &mut Session,
     functions: &Functions,
     hangup: &Hangup,
+    mut say: impl FnMut(&FromWorker) -> Result<(), Broken>,
 ) -> Result<(), Broken> {
     hangup.call_begins();
-    session.say(&FromWorker::Started { attempt })?;
+    say(&FromWorker::Started { attempt })?;
     let report = functions.call(&function, args);
     flush_output();
     hangup.call_ended();
-    session.say(&FromWorker::Finished { attempt, report })
+    say(&FromWorker::Finished { attempt, report })
 }
 
 /// Writes out what the function has printed, so that the daemon can tell by which task it was.

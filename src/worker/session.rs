@@ -1,4 +1,6 @@
 //! The worker's side of its socket: handshake, messages in, messages out.
+//!
+//! Messages come in by the [`Receiver`] and go out by the [`Sender`], which may belong to different threads.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -6,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use interprocess::os::unix::uds_local_socket::Stream;
+use rustix::net::{Shutdown, shutdown};
 
 use crate::message::worker::{FromWorker, ToWorker};
 use crate::os::descriptor;
@@ -34,6 +37,9 @@ pub(super) enum Broken {
     /// A message of ours exceeds a cap.
     #[error("cannot say it to the daemon: {0}")]
     Encode(#[from] wire::WireError),
+    /// There is no thread to run an attempt on.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
 }
 
 impl Broken {
@@ -47,7 +53,8 @@ impl Broken {
             Broken::Receive(ReceiveError::Wire(_))
             | Broken::Refused(_)
             | Broken::Unexpected(_)
-            | Broken::Encode(_) => false,
+            | Broken::Encode(_)
+            | Broken::Thread(_) => false,
         }
     }
 }
@@ -56,36 +63,52 @@ impl Broken {
 pub(super) struct Setup {
     /// Whether functions that show faults may be announced.
     pub(super) allow_fault_injection: bool,
+    /// How many attempts are run at a time, at least 1.
+    pub(super) threads: u32,
 }
 
 /// A blocking conversation with the daemon.
 pub(super) struct Session {
+    pub(super) receiver: Receiver,
+    pub(super) sender: Sender,
+}
+
+/// The half that messages come in by.
+pub(super) struct Receiver {
     stream: Arc<Stream>,
     inbox: Inbox,
+}
+
+/// The half that messages go out by.
+pub(super) struct Sender {
+    stream: Arc<Stream>,
     outbox: BytesMut,
 }
 
 impl Session {
     /// A conversation on `socket` in which nothing was said yet.
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Session { stream: Arc::new(Stream::from(socket)), inbox: Inbox::default(), outbox: BytesMut::new() }
+        let stream = Arc::new(Stream::from(socket));
+        let receiver = Receiver { stream: Arc::clone(&stream), inbox: Inbox::default() };
+        Session { receiver, sender: Sender { stream, outbox: BytesMut::new() } }
     }
 
     /// The socket, for watching its end.
     pub(super) fn socket(&self) -> Arc<Stream> {
-        Arc::clone(&self.stream)
+        Arc::clone(&self.receiver.stream)
     }
 
     /// Shakes hands and receives the setup.
     pub(super) fn open(&mut self) -> Result<Setup, Broken> {
-        (&*self.stream).write_all(&Hello::new(Role::Worker).encode())?;
-        let answer = self.inbox.receive_answer(&mut &*self.stream)?;
+        let Receiver { stream, inbox } = &mut self.receiver;
+        (&**stream).write_all(&Hello::new(Role::Worker).encode())?;
+        let answer = inbox.receive_answer(&mut &**stream)?;
         if answer.verdict != Verdict::Accepted || !(VERSION_MIN..=VERSION_MAX).contains(&answer.version) {
             return Err(Broken::Refused(answer));
         }
-        match self.inbox.receive(&mut &*self.stream)? {
-            ToWorker::Setup { worker: _, allow_fault_injection, threads: _ } => {
-                Ok(Setup { allow_fault_injection })
+        match inbox.receive(&mut &**stream)? {
+            ToWorker::Setup { worker: _, allow_fault_injection, threads } => {
+                Ok(Setup { allow_fault_injection, threads: threads.max(1) })
             }
             ToWorker::Attempt { .. } => Err(Broken::Unexpected("Attempt before Setup")),
             ToWorker::Answer { .. } => Err(Broken::Unexpected("Answer before Setup")),
@@ -93,7 +116,9 @@ impl Session {
             ToWorker::Stop => Err(Broken::Receive(ReceiveError::Closed)),
         }
     }
+}
 
+impl Receiver {
     /// The next of the messages that were read, if there is one.
     pub(super) fn next_received(&mut self) -> Result<Option<ToWorker>, Broken> {
         Ok(self.inbox.next_message().map_err(ReceiveError::Wire)?)
@@ -115,11 +140,19 @@ impl Session {
         }
         Ok(())
     }
+}
 
+impl Sender {
     /// Says `message`, waiting until it is written.
     pub(super) fn say(&mut self, message: &FromWorker) -> Result<(), Broken> {
         self.outbox.clear();
         wire::encode(message, &mut self.outbox)?;
         Ok((&*self.stream).write_all(&self.outbox)?)
+    }
+
+    /// Ends the conversation: whoever waits for a message finds its end.
+    pub(super) fn end(&mut self) {
+        // Failing, it would be because the conversation has ended.
+        let _ = shutdown(&*self.stream, Shutdown::Both);
     }
 }
