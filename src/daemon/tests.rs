@@ -51,7 +51,7 @@ impl<'a> World<'a> {
     fn new(logging: &'a Logging, reload: Reload) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = config(&directory.path().join("poold.sock"));
-        let daemon = Daemon::start(RunOptions { config, reload }, logging).expect("it starts");
+        let daemon = Daemon::start(RunOptions { config, reload, audience: Audience::Everyone }, logging).expect("it starts");
         World { _directory: directory, daemon, readiness: mio::Events::with_capacity(16) }
     }
 
@@ -136,7 +136,7 @@ impl Peer {
 }
 
 fn logging() -> Logging {
-    Logging::start().expect("a thread")
+    Logging::start(Filter::FromEnvironment).expect("a thread")
 }
 
 fn no_reload() -> Reload {
