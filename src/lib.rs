@@ -47,3 +47,7 @@ pub mod client;
 pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod worker;
+
+pub use client::{
+    AsCompleted, CallError, CallErrorKind, Executor, Future, ReturnWhen, Waited, as_completed, wait,
+};

@@ -13,11 +13,13 @@
 //! end of the process, is all that takes.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use interprocess::local_socket::{GenericFilePath, Stream, prelude::*};
+use interprocess::local_socket::{GenericFilePath, prelude::*};
+use interprocess::os::unix::uds_local_socket::Stream;
+use rustix::net::{Shutdown, shutdown};
 
 use super::error::{Access, Error, Tried};
 use super::locate::socket_paths;
@@ -29,6 +31,7 @@ use crate::wire::{self, Hello, Inbox, ReceiveError, Role, Verdict};
 /// A connection to the daemon, for one request at a time. [`Connection::split`] it for more.
 #[derive(Debug)]
 pub struct Connection {
+    path: Option<PathBuf>,
     welcome: Welcome,
     sender: Sender,
     receiver: Receiver,
@@ -87,7 +90,12 @@ impl Connection {
             return Err(Error::UnexpectedReply);
         };
         sender.payload_bytes_max = sender.payload_bytes_max.min(welcome.payload_bytes_max);
-        Ok(Connection { welcome, sender, receiver, requests: 0 })
+        Ok(Connection { path: Some(path.to_path_buf()), welcome, sender, receiver, requests: 0 })
+    }
+
+    /// The socket that was connected to, if it has a path.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// What the daemon said of itself.
@@ -166,6 +174,12 @@ impl Sender {
     pub fn send(&mut self, id: RequestId, body: RequestBody) -> Result<(), Error> {
         self.push(id, body)?;
         self.flush()
+    }
+
+    /// Ends the connection for both halves, though the other may be waiting for a reply.
+    pub(super) fn close(&self) {
+        // It fails only where the connection has ended already.
+        let _ = shutdown(self.stream.inner(), Shutdown::Both);
     }
 
     /// Bytes in the largest arguments that the daemon takes.
