@@ -12,7 +12,7 @@ use clap::error::ErrorKind;
 use poold::daemon::config::{Config, Source, reload};
 use poold::daemon::{self, Audience, RunOptions};
 use poold::limits::WORKERS_PER_POOL_MAX;
-use poold::worker::{Registry, run_if_started_as_worker};
+use poold::worker::Registry;
 
 /// Exit status of a wrong command line or configuration: starting again would not help.
 const WRONG_USAGE: u8 = 2;
@@ -51,7 +51,7 @@ struct Flags {
 }
 
 fn main() -> ExitCode {
-    run_if_started_as_worker(Registry::built_in);
+    poold::init(Registry::built_in);
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         Err(error) => return answer(&error),

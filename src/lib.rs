@@ -20,10 +20,12 @@
 //! | row | what it holds |
 //! | --- | --- |
 //! | [`limits`], [`id`], [`time`] | every cap with its unit and reason; newtypes; time as a number |
-//! | [`task`] | what is submitted, how it can end |
+//! | [`task`], [`Function`] | what is submitted, how it can end; a function's name and types |
 //! | [`message`] | what clients, daemon and workers say to each other |
 //! | [`wire`], [`supervisor`], [`os`] | bytes to messages and back; every decision; every system call that needs `unsafe` |
+//! | `line` | how a function that runs reaches the daemon |
 //! | [`daemon`], [`worker`], [`client`] | the event loop; the runtime inside a worker process; the callers' side |
+//! | [`init`], [`PoolOptions`] | a program that runs its own functions |
 //!
 //! The supervisor decides, the daemon does: [`supervisor::Supervisor`] is a pure state machine without
 //! clock, socket, process or thread, so every race a pool can meet is replayed from a seed.
@@ -36,11 +38,15 @@ pub mod limits;
 pub mod task;
 pub mod time;
 
+mod function;
+
 pub mod message;
 
 pub mod os;
 pub mod supervisor;
 pub mod wire;
+
+mod line;
 
 pub mod client;
 #[cfg(feature = "daemon")]
@@ -48,6 +54,12 @@ pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod worker;
 
+#[cfg(feature = "daemon")]
+mod program;
+
 pub use client::{
     AsCompleted, CallError, CallErrorKind, Executor, Future, ReturnWhen, Waited, as_completed, wait,
 };
+pub use function::Function;
+#[cfg(feature = "daemon")]
+pub use program::{PoolOptions, PrivateError, init};

@@ -19,6 +19,7 @@ mod executor;
 mod future;
 mod locate;
 mod outbox;
+mod typed;
 mod until;
 mod values;
 mod waiting;

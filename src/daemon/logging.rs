@@ -92,12 +92,8 @@ impl Logging {
         let (queue, entries) = sync_channel(LOG_LINES_MAX);
         let counts = Arc::new(Counts::default());
         let format = Format::of_stderr();
-        let logger = Queue {
-            filter: filter.build(),
-            format,
-            queue: queue.clone(),
-            counts: Arc::clone(&counts),
-        };
+        let logger =
+            Queue { filter: filter.build(), format, queue: queue.clone(), counts: Arc::clone(&counts) };
         let level = logger.filter.filter();
         if log::set_boxed_logger(Box::new(logger)).is_ok() {
             log::set_max_level(level);
@@ -107,6 +103,11 @@ impl Logging {
             .name("log".to_owned())
             .spawn(move || write_entries(&entries, &counts_of_thread, format, io::stderr()))?;
         Ok(Logging { queue, counts })
+    }
+
+    /// Keeps nothing but errors from now on: whoever the log was for is gone.
+    pub(super) fn hush(&self) {
+        log::set_max_level(LevelFilter::Error);
     }
 
     /// Lines that found no room so far.

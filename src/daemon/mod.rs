@@ -283,7 +283,7 @@ impl<'a> Daemon<'a> {
             self.ready.insert(Token::Listener);
         }
         if self.door.has_lost_its_program(&self.clients) {
-            log::debug!(target: LOG_TARGET, "the program that started this daemon is gone");
+            self.logging.hush();
             // Told twice, it waits for nothing.
             self.step(Event::StopRequested);
             self.step(Event::StopRequested);

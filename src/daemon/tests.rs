@@ -51,7 +51,8 @@ impl<'a> World<'a> {
     fn new(logging: &'a Logging, reload: Reload) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = config(&directory.path().join("poold.sock"));
-        let daemon = Daemon::start(RunOptions { config, reload, audience: Audience::Everyone }, logging).expect("it starts");
+        let daemon = Daemon::start(RunOptions { config, reload, audience: Audience::Everyone }, logging)
+            .expect("it starts");
         World { _directory: directory, daemon, readiness: mio::Events::with_capacity(16) }
     }
 

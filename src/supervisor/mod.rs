@@ -37,6 +37,8 @@ mod slots;
 mod submission;
 mod summary;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod workers;
 

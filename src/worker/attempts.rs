@@ -7,17 +7,20 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use super::asking::Desk;
 use super::hangup::Hangup;
 use super::registry::Functions;
 use super::session::{Broken, Session};
-use crate::id::{AttemptId, FunctionName};
+use crate::id::{AttemptId, FunctionName, TaskId};
 use crate::message::worker::{FromWorker, ToWorker};
 use crate::task::Payload;
 
 /// An attempt that was received and has not started.
 struct Waiting {
     attempt: AttemptId,
+    task: TaskId,
     function: FunctionName,
     args: Payload,
 }
@@ -25,6 +28,7 @@ struct Waiting {
 /// Runs attempts until the daemon says stop; what has not started by then is left to others.
 pub(super) fn run(session: &mut Session, functions: &Functions, hangup: &Hangup) -> Result<(), Broken> {
     let mut waiting = VecDeque::new();
+    let desk = session.desk();
     loop {
         if waiting.is_empty() {
             session.read()?;
@@ -37,7 +41,7 @@ pub(super) fn run(session: &mut Session, functions: &Functions, hangup: &Hangup)
             }
         }
         if let Some(next) = waiting.pop_front() {
-            attempt(next, session, functions, hangup)?;
+            attempt(next, session, &desk, functions, hangup)?;
         }
     }
 }
@@ -49,8 +53,8 @@ fn take(
     session: &mut Session,
 ) -> Result<ControlFlow<()>, Broken> {
     match message {
-        ToWorker::Attempt { attempt, task: _, function, args } => {
-            waiting.push_back(Waiting { attempt, function, args });
+        ToWorker::Attempt { attempt, task, function, args } => {
+            waiting.push_back(Waiting { attempt, task, function, args });
         }
         ToWorker::Recall { attempt } => {
             // One that is not waiting was reported before, and that report answers the recall.
@@ -68,14 +72,15 @@ fn take(
 
 /// Runs one attempt and reports it.
 fn attempt(
-    Waiting { attempt, function, args }: Waiting,
-    session: &mut Session,
+    Waiting { attempt, task, function, args }: Waiting,
+    session: &Session,
+    desk: &Arc<Desk>,
     functions: &Functions,
     hangup: &Hangup,
 ) -> Result<(), Broken> {
     hangup.call_begins();
     session.say(&FromWorker::Started { attempt })?;
-    let report = functions.call(&function, args);
+    let report = desk.during(attempt, task, || functions.call(&function, args));
     flush_output();
     hangup.call_ended();
     session.say(&FromWorker::Finished { attempt, report })

@@ -1,12 +1,16 @@
 //! The worker's side of its socket: handshake, messages in, messages out.
 
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{mem, thread};
 
 use bytes::BytesMut;
 use interprocess::os::unix::uds_local_socket::Stream;
 
+use super::asking::Desk;
 use crate::message::worker::{FromWorker, ToWorker};
 use crate::os::descriptor;
 use crate::wire::{
@@ -61,14 +65,25 @@ pub(super) struct Setup {
 /// A blocking conversation with the daemon.
 pub(super) struct Session {
     stream: Arc<Stream>,
-    inbox: Inbox,
-    outbox: BytesMut,
+    incoming: Arc<Mutex<Incoming>>,
+    outgoing: Arc<Outgoing>,
+}
+
+/// Where messages come from.
+enum Incoming {
+    /// The socket, read by whoever wants the next message.
+    Socket(Inbox),
+    /// A thread that reads the socket, since functions that run wait for answers from it.
+    Router { messages: Receiver<Result<ToWorker, ReceiveError>>, received: VecDeque<ToWorker> },
 }
 
 impl Session {
     /// A conversation on `socket` in which nothing was said yet.
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Session { stream: Arc::new(Stream::from(socket)), inbox: Inbox::default(), outbox: BytesMut::new() }
+        let stream = Arc::new(Stream::from(socket));
+        let outgoing = Outgoing { stream: Arc::clone(&stream), buffer: Mutex::default() };
+        let incoming = Arc::new(Mutex::new(Incoming::Socket(Inbox::default())));
+        Session { stream, incoming, outgoing: Arc::new(outgoing) }
     }
 
     /// The socket, for watching its end.
@@ -79,11 +94,15 @@ impl Session {
     /// Shakes hands and receives the setup.
     pub(super) fn open(&mut self) -> Result<Setup, Broken> {
         (&*self.stream).write_all(&Hello::new(Role::Worker).encode())?;
-        let answer = self.inbox.receive_answer(&mut &*self.stream)?;
+        let mut incoming = self.lock_incoming();
+        let Incoming::Socket(inbox) = &mut *incoming else {
+            return Err(Broken::Unexpected("something before the handshake"));
+        };
+        let answer = inbox.receive_answer(&mut &*self.stream)?;
         if answer.verdict != Verdict::Accepted || !(VERSION_MIN..=VERSION_MAX).contains(&answer.version) {
             return Err(Broken::Refused(answer));
         }
-        match self.inbox.receive(&mut &*self.stream)? {
+        match inbox.receive(&mut &*self.stream)? {
             ToWorker::Setup { worker: _, allow_fault_injection, threads: _ } => {
                 Ok(Setup { allow_fault_injection })
             }
@@ -96,30 +115,120 @@ impl Session {
 
     /// The next of the messages that were read, if there is one.
     pub(super) fn next_received(&mut self) -> Result<Option<ToWorker>, Broken> {
-        Ok(self.inbox.next_message().map_err(ReceiveError::Wire)?)
+        match &mut *self.lock_incoming() {
+            Incoming::Socket(inbox) => Ok(inbox.next_message().map_err(ReceiveError::Wire)?),
+            Incoming::Router { received, .. } => Ok(received.pop_front()),
+        }
     }
 
     /// Reads once, waiting until something is there.
     pub(super) fn read(&mut self) -> Result<(), Broken> {
-        match self.inbox.fill(&mut &*self.stream).map_err(ReceiveError::Io)? {
-            Filled::Bytes { .. } => Ok(()),
-            Filled::End => Err(ReceiveError::Closed.into()),
-            Filled::Nothing => Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into()).into()),
+        match &mut *self.lock_incoming() {
+            Incoming::Socket(inbox) => read_once(&self.stream, inbox),
+            Incoming::Router { messages, received } => {
+                received.push_back(messages.recv().unwrap_or(Err(ReceiveError::Closed))?);
+                Ok(())
+            }
         }
     }
 
     /// Reads all that is there now.
     pub(super) fn read_available(&mut self) -> Result<(), Broken> {
-        while descriptor::is_readable(&*self.stream).map_err(ReceiveError::Io)? {
-            self.read()?;
+        match &mut *self.lock_incoming() {
+            Incoming::Socket(inbox) => {
+                while descriptor::is_readable(&*self.stream).map_err(ReceiveError::Io)? {
+                    read_once(&self.stream, inbox)?;
+                }
+            }
+            Incoming::Router { messages, received } => {
+                for message in messages.try_iter() {
+                    received.push_back(message?);
+                }
+            }
         }
         Ok(())
     }
 
     /// Says `message`, waiting until it is written.
-    pub(super) fn say(&mut self, message: &FromWorker) -> Result<(), Broken> {
-        self.outbox.clear();
-        wire::encode(message, &mut self.outbox)?;
-        Ok((&*self.stream).write_all(&self.outbox)?)
+    pub(super) fn say(&self, message: &FromWorker) -> Result<(), Broken> {
+        self.outgoing.say(message)
+    }
+
+    /// The desk for the functions that this session's loop calls. It costs nothing until one of them opens
+    /// a line: from then on a thread of its own reads the socket, and the loop takes what is not an answer
+    /// from there.
+    pub(super) fn desk(&self) -> Arc<Desk> {
+        let (stream, incoming) = (Arc::clone(&self.stream), Arc::clone(&self.incoming));
+        Desk::new(Arc::clone(&self.outgoing), move |desk| {
+            let mut incoming = incoming.lock().unwrap_or_else(PoisonError::into_inner);
+            let Incoming::Socket(inbox) = &mut *incoming else { return Ok(()) };
+            let (sender, messages) = channel();
+            let router = Router {
+                stream: Arc::clone(&stream),
+                inbox: mem::take(inbox),
+                desk: Arc::clone(desk),
+                others: sender,
+            };
+            thread::Builder::new().name("router".to_owned()).spawn(move || router.run())?;
+            *incoming = Incoming::Router { messages, received: VecDeque::new() };
+            Ok(())
+        })
+    }
+
+    /// Never waits: the loop holds it between calls, and what a function does in a call.
+    fn lock_incoming(&self) -> MutexGuard<'_, Incoming> {
+        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_once(stream: &Stream, inbox: &mut Inbox) -> Result<(), Broken> {
+    match inbox.fill(&mut &*stream).map_err(ReceiveError::Io)? {
+        Filled::Bytes { .. } => Ok(()),
+        Filled::End => Err(ReceiveError::Closed.into()),
+        Filled::Nothing => Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into()).into()),
+    }
+}
+
+/// The side of the socket that is written: by the loop, and by functions that ask.
+pub(super) struct Outgoing {
+    stream: Arc<Stream>,
+    /// Holds what is being written, and is locked meanwhile.
+    buffer: Mutex<BytesMut>,
+}
+
+impl Outgoing {
+    /// Says `message`, waiting until it is written.
+    pub(super) fn say(&self, message: &FromWorker) -> Result<(), Broken> {
+        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        buffer.clear();
+        wire::encode(message, &mut buffer)?;
+        Ok((&*self.stream).write_all(&buffer)?)
+    }
+}
+
+/// Reads the socket while functions run: answers go to whoever asked, all else to the loop.
+struct Router {
+    stream: Arc<Stream>,
+    inbox: Inbox,
+    desk: Arc<Desk>,
+    others: Sender<Result<ToWorker, ReceiveError>>,
+}
+
+impl Router {
+    fn run(mut self) {
+        loop {
+            let message = self.inbox.receive(&mut &*self.stream);
+            let is_end = message.is_err();
+            let sent = match message {
+                Ok(ToWorker::Answer { attempt, reply }) => {
+                    self.desk.deliver(attempt, reply);
+                    Ok(())
+                }
+                other => self.others.send(other),
+            };
+            if is_end || sent.is_err() {
+                return;
+            }
+        }
     }
 }
