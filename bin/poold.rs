@@ -28,8 +28,8 @@ Exit status: 0 drained; 1 forced to stop, or failed; 2 wrong usage or configurat
 
 /// Keeps worker processes alive and runs tasks in them, in the foreground.
 ///
-/// `poolctl submit FUNCTION [ARG]...` hands it a task. Without a configuration there is one pool, `cpu`, with a
-/// worker per available core and the built-in functions.
+/// `poolctl submit FUNCTION [ARG]...` hands it a task. Without a configuration there are two pools: `cpu`, with a
+/// worker per available core, and `io`, a worker of 32 threads for `load_url`.
 #[derive(Parser)]
 #[command(name = "poold", version, after_long_help = AFTER_HELP)]
 struct Flags {
@@ -41,7 +41,7 @@ struct Flags {
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
-    /// Keep N workers, whatever the configuration says; for a single pool
+    /// Keep N workers, whatever the configuration says: in its only pool or, if it names none, in `cpu`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_PER_POOL_MAX)))]
     workers: Option<u32>,
 

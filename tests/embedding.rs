@@ -118,6 +118,11 @@ fn chain_of_pools_is_legal_until_it_comes_back() {
 }
 
 #[test]
+fn functions_on_threads_ask_side_by_side() {
+    scenario("threads");
+}
+
+#[test]
 fn function_may_not_administer_nor_connect_beside_itself() {
     scenario("administration");
 }

@@ -205,7 +205,7 @@ fn functions_of_its_own() {
 #[test]
 fn ready_lists_functions() {
     let (_worker, names) = Worker::start().ready(false);
-    assert_eq!(names, ["echo", "fail", "is_prime", "is_prime_trial", "sleep"]);
+    assert_eq!(names, ["echo", "fail", "is_prime", "is_prime_trial", "load_url", "sleep"]);
 }
 
 #[test]

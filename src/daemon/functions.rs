@@ -168,3 +168,52 @@ impl Daemon<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Generation, SlotId};
+    use crate::message::worker::Report;
+    use crate::task::{Exit, Payload};
+
+    const WORKER: WorkerId = WorkerId { slot: SlotId(0), generation: Generation(0) };
+    const SUCCESSOR: WorkerId = WorkerId { slot: SlotId(0), generation: Generation(1) };
+
+    /// Two functions of one worker, and one of its successor.
+    fn functions() -> Functions {
+        let mut functions = Functions::default();
+        functions.add(ConnectionId(1), WORKER, AttemptId(1));
+        functions.add(ConnectionId(2), WORKER, AttemptId(2));
+        functions.add(ConnectionId(3), SUCCESSOR, AttemptId(1));
+        functions
+    }
+
+    #[test]
+    fn function_is_gone_with_its_attempt() {
+        let mut functions = functions();
+        let report = Report::Ok(Payload::default());
+        let finished = Event::AttemptFinished { worker: WORKER, attempt: AttemptId(1), report };
+        assert_eq!(functions.end_by(&finished), [ConnectionId(1)]);
+        assert_eq!(functions.end_by(&finished), []);
+        assert_eq!(functions.place_of(ConnectionId(1)), None);
+        assert_eq!(functions.place_of(ConnectionId(2)), Some((WORKER, AttemptId(2))));
+    }
+
+    #[test]
+    fn functions_are_gone_with_their_worker_and_not_with_another() {
+        let mut functions = functions();
+        let exited = Event::WorkerExited { worker: WORKER, exit: Exit::Signal(9) };
+        assert_eq!(functions.end_by(&exited), [ConnectionId(1), ConnectionId(2)]);
+        assert_eq!(functions.place_of(ConnectionId(3)), Some((SUCCESSOR, AttemptId(1))));
+    }
+
+    #[test]
+    fn functions_of_a_worker_that_leaves_too_much_unread_are_held_back_until_it_reads() {
+        let mut functions = functions();
+        let mut note = |unread_bytes| functions.note_unread(WORKER, unread_bytes, 100);
+        assert!(matches!(note(101)[..], [Event::ClientBlocked { .. }, Event::ClientBlocked { .. }]));
+        assert!(note(102).is_empty());
+        assert!(note(51).is_empty());
+        assert!(matches!(note(50)[..], [Event::ClientUnblocked { .. }, Event::ClientUnblocked { .. }]));
+    }
+}

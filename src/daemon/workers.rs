@@ -45,7 +45,9 @@ struct Worker {
     child: Child,
     connection: Connection,
     outputs: [Output; 2],
-    /// The attempts it was sent and has not answered; it works on the first.
+    /// How many attempts it holds at a time, by its own word.
+    capacity: u32,
+    /// The attempts it was sent and has not answered.
     attempts: BTreeMap<AttemptId, TaskId>,
     stage: Stage,
 }
@@ -86,7 +88,7 @@ impl Workers {
         let Started { order, child, connection, outputs } = started;
         let (id, pid) = (order.worker, child.pid());
         let (attempts, stage) = (BTreeMap::new(), Stage::Handshake);
-        let worker = Worker { order, child, connection, outputs, attempts, stage };
+        let worker = Worker { order, child, connection, outputs, capacity: 1, attempts, stage };
         self.by_slot.insert(id.slot, worker);
         (id, pid)
     }
@@ -231,6 +233,7 @@ impl Worker {
                     cut(&mut info.summary, FUNCTION_TEXT_BYTES_MAX);
                 }
                 let capacity = capacity.min(ATTEMPTS_PER_WORKER_MAX);
+                self.capacity = capacity;
                 Event::WorkerReady { worker, functions, capacity }
             }
             FromWorker::NotReady { mut message } => {
@@ -264,11 +267,7 @@ impl Worker {
     }
 
     fn read_output(&mut self, stream: OutputStream, budget_bytes: usize) -> bool {
-        let speaker = Speaker {
-            worker: self.order.worker,
-            pool: &self.order.pool,
-            task: self.attempts.values().next().copied(),
-        };
+        let speaker = Speaker { worker: self.order.worker, pool: &self.order.pool, task: self.only_task() };
         let [stdout, stderr] = &mut self.outputs;
         match stream {
             OutputStream::Stdout => stdout.read(budget_bytes, &speaker),
@@ -276,10 +275,15 @@ impl Worker {
         }
     }
 
+    /// The task that whatever it prints is by, if that can be told: its attempts share their output.
+    fn only_task(&self) -> Option<TaskId> {
+        self.attempts.values().next().copied().filter(|_| self.capacity == 1)
+    }
+
     /// Closes all it had, reaps its process, and tells how it ended.
     fn bury(self, registry: &Registry) -> Event {
         let worker = self.order.worker;
-        let task = self.attempts.values().next().copied();
+        let task = self.only_task();
         let speaker = Speaker { worker, pool: &self.order.pool, task };
         for output in self.outputs {
             output.close(&speaker, registry);

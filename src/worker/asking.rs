@@ -12,10 +12,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{self, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::session::{Broken, Outgoing};
+use super::session::{Broken, Sender};
 use crate::id::{AttemptId, RequestId, TaskId};
 use crate::line::{self, Line, LineError, Lines};
 use crate::message::client::{Reply, Request};
@@ -26,7 +26,7 @@ const NUMBER_BITS: u32 = 48;
 
 /// The calls of this worker, and the lines that they opened.
 pub(super) struct Desk {
-    outgoing: Arc<Outgoing>,
+    sender: Arc<Sender>,
     listen: Listen,
     calls: Mutex<BTreeMap<AttemptId, Arc<Call>>>,
 }
@@ -42,16 +42,21 @@ struct Call {
     /// Whether it may still say something. Locked while it does.
     is_open: Mutex<bool>,
     /// Where the answers to each of its lines go.
-    lines: Mutex<Vec<Option<Sender<Reply>>>>,
+    lines: Mutex<Vec<Option<mpsc::Sender<Reply>>>>,
 }
 
 impl Desk {
-    /// A desk that asks by `outgoing`. `listen` is called whenever a line is opened.
+    /// A desk that asks by `sender`. `listen` is called whenever a line is opened.
     pub(super) fn new(
-        outgoing: Arc<Outgoing>,
+        sender: Arc<Sender>,
         listen: impl Fn(&Arc<Desk>) -> io::Result<()> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Desk { outgoing, listen: Box::new(listen), calls: Mutex::default() })
+        Arc::new(Desk { sender, listen: Box::new(listen), calls: Mutex::default() })
+    }
+
+    /// By which all of the worker's messages leave.
+    pub(super) fn sender(&self) -> &Sender {
+        &self.sender
     }
 
     /// Calls `function`, which can open lines on this thread until it returns.
@@ -102,11 +107,11 @@ struct CallLines {
 impl Lines for CallLines {
     fn open(&self) -> Result<Arc<dyn Line>, LineError> {
         (self.desk.listen)(&self.desk)?;
-        let (sender, replies) = channel();
+        let (reply_to, replies) = channel();
         let mut lines = lock(&self.call.lines);
-        lines.push(Some(sender));
+        lines.push(Some(reply_to));
         Ok(Arc::new(CallLine {
-            outgoing: Arc::clone(&self.desk.outgoing),
+            sender: Arc::clone(&self.desk.sender),
             call: Arc::clone(&self.call),
             number: lines.len() - 1,
             replies: Mutex::new(replies),
@@ -116,10 +121,10 @@ impl Lines for CallLines {
 
 /// A line of a call.
 struct CallLine {
-    outgoing: Arc<Outgoing>,
+    sender: Arc<Sender>,
     call: Arc<Call>,
     number: usize,
-    replies: Mutex<Receiver<Reply>>,
+    replies: Mutex<mpsc::Receiver<Reply>>,
 }
 
 impl Line for CallLine {
@@ -134,10 +139,12 @@ impl Line for CallLine {
             return Err(LineError::Over);
         }
         let ask = FromWorker::Ask { attempt: self.call.attempt, request };
-        self.outgoing.say(&ask).map_err(|broken| match broken {
+        self.sender.say(&ask).map_err(|broken| match broken {
             Broken::Encode(error) => LineError::Unsendable(error),
             Broken::Write(error) => LineError::Io(error),
-            Broken::Refused(_) | Broken::Unexpected(_) | Broken::Receive(_) => LineError::Over,
+            Broken::Refused(_) | Broken::Unexpected(_) | Broken::Receive(_) | Broken::Thread(_) => {
+                LineError::Over
+            }
         })
     }
 

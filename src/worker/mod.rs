@@ -1,4 +1,5 @@
-//! The runtime inside a worker process: it runs what the daemon sends, one attempt at a time.
+//! The runtime inside a worker process: it runs what the daemon sends, one attempt at a time or, in a pool
+//! of threads, several.
 //!
 //! ```text
 //!   daemon starts a process
@@ -10,8 +11,8 @@
 //!     session: hello, answer, Setup <───────────────┘
 //!        │
 //!        v
-//!     attempts: Attempt ──> Started ──> Functions::call ──> Finished ──┐
-//!        ^                                  (panics caught)            │
+//!     attempts: Attempt ──> Started ──> Functions::call ──> Finished ──┐   threads: the same, on each
+//!        ^                                  (panics caught)            │   of several threads
 //!        └─────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -49,11 +50,13 @@ mod attempts;
 mod builtin;
 mod call;
 mod hangup;
+mod receiver;
 mod registry;
 mod result;
 mod session;
 mod setup;
 mod signature;
+mod threads;
 
 pub use registry::{Functions, RegisterError, Registry, Returns};
 
@@ -131,12 +134,17 @@ fn run(
     let functions = functions.and_then(|functions| initialize(functions, &hangup));
     match functions {
         Ok(functions) => {
-            session.say(&FromWorker::Ready { functions: functions.infos(), capacity: 1 })?;
-            attempts::run(&mut session, &functions, &hangup)?;
+            session
+                .sender
+                .say(&FromWorker::Ready { functions: functions.infos(), capacity: setup.threads })?;
+            match setup.threads {
+                1 => attempts::run(&mut session, &functions, &hangup)?,
+                threads => threads::run(session, threads, &functions, &hangup)?,
+            }
             Ok(ExitStatus::Ended)
         }
         Err(message) => {
-            session.say(&FromWorker::NotReady { message: cut_message(message) })?;
+            session.sender.say(&FromWorker::NotReady { message: cut_message(message) })?;
             Ok(ExitStatus::Failed)
         }
     }

@@ -87,7 +87,7 @@ enum Offered {
 type Body = Box<dyn Fn(Payload) -> Result<Payload, Failure> + Send + Sync>;
 
 /// What is done once in each worker.
-type Initializer = Box<dyn FnOnce() -> Result<(), Failure> + Send>;
+type Initializer = Box<dyn FnOnce() -> Result<(), Failure> + Send + Sync>;
 
 /// A function that is registered.
 struct Entry {
@@ -130,7 +130,7 @@ impl Registry {
     #[must_use]
     pub fn initializer<E: Display>(
         mut self,
-        initializer: impl FnOnce() -> Result<(), E> + Send + 'static,
+        initializer: impl FnOnce() -> Result<(), E> + Send + Sync + 'static,
     ) -> Self {
         self.initializers.push(Box::new(|| initializer().map_err(|error| returned(&error))));
         self
@@ -139,7 +139,7 @@ impl Registry {
     /// Adds `function` under `name`, with a name for each of its parameters and a sentence on what it does.
     ///
     /// Its input type says how many arguments it takes: a tuple of n takes n, a `Vec` any number, `()` none,
-    /// every other type one. Arguments from a command line are read as JSON of the type they are for, else
+    /// every other type one; those for `Option`s at the end may be left out. Arguments from a command line are read as JSON of the type they are for, else
     /// as a string. A result of type [`bytes::Bytes`] reaches the caller as it is, others as JSON (or as
     /// `bincode`, if the arguments came so). An error's text reaches the caller, and so does a panic's.
     #[must_use]

@@ -1,21 +1,18 @@
 //! The worker's side of its socket: handshake, messages in, messages out.
+//!
+//! Messages come in by the [`Receiver`] and go out by the [`Sender`], which may belong to different threads.
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::{mem, thread};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::BytesMut;
 use interprocess::os::unix::uds_local_socket::Stream;
+use rustix::net::{Shutdown, shutdown};
 
-use super::asking::Desk;
+use super::receiver::Receiver;
 use crate::message::worker::{FromWorker, ToWorker};
-use crate::os::descriptor;
-use crate::wire::{
-    self, Answer, Filled, Hello, Inbox, ReceiveError, Role, VERSION_MAX, VERSION_MIN, Verdict,
-};
+use crate::wire::{self, Answer, Hello, Inbox, ReceiveError, Role, VERSION_MAX, VERSION_MIN, Verdict};
 
 /// Why the conversation cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +35,9 @@ pub(super) enum Broken {
     /// A message of ours exceeds a cap.
     #[error("cannot say it to the daemon: {0}")]
     Encode(#[from] wire::WireError),
+    /// There is no thread to run an attempt on.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
 }
 
 impl Broken {
@@ -51,7 +51,8 @@ impl Broken {
             Broken::Receive(ReceiveError::Wire(_))
             | Broken::Refused(_)
             | Broken::Unexpected(_)
-            | Broken::Encode(_) => false,
+            | Broken::Encode(_)
+            | Broken::Thread(_) => false,
         }
     }
 }
@@ -60,30 +61,30 @@ impl Broken {
 pub(super) struct Setup {
     /// Whether functions that show faults may be announced.
     pub(super) allow_fault_injection: bool,
+    /// How many attempts are run at a time, at least 1.
+    pub(super) threads: u32,
 }
 
 /// A blocking conversation with the daemon.
 pub(super) struct Session {
+    pub(super) receiver: Receiver,
+    pub(super) sender: Arc<Sender>,
     stream: Arc<Stream>,
-    incoming: Arc<Mutex<Incoming>>,
-    outgoing: Arc<Outgoing>,
 }
 
-/// Where messages come from.
-enum Incoming {
-    /// The socket, read by whoever wants the next message.
-    Socket(Inbox),
-    /// A thread that reads the socket, since functions that run wait for answers from it.
-    Router { messages: Receiver<Result<ToWorker, ReceiveError>>, received: VecDeque<ToWorker> },
+/// The half that messages go out by. Any thread may say something.
+pub(super) struct Sender {
+    stream: Arc<Stream>,
+    /// Holds what is being written, and is locked meanwhile.
+    outbox: Mutex<BytesMut>,
 }
 
 impl Session {
     /// A conversation on `socket` in which nothing was said yet.
     pub(super) fn new(socket: OwnedFd) -> Self {
         let stream = Arc::new(Stream::from(socket));
-        let outgoing = Outgoing { stream: Arc::clone(&stream), buffer: Mutex::default() };
-        let incoming = Arc::new(Mutex::new(Incoming::Socket(Inbox::default())));
-        Session { stream, incoming, outgoing: Arc::new(outgoing) }
+        let sender = Arc::new(Sender { stream: Arc::clone(&stream), outbox: Mutex::default() });
+        Session { receiver: Receiver::new(Arc::clone(&stream), Inbox::default()), sender, stream }
     }
 
     /// The socket, for watching its end.
@@ -93,142 +94,39 @@ impl Session {
 
     /// Shakes hands and receives the setup.
     pub(super) fn open(&mut self) -> Result<Setup, Broken> {
-        (&*self.stream).write_all(&Hello::new(Role::Worker).encode())?;
-        let mut incoming = self.lock_incoming();
-        let Incoming::Socket(inbox) = &mut *incoming else {
-            return Err(Broken::Unexpected("something before the handshake"));
-        };
-        let answer = inbox.receive_answer(&mut &*self.stream)?;
+        let (stream, mut inbox) = (&*self.stream, Inbox::default());
+        (&*stream).write_all(&Hello::new(Role::Worker).encode())?;
+        let answer = inbox.receive_answer(&mut &*stream)?;
         if answer.verdict != Verdict::Accepted || !(VERSION_MIN..=VERSION_MAX).contains(&answer.version) {
             return Err(Broken::Refused(answer));
         }
-        match inbox.receive(&mut &*self.stream)? {
-            ToWorker::Setup { worker: _, allow_fault_injection, threads: _ } => {
-                Ok(Setup { allow_fault_injection })
+        let setup = match inbox.receive(&mut &*stream)? {
+            ToWorker::Setup { worker: _, allow_fault_injection, threads } => {
+                Setup { allow_fault_injection, threads: threads.max(1) }
             }
-            ToWorker::Attempt { .. } => Err(Broken::Unexpected("Attempt before Setup")),
-            ToWorker::Answer { .. } => Err(Broken::Unexpected("Answer before Setup")),
-            ToWorker::Recall { .. } => Err(Broken::Unexpected("Recall before Setup")),
-            ToWorker::Stop => Err(Broken::Receive(ReceiveError::Closed)),
-        }
+            ToWorker::Attempt { .. } => return Err(Broken::Unexpected("Attempt before Setup")),
+            ToWorker::Answer { .. } => return Err(Broken::Unexpected("Answer before Setup")),
+            ToWorker::Recall { .. } => return Err(Broken::Unexpected("Recall before Setup")),
+            ToWorker::Stop => return Err(Broken::Receive(ReceiveError::Closed)),
+        };
+        self.receiver = Receiver::new(Arc::clone(&self.stream), inbox);
+        Ok(setup)
     }
+}
 
-    /// The next of the messages that were read, if there is one.
-    pub(super) fn next_received(&mut self) -> Result<Option<ToWorker>, Broken> {
-        match &mut *self.lock_incoming() {
-            Incoming::Socket(inbox) => Ok(inbox.next_message().map_err(ReceiveError::Wire)?),
-            Incoming::Router { received, .. } => Ok(received.pop_front()),
-        }
-    }
-
-    /// Reads once, waiting until something is there.
-    pub(super) fn read(&mut self) -> Result<(), Broken> {
-        match &mut *self.lock_incoming() {
-            Incoming::Socket(inbox) => read_once(&self.stream, inbox),
-            Incoming::Router { messages, received } => {
-                received.push_back(messages.recv().unwrap_or(Err(ReceiveError::Closed))?);
-                Ok(())
-            }
-        }
-    }
-
-    /// Reads all that is there now.
-    pub(super) fn read_available(&mut self) -> Result<(), Broken> {
-        match &mut *self.lock_incoming() {
-            Incoming::Socket(inbox) => {
-                while descriptor::is_readable(&*self.stream).map_err(ReceiveError::Io)? {
-                    read_once(&self.stream, inbox)?;
-                }
-            }
-            Incoming::Router { messages, received } => {
-                for message in messages.try_iter() {
-                    received.push_back(message?);
-                }
-            }
-        }
-        Ok(())
-    }
-
+impl Sender {
     /// Says `message`, waiting until it is written.
     pub(super) fn say(&self, message: &FromWorker) -> Result<(), Broken> {
-        self.outgoing.say(message)
+        // Whatever a panic left in it, it is cleared.
+        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        outbox.clear();
+        wire::encode(message, &mut outbox)?;
+        Ok((&*self.stream).write_all(&outbox)?)
     }
 
-    /// The desk for the functions that this session's loop calls. It costs nothing until one of them opens
-    /// a line: from then on a thread of its own reads the socket, and the loop takes what is not an answer
-    /// from there.
-    pub(super) fn desk(&self) -> Arc<Desk> {
-        let (stream, incoming) = (Arc::clone(&self.stream), Arc::clone(&self.incoming));
-        Desk::new(Arc::clone(&self.outgoing), move |desk| {
-            let mut incoming = incoming.lock().unwrap_or_else(PoisonError::into_inner);
-            let Incoming::Socket(inbox) = &mut *incoming else { return Ok(()) };
-            let (sender, messages) = channel();
-            let router = Router {
-                stream: Arc::clone(&stream),
-                inbox: mem::take(inbox),
-                desk: Arc::clone(desk),
-                others: sender,
-            };
-            thread::Builder::new().name("router".to_owned()).spawn(move || router.run())?;
-            *incoming = Incoming::Router { messages, received: VecDeque::new() };
-            Ok(())
-        })
-    }
-
-    /// Never waits: the loop holds it between calls, and what a function does in a call.
-    fn lock_incoming(&self) -> MutexGuard<'_, Incoming> {
-        self.incoming.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn read_once(stream: &Stream, inbox: &mut Inbox) -> Result<(), Broken> {
-    match inbox.fill(&mut &*stream).map_err(ReceiveError::Io)? {
-        Filled::Bytes { .. } => Ok(()),
-        Filled::End => Err(ReceiveError::Closed.into()),
-        Filled::Nothing => Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into()).into()),
-    }
-}
-
-/// The side of the socket that is written: by the loop, and by functions that ask.
-pub(super) struct Outgoing {
-    stream: Arc<Stream>,
-    /// Holds what is being written, and is locked meanwhile.
-    buffer: Mutex<BytesMut>,
-}
-
-impl Outgoing {
-    /// Says `message`, waiting until it is written.
-    pub(super) fn say(&self, message: &FromWorker) -> Result<(), Broken> {
-        let mut buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
-        buffer.clear();
-        wire::encode(message, &mut buffer)?;
-        Ok((&*self.stream).write_all(&buffer)?)
-    }
-}
-
-/// Reads the socket while functions run: answers go to whoever asked, all else to the loop.
-struct Router {
-    stream: Arc<Stream>,
-    inbox: Inbox,
-    desk: Arc<Desk>,
-    others: Sender<Result<ToWorker, ReceiveError>>,
-}
-
-impl Router {
-    fn run(mut self) {
-        loop {
-            let message = self.inbox.receive(&mut &*self.stream);
-            let is_end = message.is_err();
-            let sent = match message {
-                Ok(ToWorker::Answer { attempt, reply }) => {
-                    self.desk.deliver(attempt, reply);
-                    Ok(())
-                }
-                other => self.others.send(other),
-            };
-            if is_end || sent.is_err() {
-                return;
-            }
-        }
+    /// Ends the conversation: whoever waits for a message finds its end.
+    pub(super) fn end(&self) {
+        // Failing, it would be because the conversation has ended.
+        let _ = shutdown(&*self.stream, Shutdown::Both);
     }
 }

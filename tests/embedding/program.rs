@@ -30,6 +30,8 @@ const PONG: Function<(), u32> = Function::new("pong");
 const SUM_OF_AREAS: Function<Vec<(f64, f64)>, f64> = Function::new("sum_of_areas");
 /// In pool `io`: the same, by two executors at once.
 const AREAS_BY_TWO: Function<(), (f64, f64)> = Function::new("areas_by_two");
+/// In pool `io`: two areas, by pool `cpu`.
+const AREAS_BY_CPU: Function<(f64, f64), f64> = Function::new("areas_by_cpu");
 /// What a function is told when it asks for what only clients may.
 const DRAIN: Function<(), String> = Function::new("drain");
 /// What a thread that a function has started is told when it connects.
@@ -61,6 +63,9 @@ fn functions() -> Registry {
         .add(PONG, &[], "Calls ping.", |()| ask(PING, ()))
         .add(SUM_OF_AREAS, &["SIDES"], "The sum of areas.", sum_of_areas)
         .add(AREAS_BY_TWO, &[], "Two areas.", |()| areas_by_two())
+        .add(AREAS_BY_CPU, &["WIDTH", "HEIGHT"], "Twice an area.", |sides| {
+            Ok::<f64, String>(ask(AREA, sides)? + ask(AREA, sides)?)
+        })
         .add(DRAIN, &[], "Asks to drain.", |()| {
             let refused = Connection::open(None).unwrap().call(RequestBody::Drain);
             refused.map_or_else(|error| error.to_string(), |reply| format!("{reply:?}"))
@@ -120,6 +125,7 @@ fn main() {
         "recursion" => recursion(),
         "chain" => chain(),
         "administration" => administration(),
+        "threads" => threads(),
         other => panic!("there is no scenario {other}"),
     }
 }
@@ -218,6 +224,17 @@ fn chain() {
     assert!(error.to_string().contains("occupies pool `cpu`"), "{error}");
     // The worker that asked goes on as before.
     assert_eq!(executor.call(AREA, (3.0, 4.0)).unwrap().result(None).unwrap(), 12.0);
+}
+
+/// Each thread has a conversation of its own, over the one socket of its worker.
+fn threads() {
+    let io = PoolOptions::new("io").workers(1).threads(8).functions(["areas_by_cpu"]);
+    let executor = Executor::private([cpu().functions(["area"]), io]).unwrap();
+    let sides: Vec<_> = (1..=200).map(|side| (f64::from(side), 2.0)).collect();
+    let futures: Vec<_> = sides.iter().map(|sides| executor.call(AREAS_BY_CPU, *sides).unwrap()).collect();
+    for (future, (width, height)) in futures.into_iter().zip(sides) {
+        assert_eq!(future.result(None).unwrap(), 2.0 * width * height);
+    }
 }
 
 fn administration() {
