@@ -22,6 +22,7 @@ mod future;
 mod locate;
 mod map;
 mod outbox;
+mod typed;
 mod until;
 mod values;
 mod waiting;

@@ -29,7 +29,7 @@ impl Daemon<'_> {
             Token::WorkerSocket(slot) => self.serve_worker(slot),
             Token::WorkerExit(slot) => {
                 for event in self.workers.take_ended(slot) {
-                    self.step(event);
+                    self.step_of_worker(event);
                 }
             }
             Token::Client(client) => self.serve_client(client),
@@ -45,7 +45,8 @@ impl Daemon<'_> {
         let mut budget_bytes = READ_BYTES_PER_TURN;
         loop {
             match self.workers.hear(slot, &mut budget_bytes) {
-                WorkerDid::Event(event) => self.step(event),
+                WorkerDid::Event(event) => self.step_of_worker(event),
+                WorkerDid::Ask(ask) => self.take_ask(ask),
                 WorkerDid::Enter => _ = self.touched.insert(token),
                 WorkerDid::Nothing => return,
                 WorkerDid::Pause => {
@@ -110,7 +111,7 @@ impl Daemon<'_> {
 
     fn serve_listener(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
-            match self.listener.accept(self.now) {
+            match self.door.accept(self.now) {
                 Accepted::Client(stream, user) => self.take_up(stream, user),
                 Accepted::TurnedAway(user) => {
                     self.clients.note_turned_away(user, "no descriptor is left for it");

@@ -26,6 +26,8 @@ mod attempts;
 mod clients;
 mod ending;
 mod event;
+#[cfg(test)]
+mod function_tests;
 mod phases;
 mod policy;
 mod pools;

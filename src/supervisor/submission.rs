@@ -110,10 +110,21 @@ impl Supervisor {
         match first {
             Some(pool) if is_late => self.accept(submission, pool),
             Some(_) | None => {
-                let refusal = self.nowhere(&submission.spec);
+                let refusal = self.no_worker(&submission.spec);
+                let refusal = refusal.unwrap_or_else(|| self.nowhere(&submission.spec));
                 self.refuse(submission.submitter, refusal);
             }
         }
+    }
+
+    /// That the first pool which might have a task's function fails to start its workers, if one does.
+    fn no_worker(&self, spec: &TaskSpec) -> Option<Refusal> {
+        let pools = self.candidates(spec).map(|id| self.pool(id));
+        let mut unknown = pools.filter(|pool| pool.knows(&spec.function) == Knowledge::Unknown);
+        unknown.find_map(|pool| {
+            let failure = pool.last_failure.clone()?;
+            Some(Refusal::NoWorker { pool: pool.policy.name.clone(), failure })
+        })
     }
 
     /// Refuses whatever waits to be placed: the daemon takes nothing new.
