@@ -233,6 +233,8 @@ impl Harness {
 
     /// A worker's process is gone.
     pub fn exits(&mut self, worker: WorkerId, exit: Exit) -> &mut Self {
+        let fact = self.trial.fact(Fact::ProcessEnded(worker));
+        self.must(fact);
         self.event(Event::WorkerExited { worker, exit })
     }
 
