@@ -5,7 +5,7 @@
 //! Whether a worker that died early failed or was unlucky is not always to be told from outside: some
 //! failures are certain, more are possible. A worker that lasts ends its pool's backoffs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use poold::id::{PoolName, SlotId, WorkerId};
 use poold::limits::EARLY_DEATH;
@@ -172,13 +172,16 @@ impl Restarts {
         for promise in self.promised.values_mut() {
             promise.is_open = true;
         }
-        for pool in &policy.pools {
-            let ours = history.workers.iter().filter(|(_, worker)| worker.pool == pool.name);
+        let pools: BTreeSet<&PoolName> = history.workers.values().map(|worker| &worker.pool).collect();
+        for name in pools {
+            let ours = history.workers.iter().filter(|(_, worker)| worker.pool == *name);
             let leaving: Vec<WorkerId> = ours.map(|(id, _)| *id).collect();
-            let record = self.record(&pool.name);
+            // The workers of a pool that was taken away go, even if the pool is back before they have gone.
+            let goes_on = history.pool(name).and(policy.pools.iter().find(|pool| pool.name == *name));
+            let wanted = goes_on.map_or(0, |pool| pool.workers as usize);
+            let record = self.record(name);
             record.certain.clear();
-            record.surplus =
-                record.surplus_left(history).max(leaving.len().saturating_sub(pool.workers as usize));
+            record.surplus = record.surplus_left(history).max(leaving.len().saturating_sub(wanted));
             record.leaving = leaving;
         }
     }
