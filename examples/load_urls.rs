@@ -59,5 +59,6 @@ fn answer(mut visitor: TcpStream) -> std::io::Result<()> {
     lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
     let path = request.split(' ').nth(1).unwrap_or("/");
     let length = path.len();
-    write!(visitor, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{path}")
+    let response = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{path}");
+    visitor.write_all(response.as_bytes())
 }
