@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use poold::daemon::config::{Config, Source, reload};
-use poold::daemon::{self, RunOptions};
+use poold::daemon::{self, Audience, RunOptions};
 use poold::limits::WORKERS_PER_POOL_MAX;
-use poold::worker::{Registry, run_if_started_as_worker};
+use poold::worker::Registry;
 
 /// Exit status of a wrong command line or configuration: starting again would not help.
 const WRONG_USAGE: u8 = 2;
@@ -51,7 +51,7 @@ struct Flags {
 }
 
 fn main() -> ExitCode {
-    run_if_started_as_worker(Registry::built_in);
+    poold::init(Registry::built_in);
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         Err(error) => return answer(&error),
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 
 fn run(source: Source, config: Config) -> ExitCode {
     let reload = Box::new(move |old: &Config| reload(&source, old).map_err(|error| error.to_string()));
-    match daemon::run(RunOptions { config, reload }) {
+    match daemon::run(RunOptions { config, reload, audience: Audience::Everyone }) {
         Ok(exit) => ExitCode::from(exit.exit_status()),
         Err(error) => fail(error.exit_status(), format!("poold: {error}")),
     }

@@ -17,6 +17,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use poold::{Executor, as_completed};
 
+#[expect(
+    clippy::mutable_key_type,
+    reason = "futures are equal as handles of one call, which no change alters"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     let server = serve_pages()?;
     let mut urls: Vec<String> =

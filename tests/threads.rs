@@ -11,7 +11,7 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use poold::worker::{Registry, run_if_started_as_worker};
+use poold::worker::Registry;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::{Daemon, assert_error, parts, pid, pidfd, text, wait_for_exit};
@@ -21,7 +21,7 @@ static CALLS: AtomicU64 = AtomicU64::new(0);
 /// Not a test: what the pools' `command` runs. Among the tests it does nothing.
 #[test]
 fn functions_of_its_own() {
-    run_if_started_as_worker(|| {
+    poold::init(|| {
         Registry::built_in()
             .register("count", &["ANYTHING"], "How often its process was asked.", |_: String| {
                 Ok::<_, Infallible>(CALLS.fetch_add(1, Ordering::SeqCst) + 1)

@@ -16,6 +16,7 @@ use mio::Registry;
 use mio::unix::SourceFd;
 
 use super::connection::{Connection, Heard, answer_to, in_words};
+use super::functions::Ask;
 use super::output::{Output, Speaker};
 use super::spawner::{Order, Started};
 use super::token::OutputStream;
@@ -66,6 +67,8 @@ enum Stage {
 pub(super) enum WorkerDid {
     /// This, for the supervisor.
     Event(Event),
+    /// One of its functions asks something.
+    Ask(Ask),
     /// It said hello, and was answered.
     Enter,
     /// Nothing more for now.
@@ -142,7 +145,8 @@ impl Workers {
                 // Its exit says as much.
                 WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
-                WorkerDid::Enter => {}
+                // Nobody is left to be answered.
+                WorkerDid::Enter | WorkerDid::Ask(_) => {}
                 WorkerDid::Nothing | WorkerDid::Pause => break,
             }
         }
@@ -179,6 +183,12 @@ impl Workers {
     /// Writes to a worker what it takes. Says whether it is to be heard again.
     pub(super) fn flush(&mut self, slot: SlotId) -> bool {
         self.by_slot.get_mut(&slot).is_some_and(|worker| worker.connection.flush(&self.registry))
+    }
+
+    /// The worker in a slot, and how many bytes it was told and has not read.
+    pub(super) fn unread(&self, slot: SlotId) -> Option<(WorkerId, usize)> {
+        let worker = self.by_slot.get(&slot)?;
+        Some((worker.order.worker, worker.connection.outbox_bytes()))
     }
 
     fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
@@ -235,8 +245,14 @@ impl Worker {
                 self.attempts.remove(&attempt);
                 Event::AttemptFinished { worker, attempt, report: within_caps(report) }
             }
-            FromWorker::Ask { .. } => {
-                return self.break_off("it asked on behalf of a function, which is not served".to_owned());
+            FromWorker::Ask { attempt, request } => {
+                return match self.attempts.get(&attempt) {
+                    Some(&task) => WorkerDid::Ask(Ask { worker, attempt, task, request }),
+                    None => {
+                        let attempt = attempt.0;
+                        self.break_off(format!("it asked for attempt {attempt}, which it does not hold"))
+                    }
+                };
             }
             FromWorker::Recalled { attempt } => {
                 self.attempts.remove(&attempt);
@@ -307,8 +323,5 @@ fn within_caps(report: Report) -> Report {
 
 /// Cuts `text` to at most `bytes_max`, between two characters.
 fn cut(text: &mut String, bytes_max: usize) {
-    if text.len() > bytes_max {
-        let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or(0));
-    }
+    text.truncate(text.floor_char_boundary(bytes_max));
 }

@@ -12,22 +12,22 @@
 //! pool that is never full has few. They share the process: what a function does to it, it does to all.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
+use super::asking::Desk;
 use super::attempts::{self, Waiting};
 use super::complain;
 use super::hangup::Hangup;
+use super::receiver::Receiver;
 use super::registry::Functions;
-use super::session::{Broken, Receiver, Sender, Session};
-use crate::message::worker::FromWorker;
+use super::session::{Broken, Session};
 
 /// What the threads share.
 struct Shared<'a> {
     functions: &'a Functions,
     hangup: &'a Hangup,
-    /// Locked for one message. Whoever holds the queue may take it, not the other way round.
-    sender: Mutex<Sender>,
+    desk: Arc<Desk>,
     queue: Mutex<Queue>,
     /// There is something in the queue, or it was closed.
     changed: Condvar,
@@ -55,9 +55,10 @@ pub(super) fn run(
     functions: &Functions,
     hangup: &Hangup,
 ) -> Result<(), Broken> {
-    let Session { mut receiver, sender } = session;
-    let (sender, queue, changed) = (Mutex::new(sender), Mutex::default(), Condvar::new());
-    let shared = Shared { functions, hangup, sender, queue, changed };
+    let Session { mut receiver, sender, .. } = session;
+    // The main thread reads all the time, whatever functions wait for.
+    let desk = Desk::new(sender, |_| Ok(()));
+    let shared = Shared { functions, hangup, desk, queue: Mutex::default(), changed: Condvar::new() };
     let ended = thread::scope(|scope| {
         let ended = shared.hand_out(&mut receiver, threads_max, scope);
         shared.close();
@@ -78,7 +79,7 @@ impl<'a> Shared<'a> {
             receiver.read()?;
             let mut queue = self.queue();
             while let Some(message) = receiver.next_received()? {
-                if attempts::take(message, &mut queue.waiting, &mut self.sender())?.is_break() {
+                if attempts::take(message, &mut queue.waiting, &self.desk)?.is_break() {
                     return Ok(());
                 }
             }
@@ -102,10 +103,9 @@ impl<'a> Shared<'a> {
     /// Runs what waits, until nothing more is to be started.
     fn work(&self) {
         while let Some(next) = self.next() {
-            let say = |message: &FromWorker| self.sender().say(message);
-            if let Err(broken) = attempts::attempt(next, self.functions, self.hangup, say) {
+            if let Err(broken) = attempts::attempt(next, self.functions, self.hangup, &self.desk) {
                 self.queue().broken.get_or_insert(broken);
-                return self.sender().end();
+                return self.desk.sender().end();
             }
             self.queue().busy -= 1;
         }
@@ -131,14 +131,9 @@ impl<'a> Shared<'a> {
         self.changed.notify_all();
     }
 
-    // Nothing panics while it holds a lock, and functions hold none of ours.
-
+    /// Nothing panics while it holds the lock, and functions hold none of ours.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn sender(&self) -> MutexGuard<'_, Sender> {
-        self.sender.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,7 +141,7 @@ impl<'a> Shared<'a> {
 mod tests {
     use super::*;
     use crate::id::{AttemptId, Epoch, Generation, SlotId, TaskId, WorkerId};
-    use crate::message::worker::{Report, ToWorker};
+    use crate::message::worker::{FromWorker, Report, ToWorker};
     use crate::task::{Failure, FailureKind, Payload};
     use crate::wire::{self, Inbox};
     use crate::worker::Registry;
@@ -155,7 +150,6 @@ mod tests {
     use std::convert::Infallible;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
-    use std::sync::Arc;
     use std::thread::JoinHandle;
     use std::time::Duration;
 
