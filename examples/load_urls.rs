@@ -17,6 +17,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use poold::{Executor, as_completed};
 
+#[expect(
+    clippy::mutable_key_type,
+    reason = "futures are equal as handles of one call, which no change alters"
+)]
 fn main() -> Result<(), Box<dyn Error>> {
     let server = serve_pages()?;
     let mut urls: Vec<String> =
@@ -59,5 +63,6 @@ fn answer(mut visitor: TcpStream) -> std::io::Result<()> {
     lines.map_while(Result::ok).take_while(|line| !line.is_empty()).for_each(drop);
     let path = request.split(' ').nth(1).unwrap_or("/");
     let length = path.len();
-    write!(visitor, "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{path}")
+    let response = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{path}");
+    visitor.write_all(response.as_bytes())
 }

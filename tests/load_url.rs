@@ -39,8 +39,9 @@ fn answer(mut stream: TcpStream, page: &impl Fn(&str) -> String) {
     while let Some(request) = lines.next() {
         lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
         let body = page(request.split(' ').nth(1).unwrap());
-        let length = body.len();
-        if write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}").is_err() {
+        let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        // In one piece: a second one would wait until the first is acknowledged.
+        if stream.write_all(response.as_bytes()).is_err() {
             return;
         }
     }

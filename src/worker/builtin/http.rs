@@ -31,7 +31,8 @@ pub(super) fn register(registry: Registry) -> Registry {
         &["URL", "TIMEOUT"],
         "What the server at URL (http or https) answers with, as bytes; within TIMEOUT seconds, 60 by default.",
         |(url, timeout): (Url, Option<Seconds>)| {
-            load(&url, timeout.map_or(TIMEOUT, |timeout| timeout.0)).map_err(|cause| Box::new(LoadError { url, cause }))
+            let loaded = load(&url, timeout.map_or(TIMEOUT, |timeout| timeout.0));
+            loaded.map_err(|cause| format!("cannot load {}: {cause}", url.0))
         },
     )
 }
@@ -89,18 +90,6 @@ enum Cause {
     TooLarge,
     #[error("{0}")]
     Failed(ureq::Error),
-}
-
-/// Why an address could not be loaded.
-struct LoadError {
-    url: Url,
-    cause: Cause,
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "cannot load {}: {}", self.url.0, self.cause)
-    }
 }
 
 #[cfg(test)]
