@@ -383,7 +383,7 @@ mod submit {
             (
                 Outcome::Crashed(Exit::Code(3)),
                 127,
-                "f: crashed: its worker died of exit status 3; submit it with --retries to have it tried again",
+                "f: crashed: its worker ended with exit status 3; submit it with --retries to have it tried again",
             ),
             (
                 Outcome::Crashed(Exit::Signal(11)),

@@ -217,9 +217,9 @@ impl fmt::Display for CallError {
             Cause::BadFunctionName(error) => error.to_string(),
             Cause::BadArguments(reason) => format!("its arguments cannot be sent: {reason}"),
             Cause::BadResult(reason) => format!("its result is not of the type asked for: {reason}"),
-            Cause::NotDone { unfinished: 1 } => "not done in the time that was waited; it goes on".to_owned(),
+            Cause::NotDone { unfinished: 1 } => "not done in the time that was waited".to_owned(),
             Cause::NotDone { unfinished } => {
-                format!("{unfinished} calls are not done in the time that was waited; they go on")
+                format!("{unfinished} calls are not done in the time that was waited")
             }
             Cause::ShutDown => "the executor was shut down; submit to another one".to_owned(),
             Cause::Unreachable(error) => error.to_string(),

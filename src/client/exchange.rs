@@ -10,11 +10,11 @@
 //! caller's, so what blocks one caller blocks no other. When the connection ends, so do all calls on it,
 //! as lost; the next submission connects anew.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::mem;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::thread;
+use std::thread::{self, ThreadId};
 
 use super::call::Call;
 use super::call_error::{CallError, Cause};
@@ -44,8 +44,8 @@ struct State {
     shut_down: bool,
     last_request: u64,
     awaited: HashMap<RequestId, Awaited>,
-    /// Threads that read, or still tell that they cannot.
-    readers: usize,
+    /// Threads that read, or still tell that they cannot any more.
+    readers: HashSet<ThreadId>,
 }
 
 /// A connection in use, by the thread that reads from it.
@@ -75,7 +75,7 @@ impl Exchange {
             shut_down: false,
             last_request: 0,
             awaited: HashMap::new(),
-            readers: 0,
+            readers: HashSet::new(),
         };
         let exchange = Arc::new(Exchange {
             state: Mutex::new(state),
@@ -135,10 +135,10 @@ impl Exchange {
         let outbox = Arc::new(Outbox::default());
         let payload_bytes_max = sender.payload_bytes_max();
         state.link = Some(Link { outbox: Arc::clone(&outbox), payload_bytes_max });
-        state.readers += 1;
         thread::spawn(move || outbox.write_to(sender));
         let exchange = Arc::clone(self);
-        thread::spawn(move || exchange.read(receiver));
+        let reader = thread::spawn(move || exchange.read(receiver));
+        state.readers.insert(reader.thread().id());
     }
 
     fn read(&self, mut receiver: Receiver) {
@@ -212,7 +212,7 @@ impl Exchange {
         for call in awaited.values().filter_map(Awaited::call) {
             call.lose(&self.callbacks);
         }
-        lock(&self.state).readers -= 1;
+        lock(&self.state).readers.remove(&thread::current().id());
         self.quiet.notify_all();
     }
 
@@ -249,13 +249,14 @@ impl Exchange {
     }
 
     /// Waits, after it was shut down, until every call has ended, every callback was called and the
-    /// connection is closed. A callback that waits so would wait for itself, and does not.
+    /// connection is closed. A callback, or a waker, would wait for itself and does not.
     pub(super) fn wait(&self) {
-        if self.callbacks.is_current_thread() {
+        let state = lock(&self.state);
+        if self.callbacks.is_current_thread() || state.readers.contains(&thread::current().id()) {
             return;
         }
-        let is_read = |state: &mut State| state.readers > 0;
-        drop(Until::after(None).wait_while(&self.quiet, lock(&self.state), is_read));
+        let is_read = |state: &mut State| !state.readers.is_empty();
+        drop(Until::after(None).wait_while(&self.quiet, state, is_read));
         self.callbacks.wait();
     }
 }

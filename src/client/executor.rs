@@ -12,6 +12,7 @@ use super::connection::Connection;
 use super::error::Error;
 use super::exchange::Exchange;
 use super::future::Future;
+use super::map::{Encode, Map, MapOptions};
 use super::values::{self, Decode};
 use crate::id::{FunctionName, PoolName};
 use crate::task::{Deadline, Payload, TaskSpec};
@@ -181,6 +182,65 @@ impl Executor {
         let exchange = &self.handle.exchange;
         let call = exchange.submit(self.options.spec(function), args)?;
         Ok(Future::new(Arc::clone(exchange), call, decode))
+    }
+
+    /// Has workers run `function` on each of `inputs`; the results come in the order of the inputs.
+    ///
+    /// An input is what [`submit`](Self::submit) takes; for a function of several arguments, a tuple.
+    /// At most 1024 inputs are in hand at a time, so they may be endless: taken, and their results not given
+    /// out. Where the daemon's queue is full, it waits.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let executor = poold::Executor::connect()?;
+    /// for is_prime in executor.map::<bool, _>("is_prime", 2_u64..)?.take(100) {
+    ///     println!("{}", is_prime?);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit), if `function` is no name or the executor was shut down. Everything else
+    /// is told in the place of a result.
+    pub fn map<Out, I>(&self, function: &str, inputs: I) -> Result<Map<Out, I::IntoIter>, CallError>
+    where
+        Out: DeserializeOwned,
+        I: IntoIterator<Item: Serialize>,
+    {
+        self.map_with(function, inputs, MapOptions::new())
+    }
+
+    /// As [`map`](Self::map), with a limit of time, or another way to go through the inputs.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map).
+    pub fn map_with<Out, I>(
+        &self,
+        function: &str,
+        inputs: I,
+        options: MapOptions,
+    ) -> Result<Map<Out, I::IntoIter>, CallError>
+    where
+        Out: DeserializeOwned,
+        I: IntoIterator<Item: Serialize>,
+    {
+        self.map_encoded(name(function)?, inputs.into_iter(), options, values::arguments, values::result)
+    }
+
+    /// The core of every map.
+    pub(crate) fn map_encoded<T, I: Iterator>(
+        &self,
+        function: FunctionName,
+        inputs: I,
+        options: MapOptions,
+        encode: Encode<I::Item>,
+        decode: Decode<T>,
+    ) -> Result<Map<T, I>, CallError> {
+        if self.handle.exchange.is_shut_down() {
+            return Err(CallError::new(&function, None, Cause::ShutDown));
+        }
+        Ok(Map::new(self.clone(), function, inputs, options, encode, decode))
     }
 
     /// Cancels every call that was made and has not ended, those that run among them.

@@ -120,7 +120,7 @@ impl Clients {
     /// Takes up the accepted `stream` of `user`, whose hello is then awaited.
     pub(super) fn add(&mut self, now: Time, stream: Stream, user: Uid) -> io::Result<ConnectionId> {
         let id = self.next_id();
-        let connection = Connection::open(stream, Token::Client(id), &self.registry)?;
+        let connection = Connection::open(stream, Role::Client, Token::Client(id), &self.registry)?;
         let client = Client { connection, user, stage: Stage::Handshake, until: None, blocked: false };
         self.by_id.insert(id, client);
         self.enter(id, Stage::Handshake, Some(now + HANDSHAKE_TIMEOUT));

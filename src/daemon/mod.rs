@@ -154,6 +154,8 @@ struct Daemon<'a> {
     /// Whether the service manager may have to be told something.
     is_news: bool,
     logging: &'a Logging,
+    /// How many descriptors it may have open.
+    descriptors_max: u64,
     config: Config,
     reload: Reload,
     exit: Option<ExitKind>,
@@ -163,7 +165,7 @@ impl<'a> Daemon<'a> {
     fn start(options: RunOptions, logging: &'a Logging) -> Result<Self, Error> {
         let RunOptions { config, reload, audience } = options;
         let setup = |what| move |source| Error::Setup { what, source };
-        let nofile = raise_descriptor_limit();
+        let (nofile, descriptors_max) = raise_descriptor_limit();
         let clock = Clock::start();
         let now = clock.now();
         let poll = mio::Poll::new().map_err(setup("open a poller"))?;
@@ -204,6 +206,7 @@ impl<'a> Daemon<'a> {
             notifier,
             is_news: true,
             logging,
+            descriptors_max,
             config,
             reload,
             exit: None,
@@ -364,13 +367,14 @@ fn poll(poll: &mut mio::Poll, readiness: &mut mio::Events, timeout: Option<Durat
     }
 }
 
-/// Allows the daemon as many descriptors as it may have; gives what was allowed before.
-fn raise_descriptor_limit() -> u64 {
+/// Allows the daemon as many descriptors as it may have; gives what was allowed before, and what is now.
+fn raise_descriptor_limit() -> (u64, u64) {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: before.maximum, maximum: before.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         log::warn!("the limit on descriptors stays at {:?}: {error}", before.current);
     }
     // RLIM_INFINITY, as getrlimit(2) has it.
-    before.current.unwrap_or(u64::MAX)
+    let number = |limit: Rlimit| limit.current.unwrap_or(u64::MAX);
+    (number(before), number(getrlimit(Resource::Nofile)))
 }

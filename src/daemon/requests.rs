@@ -7,7 +7,7 @@ use super::clock::deadline_at;
 use super::token::Token;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, Pid, RequestId};
-use crate::limits::{FUNCTION_ROWS_MAX, PAGE_ROWS_MAX};
+use crate::limits::{FUNCTION_ROWS_MAX, PAGE_ROWS_MAX, REQUESTS_PER_TURN};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::status::Status;
 use crate::supervisor::Event;
@@ -125,6 +125,21 @@ impl Daemon<'_> {
         self.config = config;
         self.step(Event::PolicyChanged { policy });
         Ok(changes)
+    }
+}
+
+/// How many of [`REQUESTS_PER_TURN`] a request counts as.
+pub(super) const fn share_of(request: &RequestBody) -> u32 {
+    match request {
+        RequestBody::Submit { .. }
+        | RequestBody::Cancel { .. }
+        | RequestBody::Result { .. }
+        | RequestBody::Drain => 1,
+        RequestBody::Status
+        | RequestBody::Workers { .. }
+        | RequestBody::Tasks { .. }
+        | RequestBody::Functions { .. }
+        | RequestBody::Reload => REQUESTS_PER_TURN,
     }
 }
 

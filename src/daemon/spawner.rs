@@ -26,6 +26,7 @@ use super::token::{OutputStream, Token};
 use crate::id::{Pid, PoolName, WorkerId};
 use crate::limits::SPAWNS_AHEAD;
 use crate::os::pidfd::Child;
+use crate::wire::Role;
 
 /// The daemon's own program: the one that runs, even if its file was replaced.
 pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -164,7 +165,7 @@ fn start_worker(program: &str, order: Order, nofile: u64, registry: &Registry) -
             Output::open(stream, pipe, Token::WorkerOutput(slot, stream), registry)
         };
         let outputs = [output(OutputStream::Stdout, stdout)?, output(OutputStream::Stderr, stderr)?];
-        let connection = Connection::open(ours.into(), Token::WorkerSocket(slot), registry)?;
+        let connection = Connection::open(ours.into(), Role::Worker, Token::WorkerSocket(slot), registry)?;
         let exit = Token::WorkerExit(slot);
         registry.register(&mut SourceFd(&child.as_fd().as_raw_fd()), exit.into(), Interest::READABLE)?;
         Ok((child, connection, outputs))

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::config::{Limits, Pool};
 use super::spawner::Order;
 use super::*;
-use crate::id::{AttemptId, ConnectionId, Generation, PoolName, RequestId, SlotId, WorkerId};
+use crate::id::{AttemptId, ConnectionId, Generation, PoolName, RequestId, SlotId, TaskId, WorkerId};
 use crate::limits;
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::worker::FromWorker;
@@ -213,6 +213,19 @@ fn connection_over_the_cap_is_told_so() {
 }
 
 #[test]
+fn descriptors_that_workers_need_are_kept_from_clients() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    world.daemon.descriptors_max = limits::DESCRIPTORS_RESERVED + 1;
+    let _first = world.enter();
+    let mut second = world.connect();
+    assert_eq!(world.answer(&mut second).verdict, Verdict::TooManyConnections);
+    assert!(world.is_closed(&mut second));
+    world.daemon.descriptors_max = 0;
+    assert_eq!(world.daemon.connections_within_descriptors(), 1, "an operator gets in");
+}
+
+#[test]
 fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
     const UNREAD_BYTES_MAX: usize = 1024 * 1024;
     let logging = logging();
@@ -245,6 +258,50 @@ fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
         }
     };
     assert!(matches!(unblocked, Event::ClientUnblocked { client } if client == id), "{unblocked:?}");
+}
+
+/// `count` times the same request, as one write.
+fn pipelined(body: &RequestBody, count: usize) -> bytes::BytesMut {
+    let mut bytes = bytes::BytesMut::new();
+    for _ in 0..count {
+        encode(&Request { id: RequestId(1), body: body.clone() }, &mut bytes).expect("it fits");
+    }
+    bytes
+}
+
+/// Lets the daemon move once; says how many replies come of it.
+fn replies_of_a_turn(world: &mut World<'_>, peer: &mut Peer) -> usize {
+    world.turn();
+    let mut replies = 0;
+    while let Ok(Filled::Bytes { .. }) = peer.inbox.fill(&mut peer.stream) {
+        while peer.inbox.next_message::<Reply>().expect("it is one").is_some() {
+            replies += 1;
+        }
+    }
+    replies
+}
+
+#[test]
+fn pipelined_requests_are_carried_out_a_share_in_each_turn() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut hasty = world.enter();
+    let task = TaskId { epoch: Epoch(0), number: 1 };
+    hasty.say(&pipelined(&RequestBody::Result { task, wait: false }, 100));
+    let share = limits::REQUESTS_PER_TURN as usize;
+    assert_eq!(replies_of_a_turn(&mut world, &mut hasty), share);
+    assert_eq!(replies_of_a_turn(&mut world, &mut hasty), 100 - share);
+}
+
+#[test]
+fn listing_takes_the_whole_share_of_a_turn() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut hasty = world.enter();
+    hasty.say(&pipelined(&RequestBody::Workers { skip: 0 }, 3));
+    for _ in 0..3 {
+        assert_eq!(replies_of_a_turn(&mut world, &mut hasty), 1);
+    }
 }
 
 #[test]

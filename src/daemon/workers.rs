@@ -323,8 +323,5 @@ fn within_caps(report: Report) -> Report {
 
 /// Cuts `text` to at most `bytes_max`, between two characters.
 fn cut(text: &mut String, bytes_max: usize) {
-    if text.len() > bytes_max {
-        let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or(0));
-    }
+    text.truncate(text.floor_char_boundary(bytes_max));
 }

@@ -13,14 +13,23 @@ pub(super) struct Client {
     pub(super) parent: Option<TaskId>,
     /// Its attached tasks that are not done.
     pub(super) attached: BTreeSet<TaskKey>,
-    /// Tasks whose outcome it waits for by a request of its own.
+    /// Tasks whose outcome it waits for by requests of their own.
     pub(super) watched: BTreeSet<TaskKey>,
+    /// How many such requests there are.
+    pub(super) watches: usize,
     /// Whether it leaves too many outcomes unread.
     pub(super) blocked: bool,
 }
 
 impl Client {
     pub(super) fn new(user: Uid, parent: Option<TaskId>) -> Self {
-        Client { user, parent, attached: BTreeSet::new(), watched: BTreeSet::new(), blocked: false }
+        Client {
+            user,
+            parent,
+            attached: BTreeSet::new(),
+            watched: BTreeSet::new(),
+            watches: 0,
+            blocked: false,
+        }
     }
 }

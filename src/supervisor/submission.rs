@@ -1,6 +1,6 @@
 //! Taking tasks in: caps, the choice of a pool, acceptance.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::pools::{Knowledge, PoolId};
@@ -31,6 +31,8 @@ pub(super) struct Submission {
 #[derive(Debug, Default)]
 pub(super) struct Unplaced {
     submissions: BTreeMap<u64, Submission>,
+    /// The same by client: that one leaves must not cost what all others wait for.
+    by_client: BTreeSet<(ConnectionId, u64)>,
     last_number: u64,
     bytes: u64,
 }
@@ -39,6 +41,7 @@ impl Unplaced {
     fn insert(&mut self, submission: Submission) -> u64 {
         self.last_number += 1;
         self.bytes += submission.args.bytes.len() as u64;
+        self.by_client.insert((submission.submitter.client, self.last_number));
         self.submissions.insert(self.last_number, submission);
         self.last_number
     }
@@ -46,13 +49,13 @@ impl Unplaced {
     fn remove(&mut self, number: u64) -> Option<Submission> {
         let submission = self.submissions.remove(&number)?;
         self.bytes -= submission.args.bytes.len() as u64;
+        self.by_client.remove(&(submission.submitter.client, number));
         Some(submission)
     }
 
     /// The numbers of a client's submissions.
     pub(super) fn of_client(&self, client: ConnectionId) -> Vec<u64> {
-        let of_client = |(_, submission): &(&u64, &Submission)| submission.submitter.client == client;
-        self.submissions.iter().filter(of_client).map(|(number, _)| *number).collect()
+        self.by_client.range((client, 0)..=(client, u64::MAX)).map(|(_, number)| *number).collect()
     }
 }
 
@@ -108,7 +111,7 @@ impl Supervisor {
             Some(pool) if is_late => self.accept(submission, pool),
             Some(_) | None => {
                 let refusal = self.no_worker(&submission.spec);
-                let refusal = refusal.unwrap_or_else(|| self.unknown_function(&submission.spec.function));
+                let refusal = refusal.unwrap_or_else(|| self.nowhere(&submission.spec));
                 self.refuse(submission.submitter, refusal);
             }
         }
@@ -187,10 +190,15 @@ impl Supervisor {
         if let Some(wait) = unknown.map(|id| self.pool(id).policy.start_timeout).max() {
             return Placement::Wait(wait);
         }
-        Placement::Refused(match &spec.pool {
+        Placement::Refused(self.nowhere(spec))
+    }
+
+    /// Why there is no pool for a task.
+    fn nowhere(&self, spec: &TaskSpec) -> Refusal {
+        match &spec.pool {
             Some(pool) => Refusal::NotInPool { pool: pool.clone(), function: spec.function.clone() },
             None => self.unknown_function(&spec.function),
-        })
+        }
     }
 
     /// The task in `pool` that would wait for this one, directly or through others.
@@ -205,7 +213,12 @@ impl Supervisor {
     }
 
     fn unknown_function(&self, function: &FunctionName) -> Refusal {
-        let names = self.pool_order.iter().flat_map(|id| self.pool(*id).served()).map(|info| &info.name);
+        // A distance is at least the difference of the lengths, and costs their product to compute.
+        let near = |name: &&FunctionName| {
+            name.as_str().len().abs_diff(function.as_str().len()) <= NEAREST_DISTANCE_MAX
+        };
+        let served = self.pool_order.iter().flat_map(|id| self.pool(*id).served());
+        let names = served.map(|info| &info.name).filter(near);
         let distance = |name: &FunctionName| strsim::damerau_levenshtein(name.as_str(), function.as_str());
         let mut nearest: Vec<(usize, FunctionName)> =
             names.map(|name| (distance(name), name.clone())).collect();

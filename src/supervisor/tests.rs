@@ -1,166 +1,127 @@
-//! Functions that submit: who waits for whom, and what ends with whom.
+//! What a single event brings about, where that says more than a simulated world does.
 
 use super::*;
-use crate::id::{AttemptId, FunctionName, Generation, Pid, PoolName, RequestId, TaskId, Uid};
-use crate::message::client::{Refusal, ReplyBody};
+use crate::id::{FunctionName, Pid, PoolName, RequestId, TaskId, Uid};
+use crate::limits::{WATCHERS_PER_TASK_MAX, WATCHES_PER_CLIENT_MAX};
+use crate::message::client::{Refusal, Reply, ReplyBody};
 use crate::message::status::FunctionInfo;
-use crate::message::worker::Report;
-use crate::task::{Attachment, CancelReason, Outcome, Payload, TaskSpec};
+use crate::task::{Attachment, Payload, TaskSpec};
 
-const USER: Uid = Uid(1000);
-const CPU: WorkerId = WorkerId { slot: SlotId(0), generation: Generation(0) };
-const IO: WorkerId = WorkerId { slot: SlotId(1), generation: Generation(0) };
+const CLIENT: ConnectionId = ConnectionId(1);
+const REQUEST: RequestId = RequestId(1);
 
-/// A supervisor of the pools `cpu` and `io` with a ready worker each, and a client that is connected.
-struct World {
+/// A supervisor with a pool of one worker, which is being started, and a client.
+struct Desk {
     supervisor: Supervisor,
-    clients: u64,
-    requests: u64,
+    now: Time,
+    worker: WorkerId,
 }
 
-impl World {
+impl Desk {
     fn new() -> Self {
-        let pool = |name| PoolPolicy::new(PoolName::new(name).expect("a name"), 1);
-        let policy = Policy::new(vec![pool("cpu"), pool("io")], USER);
-        let mut world =
-            World { supervisor: Supervisor::new(Time::ZERO, policy, Epoch(1), 0), clients: 1, requests: 0 };
-        for worker in [CPU, IO] {
-            let info = FunctionInfo { name: function(), signature: String::new(), summary: String::new() };
-            world.handle(Event::WorkerSpawned { worker, pid: Pid(1) });
-            world.handle(Event::WorkerReady { worker, functions: vec![info], capacity: 1 });
-        }
-        world.handle(Event::ClientConnected { client: ConnectionId(1), user: USER });
-        world
+        let pools = vec![PoolPolicy::new(pool(), 1)];
+        let mut supervisor = Supervisor::new(Time::ZERO, Policy::new(pools, Uid(0)), Epoch(1), 1);
+        let worker = std::iter::from_fn(|| supervisor.poll_action()).find_map(|action| match action {
+            Action::SpawnWorker { worker, .. } => Some(worker),
+            _ => None,
+        });
+        let mut desk = Desk { supervisor, now: Time::ZERO, worker: worker.expect("one is started") };
+        desk.handle(Event::ClientConnected { client: CLIENT, user: Uid(7) });
+        desk.handle(Event::WorkerSpawned { worker: desk.worker, pid: Pid(42) });
+        desk
     }
 
-    /// Has an event handled; gives what was done for it.
     fn handle(&mut self, event: Event) -> Vec<Action> {
-        self.supervisor.handle(Time::ZERO, event);
+        self.supervisor.handle(self.now, event);
         std::iter::from_fn(|| self.supervisor.poll_action()).collect()
     }
 
-    /// What is replied at once to the submission of a task to `pool`.
-    fn submit(&mut self, client: ConnectionId, pool: &str, attachment: Attachment) -> ReplyBody {
-        self.requests += 1;
-        let pool = Some(PoolName::new(pool).expect("a name"));
-        let actions = self.handle(Event::Submitted {
-            client,
-            request: RequestId(self.requests),
-            spec: TaskSpec { pool, attachment, ..TaskSpec::new(function()) },
-            deadline: None,
-            args: Payload::default(),
-        });
-        actions.into_iter().find_map(|action| reply_to(client, action)).expect("a reply")
+    fn ready(&mut self) {
+        let info = FunctionInfo { name: function(), signature: String::new(), summary: String::new() };
+        self.handle(Event::WorkerReady { worker: self.worker, functions: vec![info], capacity: 1 });
     }
 
-    /// Submits a task that is accepted.
-    fn accepted(&mut self, client: ConnectionId, pool: &str) -> TaskId {
-        match self.submit(client, pool, Attachment::Attached) {
-            ReplyBody::Accepted { task } => task,
-            other => panic!("{other:?}"),
+    fn submit(&mut self, spec: TaskSpec) -> Vec<ReplyBody> {
+        let args = Payload::default();
+        replies(self.handle(Event::Submitted {
+            client: CLIENT,
+            request: REQUEST,
+            spec,
+            deadline: None,
+            args,
+        }))
+    }
+
+    fn detach(&mut self) -> TaskId {
+        let spec = TaskSpec { attachment: Attachment::Detached, ..TaskSpec::new(function()) };
+        match self.submit(spec)[..] {
+            [ReplyBody::Accepted { task }] => task,
+            ref other => panic!("it is accepted, and not {other:?}"),
         }
     }
+}
 
-    /// Starts the first attempt of `worker`, for `task`, whose function then speaks for itself.
-    fn speaker(&mut self, worker: WorkerId, task: TaskId) -> ConnectionId {
-        self.handle(Event::AttemptStarted { worker, attempt: AttemptId(1) });
-        self.clients += 1;
-        let client = ConnectionId(self.clients);
-        self.handle(Event::FunctionConnected { client, task });
-        client
-    }
+fn pool() -> PoolName {
+    PoolName::new("cpu").expect("a name")
 }
 
 fn function() -> FunctionName {
-    FunctionName::new("f").expect("a name")
+    "echo".parse().expect("a name")
 }
 
-fn reply_to(client: ConnectionId, action: Action) -> Option<ReplyBody> {
-    match action {
-        Action::Reply { client: told, reply } if told == client => Some(reply.body),
+fn replies(actions: Vec<Action>) -> Vec<ReplyBody> {
+    let body = |action| match action {
+        Action::Reply { reply: Reply { body, .. }, .. } => Some(body),
         _ => None,
+    };
+    actions.into_iter().filter_map(body).collect()
+}
+
+#[test]
+fn client_that_waits_for_a_task_many_times_is_held_to_its_waits() {
+    let mut desk = Desk::new();
+    desk.ready();
+    let tasks = WATCHES_PER_CLIENT_MAX / WATCHERS_PER_TASK_MAX;
+    for _ in 0..tasks {
+        let task = desk.detach();
+        for _ in 0..WATCHERS_PER_TASK_MAX {
+            let wait = Event::ResultRequested { client: CLIENT, request: REQUEST, task, wait: true };
+            assert_eq!(replies(desk.handle(wait)), []);
+        }
     }
-}
+    let task = desk.detach();
+    let wait = Event::ResultRequested { client: CLIENT, request: REQUEST, task, wait: true };
+    let waits_max = WATCHES_PER_CLIENT_MAX as u32;
+    assert_eq!(replies(desk.handle(wait.clone())), [ReplyBody::Refused(Refusal::TooManyWaits { waits_max })]);
 
-fn would_deadlock(pool: &str, ancestor: TaskId) -> ReplyBody {
-    let pool = PoolName::new(pool).expect("a name");
-    ReplyBody::Refused(Refusal::WouldDeadlock { pool, ancestor })
-}
-
-#[test]
-fn function_that_submits_to_its_own_pool_is_refused() {
-    let mut world = World::new();
-    let parent = world.accepted(ConnectionId(1), "cpu");
-    let speaker = world.speaker(CPU, parent);
-    assert_eq!(world.submit(speaker, "cpu", Attachment::Attached), would_deadlock("cpu", parent));
-}
-
-#[test]
-fn function_that_submits_to_the_pool_of_an_ancestor_is_refused() {
-    let mut world = World::new();
-    let grandparent = world.accepted(ConnectionId(1), "cpu");
-    let grandparents_speaker = world.speaker(CPU, grandparent);
-    let parent = world.accepted(grandparents_speaker, "io");
-    let speaker = world.speaker(IO, parent);
-    assert_eq!(world.submit(speaker, "cpu", Attachment::Attached), would_deadlock("cpu", grandparent));
-    assert_eq!(world.submit(speaker, "io", Attachment::Attached), would_deadlock("io", parent));
+    let first = TaskId { epoch: Epoch(1), number: 1 };
+    let cancelled = desk.handle(Event::CancelRequested { client: CLIENT, request: REQUEST, task: first });
+    assert_eq!(
+        replies(cancelled).len(),
+        WATCHERS_PER_TASK_MAX + 1,
+        "every wait is answered, and the request"
+    );
+    assert_eq!(replies(desk.handle(wait)), [], "there is room again");
 }
 
 #[test]
-fn function_that_does_not_wait_may_submit_anywhere() {
-    let mut world = World::new();
-    let parent = world.accepted(ConnectionId(1), "cpu");
-    let speaker = world.speaker(CPU, parent);
-    let reply = world.submit(speaker, "cpu", Attachment::Detached);
-    assert!(matches!(reply, ReplyBody::Accepted { .. }), "{reply:?}");
+fn worker_that_is_ready_after_all_and_breaks_the_protocol_is_ended() {
+    let mut desk = Desk::new();
+    let worker = desk.worker;
+    desk.handle(Event::WorkerNotReady { worker, message: "no database".to_owned() });
+    desk.ready();
+    let actions = desk.handle(Event::WorkerBroke { worker, reason: "garbage".to_owned() });
+    let ended = |action: &Action| matches!(action, Action::SignalWorker { signal: Signal::Terminate, .. });
+    assert!(actions.iter().any(ended), "{actions:?}");
 }
 
 #[test]
-fn clients_are_not_held_to_what_functions_wait_for() {
-    let mut world = World::new();
-    let first = world.accepted(ConnectionId(1), "cpu");
-    world.speaker(CPU, first);
-    world.accepted(ConnectionId(1), "cpu");
-}
-
-#[test]
-fn tasks_of_a_function_end_with_it() {
-    let mut world = World::new();
-    let parent = world.accepted(ConnectionId(1), "cpu");
-    let speaker = world.speaker(CPU, parent);
-    let running = world.accepted(speaker, "io");
-    world.handle(Event::AttemptStarted { worker: IO, attempt: AttemptId(1) });
-    let pending = world.accepted(speaker, "io");
-
-    let actions = world.handle(Event::ClientGone { client: speaker });
-    for child in [running, pending] {
-        let outcome = Outcome::Cancelled(CancelReason::ClientGone);
-        let done = Action::Notice(Notice::TaskDone { task: child, outcome });
-        assert!(actions.contains(&done), "{actions:?}");
-    }
-    assert!(actions.contains(&Action::SignalWorker { worker: IO, signal: Signal::Terminate }), "{actions:?}");
-
-    let report = Report::Ok(Payload::default());
-    let actions = world.handle(Event::AttemptFinished { worker: CPU, attempt: AttemptId(1), report });
-    let replies = actions.into_iter().filter_map(|action| reply_to(ConnectionId(1), action));
-    let done = ReplyBody::Done { task: parent, outcome: Outcome::Ok(Payload::default()) };
-    assert_eq!(replies.collect::<Vec<_>>(), [done]);
-}
-
-#[test]
-fn function_of_a_task_that_has_ended_is_not_heard() {
-    let mut world = World::new();
-    let task = world.accepted(ConnectionId(1), "cpu");
-    world.handle(Event::AttemptStarted { worker: CPU, attempt: AttemptId(1) });
-    world.handle(Event::CancelRequested { client: ConnectionId(1), request: RequestId(9), task });
-    let speaker = ConnectionId(2);
-    world.handle(Event::FunctionConnected { client: speaker, task });
-    let actions = world.handle(Event::Submitted {
-        client: speaker,
-        request: RequestId(1),
-        spec: TaskSpec::new(function()),
-        deadline: None,
-        args: Payload::default(),
-    });
-    assert_eq!(actions, []);
+fn task_for_a_pool_that_is_not_ready_in_time_is_refused_for_that_pool() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.submit(TaskSpec { pool: Some(pool()), ..TaskSpec::new(function()) }), []);
+    desk.now = desk.now + crate::limits::START_TIMEOUT;
+    assert_eq!(
+        replies(desk.handle(Event::TimePassed)),
+        [ReplyBody::Refused(Refusal::NotInPool { pool: pool(), function: function() })]
+    );
 }

@@ -134,10 +134,11 @@ impl Supervisor {
         let Some(slot) = self.slot_of(worker_id) else { return };
         let pool = slot.pool;
         let Some(worker) = slot.worker_mut() else { return };
-        if worker.complaint.is_some() {
+        if worker.is_broken {
             return;
         }
-        worker.complaint = Some(reason.clone());
+        worker.is_broken = true;
+        worker.complaint.get_or_insert_with(|| reason.clone());
         let pool = self.pool(pool).policy.name.clone();
         self.note(Notice::WorkerBroke { worker: worker_id, pool, reason });
         self.end_worker(worker_id.slot, EndReason::Broke);
@@ -321,7 +322,7 @@ impl Supervisor {
                     crashed.push(held.id);
                     self.crashed(key, exit);
                 }
-                Progress::Ended => self.reaped(key),
+                Progress::Overdue => self.reaped(key),
             }
         }
         let vacancy = self.judge(&worker, exit, !crashed.is_empty());
@@ -408,7 +409,10 @@ impl Supervisor {
         self.timers.disarm(Timer::SlotRestart(id));
         if let Some(slot) = self.slots.remove(&id) {
             self.pool_mut(slot.pool).slots.remove(&id);
-            self.forget_failures(slot.pool);
+            match self.phase {
+                Phase::Serving | Phase::Draining => self.forget_failures(slot.pool),
+                Phase::ShuttingDown | Phase::Stopped => {}
+            }
         }
     }
 

@@ -163,13 +163,7 @@ fn initialize(mut functions: Functions, hangup: &Hangup) -> Result<Functions, St
 
 /// `message`, cut to what may be sent of one.
 fn cut_message(mut message: String) -> String {
-    if message.len() > limits::MESSAGE_BYTES_MAX {
-        let mut end = limits::MESSAGE_BYTES_MAX;
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
-    }
+    message.truncate(message.floor_char_boundary(limits::MESSAGE_BYTES_MAX));
     message
 }
 

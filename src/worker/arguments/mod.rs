@@ -97,7 +97,11 @@ impl<'de> Argument<'de> {
     fn read<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, String> {
         match self {
             Argument::Text(bytes) => seed.deserialize(Text(bytes)).map_err(|error| error.to_string()),
-            Argument::Json(value) => seed.deserialize(value).map_err(without_position),
+            Argument::Json(value) => {
+                let mut json = serde_json::Deserializer::from_str(value.get());
+                let read = seed.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
+                read.map_err(without_position)
+            }
         }
     }
 }
@@ -366,6 +370,12 @@ mod tests {
             wrong(json::<String>("[1.10]")).2,
             "invalid type: floating point `1.1`, expected a string"
         );
+    }
+
+    #[test]
+    fn json_fraction_is_not_taken_for_an_integer() {
+        assert_eq!(wrong(json::<u128>("[1.5]")).2, "trailing characters");
+        assert_eq!(wrong(json::<u64>("[1.5]")).2, "invalid type: floating point `1.5`, expected u64");
     }
 
     #[test]

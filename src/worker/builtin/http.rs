@@ -31,7 +31,7 @@ pub(super) fn register(registry: Registry) -> Registry {
         &["URL", "TIMEOUT"],
         "What the server at URL (http or https) answers with, as bytes; within TIMEOUT seconds, 60 by default.",
         |(url, timeout): (Url, Option<Seconds>)| {
-            load(&url, timeout.map_or(TIMEOUT, |timeout| timeout.0)).map_err(|cause| LoadError { url, cause })
+            load(&url, timeout.map_or(TIMEOUT, |timeout| timeout.0)).map_err(|cause| Box::new(LoadError { url, cause }))
         },
     )
 }
