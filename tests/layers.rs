@@ -8,13 +8,15 @@ use std::fs;
 use std::path::Path;
 
 /// The layers from the lowest up: a module imports only from rows above its own.
-const ROWS: [&[&str]; 6] = [
+const ROWS: [&[&str]; 8] = [
     &["limits"],
     &["id", "time"],
-    &["task"],
+    &["task", "function"],
     &["message"],
     &["wire", "supervisor", "os"],
+    &["line"],
     &["daemon", "worker", "client"],
+    &["program"],
 ];
 
 /// What the supervisor takes from the standard library.
