@@ -1,9 +1,9 @@
 //! The line of a function that runs: how it reaches the daemon as a client, over its worker's socket.
 //!
 //! ```text
-//!   worker: around each call, this thread has an `Lines` ──┐
-//!                                                             v
-//!   client: `Place::here()` ──> InFunction: a `Line` of its own, in place of a socket
+//!   worker: around each call, the thread has `Lines` ──┐
+//!                                                      v
+//!   client: `Place::here()` ──> a function, and a `Line` of its own in place of a socket
 //! ```
 //!
 //! The worker runtime provides lines and the client library uses them; neither knows of the other. A
@@ -12,11 +12,13 @@
 
 use std::cell::RefCell;
 use std::fmt::Debug;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::id::TaskId;
 use crate::message::client::{Reply, Request};
+use crate::wire::WireError;
 
 /// Why nothing can be said or heard any more.
 #[derive(Debug, thiserror::Error)]
@@ -26,10 +28,10 @@ pub(crate) enum LineError {
     Over,
     /// What was to be said cannot be sent.
     #[error(transparent)]
-    Unsendable(#[from] crate::wire::WireError),
+    Unsendable(#[from] WireError),
     /// The worker's socket broke.
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
 }
 
 /// A conversation with the daemon, as one client among those that its function may be. The numbers of

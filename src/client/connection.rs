@@ -16,6 +16,7 @@
 //! worker's, without a handshake, and end with the function.
 
 use std::io::{self, Write};
+use std::net::Shutdown;
 use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,7 +24,6 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use interprocess::local_socket::{GenericFilePath, prelude::*};
 use interprocess::os::unix::uds_local_socket::Stream;
-use rustix::net::{Shutdown, shutdown};
 
 use super::error::{Access, Error, Tried};
 use super::locate::socket_paths;
@@ -246,7 +246,7 @@ impl Sender {
     pub(super) fn close(&self) {
         match &self.way {
             // It fails only where the connection has ended already.
-            WayOut::Socket { stream, .. } => _ = shutdown(stream.inner(), Shutdown::Both),
+            WayOut::Socket { stream, .. } => _ = stream.inner().shutdown(Shutdown::Both),
             WayOut::Line(line) => line.close(),
         }
     }

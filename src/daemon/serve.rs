@@ -43,18 +43,20 @@ impl Daemon<'_> {
     fn serve_worker(&mut self, slot: SlotId) {
         let token = Token::WorkerSocket(slot);
         let mut budget_bytes = READ_BYTES_PER_TURN;
-        loop {
+        let mut budget_requests = REQUESTS_PER_TURN;
+        while budget_requests > 0 {
             match self.workers.hear(slot, &mut budget_bytes) {
                 WorkerDid::Event(event) => self.step_of_worker(event),
-                WorkerDid::Ask(ask) => self.take_ask(ask),
+                WorkerDid::Ask(ask) => {
+                    budget_requests -= 1;
+                    self.take_ask(ask);
+                }
                 WorkerDid::Enter => _ = self.touched.insert(token),
                 WorkerDid::Nothing => return,
-                WorkerDid::Pause => {
-                    self.ready.insert(token);
-                    return;
-                }
+                WorkerDid::Pause => break,
             }
         }
+        self.ready.insert(token);
     }
 
     fn serve_client(&mut self, client: ConnectionId) {

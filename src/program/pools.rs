@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn what_is_not_set_is_as_in_a_configuration() {
         let config = config([PoolOptions::new("cpu")]).expect("they are in order");
-        let pools = vec![Pool::new(PoolName::new("cpu").expect("a name"))];
-        assert_eq!(config, Config { pools, ..Config::default() });
+        let cpu = Pool::new(PoolName::new("cpu").expect("a name"));
+        assert_eq!(config, Config { pools: vec![cpu], ..Config::default() });
     }
 
     #[test]

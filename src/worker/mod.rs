@@ -68,9 +68,10 @@ use hangup::Hangup;
 use session::{Broken, Session};
 use setup::Stage;
 
+use crate::limits;
+use crate::line;
 use crate::message::worker::FromWorker;
 use crate::task::Outcome;
-use crate::{limits, line};
 
 /// How a worker process ends by itself.
 #[derive(Clone, Copy)]
