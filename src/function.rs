@@ -27,7 +27,7 @@ use crate::limits::FUNCTION_NAME_BYTES_MAX;
 ///
 /// What is registered must be such a function:
 ///
-/// ```compile_fail,E0308
+/// ```compile_fail,E0631
 /// # use poold::Function;
 /// # use poold::worker::Registry;
 /// const AREA: Function<(f64, f64), f64> = Function::new("area");
