@@ -148,6 +148,9 @@ pub const RESTART_PERIOD: Duration = Duration::from_secs(5);
 /// A worker that dies this soon after it was ready, without having finished an attempt, failed to start.
 pub const EARLY_DEATH: Duration = Duration::from_secs(1);
 
+/// Most attempts that one worker runs at a time, each on a thread of its own.
+pub const THREADS_PER_WORKER_MAX: u32 = 256;
+
 /// The first wait before a restart or a retry; it doubles from here.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(50);
 
@@ -162,3 +165,10 @@ pub const WORKER_LINE_BYTES_MAX: usize = 4096;
 
 /// Lines that may wait for the log to be written; further ones are dropped and counted.
 pub const LOG_LINES_MAX: usize = 8192;
+
+/// Inputs of a client's `map` that are in hand at a time: enough to keep a large pool busy behind one slow
+/// call.
+pub const MAP_BUFFER: usize = 1024;
+
+/// The longest that a client's `map` lets a queue be that others have filled, before it tries again.
+pub const QUEUE_PAUSE_MAX: Duration = Duration::from_secs(1);

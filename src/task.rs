@@ -98,6 +98,8 @@ pub struct TaskSpec {
     pub delay: Option<Duration>,
     /// Whose it is.
     pub attachment: Attachment,
+    /// Whether an attached task's connection is told when each attempt starts.
+    pub report_start: bool,
 }
 
 impl TaskSpec {
@@ -112,6 +114,7 @@ impl TaskSpec {
             retries: 0,
             delay: None,
             attachment: Attachment::Attached,
+            report_start: false,
         }
     }
 }

@@ -12,10 +12,12 @@ use std::path::{Path, PathBuf};
 const ROWS: &[&[&str]] = &[
     &["limits"],
     &["id", "time"],
-    &["task"],
+    &["task", "function"],
     &["message"],
     &["wire", "supervisor", "os"],
+    &["line"],
     &["daemon", "worker", "client"],
+    &["program"],
 ];
 
 /// All that the supervisor may name of the standard library and of other crates: no clock, no outside

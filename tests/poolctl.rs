@@ -860,6 +860,9 @@ mod listings {
             task: busy.then(|| task(1021)),
             function: busy.then(|| function("is_prime_trial")),
             running_ms: busy.then_some(350),
+            capacity: 1,
+            held: u32::from(busy),
+            stuck: 0,
             attempts: 500,
             restarts: 10,
             rss_bytes: Some(4_404_019),
@@ -892,9 +895,9 @@ refused   3 requests
 POOL  WORKERS  READY  BUSY  PENDING  RESTARTS  HEALTH
 cpu         2      2     1       12        20  ok
 
-SLOT  POOL   PID  STATE  TASK           FUNCTION        RUNNING  ATTEMPTS  RESTARTS      RSS
-   0  cpu   5000  busy   5f3a91c2-1021  is_prime_trial    350ms       500        10  4.2 MiB
-   1  cpu   5001  idle   -              -                     -       500        10  4.2 MiB
+SLOT  POOL   PID  STATE  TASK           FUNCTION        RUNNING  CAPACITY  HELD  STUCK  ATTEMPTS  RESTARTS      RSS
+   0  cpu   5000  busy   5f3a91c2-1021  is_prime_trial    350ms         1     1      0       500        10  4.2 MiB
+   1  cpu   5001  idle   -              -                     -         1     0      0       500        10  4.2 MiB
 ";
         daemon_with_status().run(&["status"]).assert(0, expected, "");
     }

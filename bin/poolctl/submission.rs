@@ -45,6 +45,7 @@ impl Submission {
             retries: self.retries,
             delay: self.delay,
             attachment: if self.detach { Attachment::Detached } else { Attachment::Attached },
+            report_start: false,
         }
     }
 }

@@ -18,17 +18,21 @@
 //! | --- | --- |
 //! | `connection` | a socket with its two buffers |
 //! | `clients`, `requests` | who is connected; what their requests mean |
+//! | `functions` | functions that run and are clients themselves |
 //! | `workers`, `output`, `spawner` | the processes; what they print; how they are started |
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
-//! | `listener`, `signals`, `notify`, `logging` | the other doors to the world |
+//! | `door`, `listener` | how clients come in |
+//! | `signals`, `notify`, `logging` | the other ways to the world |
 
 mod clients;
 mod clock;
 pub mod config;
 mod connection;
 mod dispatch;
+mod door;
 mod error;
+mod functions;
 mod listener;
 mod logging;
 mod notify;
@@ -42,6 +46,7 @@ mod tests;
 mod token;
 mod workers;
 
+pub use door::Audience;
 pub use error::Error;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -55,8 +60,9 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use self::clients::Clients;
 use self::clock::Clock;
 use self::config::Config;
-use self::listener::Listener;
-use self::logging::Logging;
+use self::door::Door;
+use self::functions::Functions;
+use self::logging::{Filter, Logging};
 use self::notify::Notifier;
 use self::signals::Signals;
 use self::spawner::{OWN_PROGRAM, Spawner};
@@ -87,6 +93,8 @@ pub struct RunOptions {
     pub config: Config,
     /// How it is read again.
     pub reload: Reload,
+    /// Whom it serves.
+    pub audience: Audience,
 }
 
 /// How the daemon ended.
@@ -113,7 +121,11 @@ impl ExitKind {
 /// # Errors
 /// [`Error`] when it cannot start, or the system no longer reports events.
 pub fn run(options: RunOptions) -> Result<ExitKind, Error> {
-    let logging = Logging::start().map_err(|source| Error::Setup { what: "start the log", source })?;
+    let filter = match &options.audience {
+        Audience::Everyone => Filter::FromEnvironment,
+        Audience::Program(_) => Filter::ForProgram,
+    };
+    let logging = Logging::start(filter).map_err(|source| Error::Setup { what: "start the log", source })?;
     let ended = Daemon::start(options, &logging).and_then(Daemon::run);
     logging.finish();
     ended
@@ -133,9 +145,10 @@ struct Daemon<'a> {
     /// Whose outbox is to be written in this turn.
     touched: BTreeSet<Token>,
     clients: Clients,
+    functions: Functions,
     workers: Workers,
     spawner: Spawner,
-    listener: Listener,
+    door: Door,
     signals: Signals,
     notifier: Notifier,
     /// Whether the service manager may have to be told something.
@@ -150,7 +163,7 @@ struct Daemon<'a> {
 
 impl<'a> Daemon<'a> {
     fn start(options: RunOptions, logging: &'a Logging) -> Result<Self, Error> {
-        let RunOptions { config, reload } = options;
+        let RunOptions { config, reload, audience } = options;
         let setup = |what| move |source| Error::Setup { what, source };
         let (nofile, descriptors_max) = raise_descriptor_limit();
         let clock = Clock::start();
@@ -160,10 +173,6 @@ impl<'a> Daemon<'a> {
 
         // Caught before the socket is bound, so that a signal from here on still removes it.
         let signals = Signals::catch(poll.registry()).map_err(setup("catch signals"))?;
-        let listener = Listener::open(&config, poll.registry())?;
-        let spawner =
-            Spawner::start(OWN_PROGRAM, poll.registry(), nofile).map_err(setup("start the spawner"))?;
-
         let user = Uid(geteuid().as_raw());
         let random = RandomState::new();
         let epoch = Epoch(random.hash_one("epoch") as u32);
@@ -174,7 +183,10 @@ impl<'a> Daemon<'a> {
             epoch,
             payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
         };
-        let clients = Clients::new(welcome, registry()?);
+        let mut clients = Clients::new(welcome, registry()?);
+        let door = Door::open(audience, &config, &mut clients, (now, user), poll.registry())?;
+        let spawner =
+            Spawner::start(OWN_PROGRAM, poll.registry(), nofile).map_err(setup("start the spawner"))?;
         let workers = Workers::new(registry()?);
         let notifier = Notifier::from_environment(now, registry()?);
         Ok(Daemon {
@@ -185,10 +197,11 @@ impl<'a> Daemon<'a> {
             ready: BTreeSet::new(),
             touched: BTreeSet::new(),
             clients,
+            functions: Functions::default(),
             workers,
             poll,
             spawner,
-            listener,
+            door,
             signals,
             notifier,
             is_news: true,
@@ -222,7 +235,7 @@ impl<'a> Daemon<'a> {
             let due = [
                 self.supervisor.poll_deadline(),
                 self.clients.next_timeout(),
-                self.listener.next_timeout(),
+                self.door.next_timeout(),
                 self.notifier.next_timeout(),
             ];
             let next = due.into_iter().flatten().min();
@@ -269,8 +282,14 @@ impl<'a> Daemon<'a> {
             self.step(Event::TimePassed);
         }
         self.clients.expire(self.now);
-        if self.listener.resume(self.now) {
+        if self.door.resume(self.now) {
             self.ready.insert(Token::Listener);
+        }
+        if self.door.has_lost_its_program(&self.clients) {
+            self.logging.hush();
+            // Told twice, it waits for nothing.
+            self.step(Event::StopRequested);
+            self.step(Event::StopRequested);
         }
         self.notifier.feed_watchdog(self.now);
     }
@@ -301,7 +320,13 @@ impl<'a> Daemon<'a> {
                     }
                     flushed.is_heard
                 }
-                Token::WorkerSocket(slot) => self.workers.flush(slot),
+                Token::WorkerSocket(slot) => {
+                    let flushed = self.workers.flush(slot);
+                    if let Some((worker, unread_bytes)) = self.workers.unread(slot) {
+                        self.heed_unread(worker, unread_bytes);
+                    }
+                    flushed
+                }
                 Token::WorkerOutput(..)
                 | Token::WorkerExit(_)
                 | Token::Spawner

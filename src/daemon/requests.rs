@@ -4,7 +4,6 @@
 use std::fs;
 
 use super::clock::deadline_at;
-use super::listener::Access;
 use super::token::Token;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, Pid, RequestId};
@@ -74,7 +73,7 @@ impl Daemon<'_> {
             connections: self.clients.len() as u64,
             tasks: self.supervisor.task_counts(),
             outcomes: self.supervisor.outcomes(),
-            refusals: self.supervisor.refusals() + self.clients.refusals(),
+            refusals: self.supervisor.refusals() + self.clients.refusals() + self.functions.refusals(),
             log_lines_dropped: self.logging.lines_dropped(),
             pools: self.supervisor.pools(),
         }
@@ -120,8 +119,7 @@ impl Daemon<'_> {
 
     fn read_config_again(&mut self) -> Result<Vec<String>, String> {
         let (config, changes) = (self.reload)(&self.config)?;
-        let access = Access::of(&config).and_then(|access| self.listener.set_access(access));
-        access.map_err(|error| error.to_string())?;
+        self.door.set_access(&config).map_err(|error| error.to_string())?;
         let before = self.supervisor.policy();
         let policy = Box::new(config.policy(before.daemon_user, Some((&self.config, before))));
         self.config = config;

@@ -29,7 +29,7 @@ impl Daemon<'_> {
             Token::WorkerSocket(slot) => self.serve_worker(slot),
             Token::WorkerExit(slot) => {
                 for event in self.workers.take_ended(slot) {
-                    self.step(event);
+                    self.step_of_worker(event);
                 }
             }
             Token::Client(client) => self.serve_client(client),
@@ -43,17 +43,20 @@ impl Daemon<'_> {
     fn serve_worker(&mut self, slot: SlotId) {
         let token = Token::WorkerSocket(slot);
         let mut budget_bytes = READ_BYTES_PER_TURN;
-        loop {
+        let mut budget_requests = REQUESTS_PER_TURN;
+        while budget_requests > 0 {
             match self.workers.hear(slot, &mut budget_bytes) {
-                WorkerDid::Event(event) => self.step(event),
+                WorkerDid::Event(event) => self.step_of_worker(event),
+                WorkerDid::Ask(ask) => {
+                    budget_requests -= 1;
+                    self.take_ask(ask);
+                }
                 WorkerDid::Enter => _ = self.touched.insert(token),
                 WorkerDid::Nothing => return,
-                WorkerDid::Pause => {
-                    self.ready.insert(token);
-                    return;
-                }
+                WorkerDid::Pause => break,
             }
         }
+        self.ready.insert(token);
     }
 
     fn serve_client(&mut self, client: ConnectionId) {
@@ -110,7 +113,7 @@ impl Daemon<'_> {
 
     fn serve_listener(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
-            match self.listener.accept(self.now) {
+            match self.door.accept(self.now) {
                 Accepted::Client(stream, user) => self.take_up(stream, user),
                 Accepted::TurnedAway(user) => {
                     self.clients.note_turned_away(user, "no descriptor is left for it");

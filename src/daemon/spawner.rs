@@ -48,6 +48,8 @@ pub(super) struct Order {
     pub(super) env: BTreeMap<String, String>,
     /// Whether functions that show faults may be announced.
     pub(super) allow_fault_injection: bool,
+    /// How many attempts it is to run at a time.
+    pub(super) threads: u32,
 }
 
 /// A process that was started, with the daemon's ends of all that it holds.

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::config::{Limits, Pool};
 use super::spawner::Order;
 use super::*;
-use crate::id::{ConnectionId, Generation, PoolName, RequestId, SlotId, TaskId, WorkerId};
+use crate::id::{AttemptId, ConnectionId, Generation, PoolName, RequestId, SlotId, TaskId, WorkerId};
 use crate::limits;
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::worker::FromWorker;
@@ -51,7 +51,8 @@ impl<'a> World<'a> {
     fn new(logging: &'a Logging, reload: Reload) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = config(&directory.path().join("poold.sock"));
-        let daemon = Daemon::start(RunOptions { config, reload }, logging).expect("it starts");
+        let daemon = Daemon::start(RunOptions { config, reload, audience: Audience::Everyone }, logging)
+            .expect("it starts");
         World { _directory: directory, daemon, readiness: mio::Events::with_capacity(16) }
     }
 
@@ -136,7 +137,7 @@ impl Peer {
 }
 
 fn logging() -> Logging {
-    Logging::start().expect("a thread")
+    Logging::start(Filter::FromEnvironment).expect("a thread")
 }
 
 fn no_reload() -> Reload {
@@ -346,6 +347,30 @@ fn reload_puts_the_new_configuration_in_force() {
     assert_eq!(world.daemon.config.limits.connections, 7);
 }
 
+#[test]
+fn private_daemon_serves_its_program_and_stops_when_that_is_gone() {
+    let logging = logging();
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    ours.set_nonblocking(true).expect("it can be");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = config(&directory.path().join("poold.sock"));
+    let options = RunOptions { config, reload: no_reload(), audience: Audience::Program(theirs.into()) };
+    let daemon = Daemon::start(options, &logging).expect("it starts");
+    let mut world = World { _directory: directory, daemon, readiness: mio::Events::with_capacity(16) };
+    let mut program = Peer { stream: ours, inbox: Inbox::default() };
+    program.say(&Hello::new(Role::Client).encode());
+    assert_eq!(world.answer(&mut program).verdict, Verdict::Accepted);
+    assert!(matches!(world.reply(&mut program).body, ReplyBody::Welcome(_)));
+    let ReplyBody::Status(status) = world.ask(&mut program, RequestBody::Status) else { panic!("a status") };
+    assert_eq!(status.connections, 1);
+    assert!(!world.daemon.config.socket.as_ref().is_some_and(|socket| socket.exists()));
+
+    drop(program);
+    while world.daemon.exit.is_none() {
+        world.turn();
+    }
+}
+
 /// A shell in a worker's place, and what the daemon knows of it.
 struct Shell {
     poll: mio::Poll,
@@ -367,6 +392,7 @@ impl Shell {
             command: Some(vec!["-c".to_owned(), script.to_owned()]),
             env: BTreeMap::new(),
             allow_fault_injection: false,
+            threads: 1,
         });
         shell
     }
@@ -415,6 +441,18 @@ fn what_a_worker_said_before_it_was_killed_is_told_before_its_exit() {
 }
 
 #[test]
+fn worker_that_asks_for_an_attempt_it_does_not_hold_breaks_the_protocol() {
+    let mut said = bytes::BytesMut::from(&Hello::new(Role::Worker).encode()[..]);
+    let request = Request { id: RequestId(1), body: RequestBody::Status };
+    encode(&FromWorker::Ask { attempt: AttemptId(1), request }, &mut said).expect("it fits");
+    let events = Shell::start(&format!("printf '{}' >&0", printf_format(&said))).events();
+    let [Event::WorkerBroke { reason, .. }, Event::WorkerExited { .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(reason, "it asked for attempt 1, which it does not hold");
+}
+
+#[test]
 fn processes_that_a_worker_started_end_with_it() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let pipe = directory.path().join("pipe");
@@ -439,6 +477,7 @@ fn program_that_is_not_there_is_an_answer() {
         command: None,
         env: BTreeMap::new(),
         allow_fault_injection: false,
+        threads: 1,
     });
     let answer = loop {
         if let Some(answer) = spawner.next_answer() {

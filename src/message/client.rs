@@ -84,6 +84,11 @@ pub enum ReplyBody {
         /// Its id.
         task: TaskId,
     },
+    /// An attempt of the task has started; said only where that was asked for.
+    Started {
+        /// Which.
+        task: TaskId,
+    },
     /// How a task ended.
     Done {
         /// Which.
@@ -210,6 +215,16 @@ pub enum Refusal {
     /// An option of the task is out of its range.
     #[error("{0}")]
     BadOption(String),
+    /// A task would wait for another that can only run once it has ended.
+    #[error(
+        "task {ancestor} occupies pool `{pool}` and would wait for a task in it: both could wait for ever; submit to another pool, or detached"
+    )]
+    WouldDeadlock {
+        /// The pool that the new task would go to.
+        pool: PoolName,
+        /// The task in that pool that waits, directly or through others.
+        ancestor: TaskId,
+    },
     /// The daemon stops and takes nothing new.
     #[error("the daemon is draining and takes no new tasks; submit again once it is back")]
     Draining,
@@ -241,6 +256,14 @@ pub enum Refusal {
     /// The configuration was not read again.
     #[error("the configuration was not reloaded and nothing changed: {0}")]
     NotReloaded(String),
+    /// No worker of the pool has become ready, so that it is not known which functions it has.
+    #[error("no worker of pool `{pool}` becomes ready: {failure}; mend that and submit again")]
+    NoWorker {
+        /// The pool.
+        pool: PoolName,
+        /// Why its last worker that failed did so.
+        failure: String,
+    },
     /// The client said something that is not in the protocol. The connection is closed.
     #[error("protocol error: {0}; the connection is closed")]
     Protocol(String),

@@ -122,6 +122,12 @@ pub struct WorkerStatus {
     pub function: Option<FunctionName>,
     /// How long that attempt has run.
     pub running_ms: Option<u64>,
+    /// Attempts it can hold at a time.
+    pub capacity: u32,
+    /// Attempts it holds.
+    pub held: u32,
+    /// Of those, attempts that go on although their tasks have ended.
+    pub stuck: u32,
     /// Attempts finished in this slot, by all its processes.
     pub attempts: u64,
     /// Processes started in this slot in place of ones that died.

@@ -8,12 +8,15 @@
 //!     │ <───────────── Finished n ────────── │   written before the next attempt starts
 //!     │ ────────────── Recall n ───────────> │   only for one not known to have started
 //!     │ <───────────── Recalled n ────────── │   or nothing, if `Started n` is on its way
+//!     │ <───────────── Ask n ─────────────── │   a request of the function that runs as attempt n
+//!     │ ────────────── Answer n ───────────> │   what a client would be answered
 //!     │ ────────────── Stop ───────────────> │   finish what was started, then exit 0
 //! ```
 
 use serde::{Deserialize, Serialize};
 
 use super::Message;
+use super::client::{Reply, Request};
 use super::status::FunctionInfo;
 use crate::id::{AttemptId, FunctionName, TaskId, WorkerId};
 use crate::task::{Failure, Payload};
@@ -27,6 +30,8 @@ pub enum ToWorker {
         worker: WorkerId,
         /// Whether functions that show faults may be announced.
         allow_fault_injection: bool,
+        /// How many attempts it is to run at a time, each on a thread of its own.
+        threads: u32,
     },
     /// Run a function.
     Attempt {
@@ -43,6 +48,13 @@ pub enum ToWorker {
     Recall {
         /// Which.
         attempt: AttemptId,
+    },
+    /// What is replied to a request that an attempt made with [`FromWorker::Ask`].
+    Answer {
+        /// Which attempt.
+        attempt: AttemptId,
+        /// As a client is replied to.
+        reply: Reply,
     },
     /// Take nothing new, finish what was started, and exit.
     Stop,
@@ -80,6 +92,14 @@ pub enum FromWorker {
         /// Which.
         attempt: AttemptId,
     },
+    /// A function that runs asks the daemon for something, as a client of its own: the tasks that it
+    /// submits attached end with the attempt. Answered by [`ToWorker::Answer`].
+    Ask {
+        /// The attempt that it runs as.
+        attempt: AttemptId,
+        /// As a client would ask it.
+        request: Request,
+    },
 }
 
 /// How a function ended, by its worker's word.
@@ -95,6 +115,7 @@ impl Message for ToWorker {
     fn payload(&self) -> Option<&Payload> {
         match self {
             ToWorker::Attempt { args, .. } => Some(args),
+            ToWorker::Answer { reply, .. } => reply.payload(),
             ToWorker::Setup { .. } | ToWorker::Recall { .. } | ToWorker::Stop => None,
         }
     }
@@ -102,6 +123,7 @@ impl Message for ToWorker {
     fn payload_mut(&mut self) -> Option<&mut Payload> {
         match self {
             ToWorker::Attempt { args, .. } => Some(args),
+            ToWorker::Answer { reply, .. } => reply.payload_mut(),
             ToWorker::Setup { .. } | ToWorker::Recall { .. } | ToWorker::Stop => None,
         }
     }
@@ -111,6 +133,7 @@ impl Message for FromWorker {
     fn payload(&self) -> Option<&Payload> {
         match self {
             FromWorker::Finished { report: Report::Ok(result), .. } => Some(result),
+            FromWorker::Ask { request, .. } => request.payload(),
             FromWorker::Finished { report: Report::Failed(_), .. }
             | FromWorker::Ready { .. }
             | FromWorker::NotReady { .. }
@@ -122,6 +145,7 @@ impl Message for FromWorker {
     fn payload_mut(&mut self) -> Option<&mut Payload> {
         match self {
             FromWorker::Finished { report: Report::Ok(result), .. } => Some(result),
+            FromWorker::Ask { request, .. } => request.payload_mut(),
             FromWorker::Finished { report: Report::Failed(_), .. }
             | FromWorker::Ready { .. }
             | FromWorker::NotReady { .. }

@@ -10,9 +10,10 @@ use super::tasks::{State, TaskKey};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
 use crate::id::{AttemptId, SlotId, WorkerId};
+use crate::message::client::ReplyBody;
 use crate::message::status::Phase;
 use crate::message::worker::Report;
-use crate::task::{CancelReason, Limit, Outcome};
+use crate::task::{Attachment, CancelReason, Limit, Outcome};
 
 impl Supervisor {
     /// Sends waiting tasks to workers that have room.
@@ -65,6 +66,11 @@ impl Supervisor {
         self.note(Notice::TaskStarted { task: id, worker: worker_id });
         let task = self.tasks.get_mut(key);
         task.attempts += 1;
+        if task.report_start && task.attachment == Attachment::Attached {
+            let (submitter, task) = (task.submitter, id);
+            self.reply(submitter, ReplyBody::Started { task });
+        }
+        let task = self.tasks.get(key);
         if let Some(timeout) = task.timeout.or(self.pools[task.pool.0].policy.timeout) {
             self.timers.arm(Timer::AttemptTimeout(worker_id, attempt), now + timeout);
         }

@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use super::tasks::TaskKey;
-use crate::id::Uid;
+use crate::id::{TaskId, Uid};
 
 /// A connected client.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) user: Uid,
+    /// The task that it is a function of.
+    pub(super) parent: Option<TaskId>,
     /// Its attached tasks that are not done.
     pub(super) attached: BTreeSet<TaskKey>,
     /// Tasks whose outcome it waits for by requests of their own.
@@ -20,7 +22,14 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(user: Uid) -> Self {
-        Client { user, attached: BTreeSet::new(), watched: BTreeSet::new(), watches: 0, blocked: false }
+    pub(super) fn new(user: Uid, parent: Option<TaskId>) -> Self {
+        Client {
+            user,
+            parent,
+            attached: BTreeSet::new(),
+            watched: BTreeSet::new(),
+            watches: 0,
+            blocked: false,
+        }
     }
 }

@@ -17,6 +17,13 @@ pub enum Event {
         /// Who it is.
         user: Uid,
     },
+    /// A function that runs speaks for itself: it is a client, of its task's user, until `ClientGone`.
+    FunctionConnected {
+        /// Its connection, new.
+        client: ConnectionId,
+        /// The task it runs for.
+        task: TaskId,
+    },
     /// A client's connection ended.
     ClientGone {
         /// Which.

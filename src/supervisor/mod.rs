@@ -26,6 +26,8 @@ mod attempts;
 mod clients;
 mod ending;
 mod event;
+#[cfg(test)]
+mod function_tests;
 mod phases;
 mod policy;
 mod pools;
@@ -135,6 +137,7 @@ impl Supervisor {
         self.now = self.now.max(now);
         match event {
             Event::ClientConnected { client, user } => self.client_connected(client, user),
+            Event::FunctionConnected { client, task } => self.function_connected(client, task),
             Event::ClientGone { client } => self.client_gone(client),
             Event::ClientBlocked { client } => self.client_blocked(client),
             Event::ClientUnblocked { client } => self.client_unblocked(client),

@@ -11,7 +11,18 @@ use crate::task::{CancelReason, Outcome, Started};
 
 impl Supervisor {
     pub(super) fn client_connected(&mut self, client: ConnectionId, user: Uid) {
-        let before = self.clients.insert(client, Client::new(user));
+        self.let_in(client, Client::new(user, None));
+    }
+
+    /// A task that has ended meanwhile has no user to act for: its function's requests are not heard.
+    pub(super) fn function_connected(&mut self, client: ConnectionId, task: TaskId) {
+        if let Some(key) = self.tasks.key(task.number) {
+            self.let_in(client, Client::new(self.tasks.get(key).user, Some(task)));
+        }
+    }
+
+    fn let_in(&mut self, id: ConnectionId, client: Client) {
+        let before = self.clients.insert(id, client);
         assert!(before.is_none(), "a connection's id is never given twice");
     }
 

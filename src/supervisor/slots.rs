@@ -134,12 +134,22 @@ impl Worker {
         }
     }
 
+    /// How many attempts it may hold: none unless it is ready.
+    pub(super) fn capacity(&self) -> u32 {
+        match self.stage {
+            Stage::Ready { capacity, .. } => capacity,
+            Stage::Starting | Stage::Ending { .. } => 0,
+        }
+    }
+
     /// Whether it can be sent a further attempt.
     pub(super) fn has_room(&self) -> bool {
-        match self.stage {
-            Stage::Ready { capacity, .. } => self.held.len() < capacity as usize,
-            Stage::Starting | Stage::Ending { .. } => false,
-        }
+        self.held.len() < self.capacity() as usize
+    }
+
+    /// How many of its attempts go on although their tasks have ended.
+    pub(super) fn stuck(&self) -> u32 {
+        self.held.iter().filter(|held| held.is_stuck()).count() as u32
     }
 
     pub(super) fn held_mut(&mut self, attempt: AttemptId) -> Option<&mut Held> {
@@ -148,6 +158,15 @@ impl Worker {
 }
 
 impl Held {
+    /// Whether it goes on although its task has ended.
+    fn is_stuck(&self) -> bool {
+        match self.progress {
+            Progress::Started { .. } => self.task.is_none(),
+            Progress::Overdue => true,
+            Progress::Sent | Progress::Recalled => false,
+        }
+    }
+
     /// Whether a task waits for it to end.
     pub(super) fn is_needed(&self) -> bool {
         self.task.is_some() && self.progress != Progress::Overdue

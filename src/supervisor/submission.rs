@@ -72,7 +72,7 @@ impl Supervisor {
         if let Err(refusal) = self.check(&submission) {
             return self.refuse(submission.submitter, refusal);
         }
-        match self.place(&submission.spec) {
+        match self.place(&submission) {
             Placement::Pool(pool) => self.accept(submission, pool),
             Placement::Refused(refusal) => self.refuse(submission.submitter, refusal),
             Placement::Wait(wait) => {
@@ -88,7 +88,7 @@ impl Supervisor {
         let waiting: Vec<u64> = self.unplaced.submissions.keys().copied().collect();
         for number in waiting {
             let Some(submission) = self.unplaced.submissions.get(&number) else { continue };
-            let decided = match self.place(&submission.spec) {
+            let decided = match self.place(submission) {
                 Placement::Pool(pool) => Ok(pool),
                 Placement::Refused(refusal) => Err(refusal),
                 Placement::Wait(_) => continue,
@@ -110,10 +110,21 @@ impl Supervisor {
         match first {
             Some(pool) if is_late => self.accept(submission, pool),
             Some(_) | None => {
-                let refusal = self.nowhere(&submission.spec);
+                let refusal = self.no_worker(&submission.spec);
+                let refusal = refusal.unwrap_or_else(|| self.nowhere(&submission.spec));
                 self.refuse(submission.submitter, refusal);
             }
         }
+    }
+
+    /// That the first pool which might have a task's function fails to start its workers, if one does.
+    fn no_worker(&self, spec: &TaskSpec) -> Option<Refusal> {
+        let pools = self.candidates(spec).map(|id| self.pool(id));
+        let mut unknown = pools.filter(|pool| pool.knows(&spec.function) == Knowledge::Unknown);
+        unknown.find_map(|pool| {
+            let failure = pool.last_failure.clone()?;
+            Some(Refusal::NoWorker { pool: pool.policy.name.clone(), failure })
+        })
     }
 
     /// Refuses whatever waits to be placed: the daemon takes nothing new.
@@ -163,10 +174,17 @@ impl Supervisor {
         self.pool_order.iter().copied().filter(asked_for)
     }
 
-    fn place(&self, spec: &TaskSpec) -> Placement {
+    fn place(&self, submission: &Submission) -> Placement {
+        let spec = &submission.spec;
         let knows = |id: PoolId| self.pool(id).knows(&spec.function);
         if let Some(id) = self.candidates(spec).find(|id| knows(*id) == Knowledge::Has) {
-            return Placement::Pool(id);
+            return match self.ancestor_in(id, submission) {
+                Some(ancestor) => {
+                    let pool = self.pool(id).policy.name.clone();
+                    Placement::Refused(Refusal::WouldDeadlock { pool, ancestor })
+                }
+                None => Placement::Pool(id),
+            };
         }
         let unknown = self.candidates(spec).filter(|id| knows(*id) == Knowledge::Unknown);
         if let Some(wait) = unknown.map(|id| self.pool(id).policy.start_timeout).max() {
@@ -181,6 +199,17 @@ impl Supervisor {
             Some(pool) => Refusal::NotInPool { pool: pool.clone(), function: spec.function.clone() },
             None => self.unknown_function(&spec.function),
         }
+    }
+
+    /// The task in `pool` that would wait for this one, directly or through others.
+    fn ancestor_in(&self, pool: PoolId, submission: &Submission) -> Option<TaskId> {
+        if submission.spec.attachment == Attachment::Detached {
+            return None;
+        }
+        let task = |id: TaskId| self.tasks.key(id.number).map(|key| self.tasks.get(key));
+        let parent = self.clients.get(&submission.submitter.client)?.parent.and_then(task);
+        let mut ancestors = std::iter::successors(parent, |ancestor| ancestor.parent.and_then(task));
+        ancestors.find(|ancestor| ancestor.pool == pool).map(|ancestor| ancestor.id)
     }
 
     fn unknown_function(&self, function: &FunctionName) -> Refusal {
@@ -207,6 +236,7 @@ impl Supervisor {
         let Submission { submitter, spec, deadline, args } = submission;
         let Some(client) = self.clients.get_mut(&submitter.client) else { return };
         let user = client.user;
+        let parent = client.parent.filter(|_| spec.attachment == Attachment::Attached);
         let id = TaskId { epoch: self.epoch, number: self.tasks.next_number() };
         let function = spec.function.clone();
         let key = self.tasks.insert(Task {
@@ -219,6 +249,8 @@ impl Supervisor {
             user,
             submitter,
             attachment: spec.attachment,
+            parent,
+            report_start: spec.report_start,
             watchers: Vec::new(),
             accepted_at: self.now,
             retries: 0,

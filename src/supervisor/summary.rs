@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::pools::PoolId;
-use super::slots::{Progress, Slot};
+use super::slots::{Progress, Slot, Worker};
 use super::tasks::{State, Task};
 use super::{Policy, Supervisor};
 use crate::message::status::{
@@ -94,6 +94,9 @@ impl Supervisor {
             task: held.map(|held| held.id),
             function: task.map(|task| task.function.clone()),
             running_ms: since.map(|since| now.since(since).as_millis() as u64),
+            capacity: slot.worker().map_or(0, Worker::capacity),
+            held: slot.worker().map_or(0, |worker| worker.held.len() as u32),
+            stuck: slot.worker().map_or(0, Worker::stuck),
             attempts: slot.attempts,
             restarts: slot.restarts,
             rss_bytes: None,

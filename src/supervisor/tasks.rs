@@ -36,6 +36,9 @@ pub(super) struct Task {
     /// Whose turn it takes; also who is told, if it is attached.
     pub(super) submitter: Watcher,
     pub(super) attachment: Attachment,
+    /// The task that waits for this one, if it is attached to a function that runs.
+    pub(super) parent: Option<TaskId>,
+    pub(super) report_start: bool,
     /// Clients that asked for the outcome, beside the submitter.
     pub(super) watchers: Vec<Watcher>,
     pub(super) accepted_at: Time,

@@ -32,6 +32,7 @@ def submit(connection, function, args):
         "retries": 0,
         "delay": None,
         "attachment": "Attached",
+        "report_start": False,
     }
     body = {"Submit": {"spec": spec, "args": {"encoding": "Args"}}}
     payload = b"".join(os.fsencode(arg) + b"\0" for arg in args)

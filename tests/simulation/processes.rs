@@ -144,7 +144,7 @@ impl World {
             return Ok(());
         }
         match message {
-            ToWorker::Setup { .. } => {}
+            ToWorker::Setup { .. } | ToWorker::Answer { .. } => {}
             ToWorker::Attempt { attempt, .. } => {
                 process.queue.push_back(attempt);
                 let wait = self.delay(2);

@@ -45,12 +45,20 @@ pub mod nested {
             ("queue_bytes_full", Refusal::QueueBytesFull { bytes_max: 1 << 30 }),
             ("payload_too_large", Refusal::PayloadTooLarge { bytes: 1_000_000, bytes_max: 983_040 }),
             ("bad_option", Refusal::BadOption("retries: 5000 is too many; 1000 is the most".to_owned())),
+            ("would_deadlock", Refusal::WouldDeadlock { pool: pool("cpu"), ancestor: task(16) }),
             ("draining", Refusal::Draining),
             ("no_such_task", Refusal::NoSuchTask { task: task(18) }),
             ("not_allowed", Refusal::NotAllowed("only root may drain".to_owned())),
             ("too_many_watchers", Refusal::TooManyWatchers { task: task(17), watchers_max: 64 }),
             ("too_many_waits", Refusal::TooManyWaits { waits_max: 256 }),
             ("not_reloaded", Refusal::NotReloaded("line 3, column 1: unknown key `poool`".to_owned())),
+            (
+                "no_worker",
+                Refusal::NoWorker {
+                    pool: pool("cpu"),
+                    failure: "its initializer failed: no model".to_owned(),
+                },
+            ),
             ("protocol", Refusal::Protocol("a head that is no message".to_owned())),
         ]
     }
@@ -112,6 +120,7 @@ pub mod nested {
             retries: 5,
             delay: Some(Duration::from_nanos(250)),
             attachment: Attachment::Detached,
+            report_start: true,
         };
         let at = Deadline::At(Duration::new(1_767_225_600, 500_000_000));
         vec![
@@ -199,6 +208,7 @@ pub fn replies() -> Vec<(String, ReplyBody)> {
     let mut replies = vec![
         ("welcome".to_owned(), ReplyBody::Welcome(welcome)),
         ("accepted".to_owned(), ReplyBody::Accepted { task: task(17) }),
+        ("started".to_owned(), ReplyBody::Started { task: task(17) }),
     ];
     let mut add = |name: String, body: ReplyBody| replies.push((name, body));
     for (name, outcome) in nested::outcomes() {
@@ -232,10 +242,14 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
         function: function("is_prime"),
         args: Payload::from_args(["112272535095293"]),
     };
+    let outcome = Outcome::Ok(payload(Encoding::Json, b"true"));
+    let reply = Reply { request: Some(RequestId(3)), body: ReplyBody::Done { task: task(18), outcome } };
+    let answer = ToWorker::Answer { attempt: AttemptId(1), reply };
     vec![
-        ("setup", ToWorker::Setup { worker, allow_fault_injection: false }),
+        ("setup", ToWorker::Setup { worker, allow_fault_injection: false, threads: 32 }),
         ("attempt", attempt),
         ("recall", ToWorker::Recall { attempt: AttemptId(2) }),
+        ("answer", answer),
         ("stop", ToWorker::Stop),
     ]
 }
@@ -257,6 +271,10 @@ pub fn from_worker() -> Vec<(String, FromWorker)> {
         messages.push((format!("finished.{name}"), finished));
     }
     messages.push(("recalled".to_owned(), FromWorker::Recalled { attempt: AttemptId(2) }));
+    let spec = TaskSpec::new(function("is_prime"));
+    let body = RequestBody::Submit { spec, args: Payload::from_args(["7"]) };
+    let request = Request { id: RequestId(3), body };
+    messages.push(("ask".to_owned(), FromWorker::Ask { attempt: AttemptId(1), request }));
     messages
 }
 
@@ -323,6 +341,9 @@ fn worker_rows() -> Vec<WorkerStatus> {
             task: busy.then(|| task(17)),
             function: busy.then(|| function("is_prime")),
             running_ms: busy.then_some(1_250),
+            capacity: 32,
+            held: 3,
+            stuck: 1,
             attempts: 41,
             restarts: 1,
             rss_bytes: (state != WorkerState::Down).then_some(3_145_728),

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::section::{Mistake, Section, Word, integer};
+use super::section::{Mistake, Section, Word};
 use super::{Config, Limits, Pool};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
@@ -114,13 +114,14 @@ fn pools(mut section: Section<'_>) -> Result<Option<Vec<Pool>>, Mistake> {
 fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
     let default = Pool::new(name);
     let workers_max = u64::from(limits::WORKERS_PER_POOL_MAX);
-    section.value("threads", "only 1, as a worker runs one attempt at a time", |value| {
-        (integer(value)? == 1).then_some(())
-    })?;
     let pool = Pool {
         name: default.name,
         workers: section.number("workers", 1..=workers_max)?.unwrap_or(default.workers),
-        functions: functions(&mut section)?,
+        threads: section
+            .number("threads", 1..=u64::from(limits::THREADS_PER_WORKER_MAX))?
+            .unwrap_or(default.threads),
+        functions: functions(&mut section, "functions")?,
+        except: functions(&mut section, "except")?.unwrap_or_default(),
         timeout: section.duration("timeout")?,
         grace: section.duration("grace")?.unwrap_or(default.grace),
         start_timeout: section.duration("start_timeout")?.unwrap_or(default.start_timeout),
@@ -131,8 +132,8 @@ fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
     Ok(pool)
 }
 
-fn functions(section: &mut Section<'_>) -> Result<Option<Vec<FunctionName>>, Mistake> {
-    let Some(texts) = section.texts("functions")? else { return Ok(None) };
+fn functions(section: &mut Section<'_>, key: &'static str) -> Result<Option<Vec<FunctionName>>, Mistake> {
+    let Some(texts) = section.texts(key)? else { return Ok(None) };
     let mut functions = Vec::with_capacity(texts.len());
     for Word { offset, text } in texts {
         let name = FunctionName::new(&text).map_err(|error| Mistake::new(offset, error.to_string()))?;

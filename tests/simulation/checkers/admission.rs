@@ -106,6 +106,11 @@ fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> boo
                 && history.pool_for(spec).is_none()
                 && has_waited(history, submission)
         }
+        Refusal::NoWorker { pool, .. } => {
+            spec.pool.as_ref().is_none_or(|asked_for| asked_for == pool)
+                && history.pool_for(spec).is_none()
+                && has_waited(history, submission)
+        }
         Refusal::QueueFull { tasks_max } => *tasks_max == policy.queue_tasks_max && queued > *tasks_max,
         Refusal::QueueBytesFull { bytes_max } => {
             *bytes_max == policy.queue_bytes_max && queued_bytes > *bytes_max

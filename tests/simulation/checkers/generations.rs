@@ -52,6 +52,7 @@ fn worker_of(event: &Event) -> Option<WorkerId> {
         | Event::WorkerBroke { worker, .. }
         | Event::WorkerExited { worker, .. } => Some(*worker),
         Event::ClientConnected { .. }
+        | Event::FunctionConnected { .. }
         | Event::ClientGone { .. }
         | Event::ClientBlocked { .. }
         | Event::ClientUnblocked { .. }

@@ -118,6 +118,13 @@ impl Checker for Restarts {
         if !history.is_serving() {
             return Ok(());
         }
+        for action in &step.actions {
+            if let Action::SpawnWorker { worker, pool } = action
+                && let Some(pool) = history.pool_ever(pool)
+            {
+                self.is_not_too_many(history, *worker, pool)?;
+            }
+        }
         let wakes_at = supervisor.poll_deadline();
         for pool in &history.policy.pools {
             let live = history.workers.values().filter(|worker| worker.pool == pool.name).count();
@@ -220,16 +227,21 @@ impl Restarts {
         demand(twin.is_none(), || format!("worker {id} is started beside {twin:?}"))?;
         let newer = history.gone.keys().find(|gone| gone.slot == id.slot && gone.generation >= id.generation);
         demand(newer.is_none(), || format!("worker {id} is started after {newer:?}"))?;
-        self.is_not_too_many(history, id, pool)?;
         self.is_not_too_early(history, id, pool)
     }
 
+    /// A worker that runs what nobody waits for may be succeeded before it is told to end, and no more of
+    /// those may linger than their pool should have.
     fn is_not_too_many(&mut self, history: &History, id: WorkerId, pool: &PoolPolicy) -> Verdict {
-        let ours = history.workers.values().filter(|worker| worker.pool == pool.name);
-        let live = ours.filter(|worker| !worker.is_ending()).count();
+        let ours = || history.workers.values().filter(|worker| worker.pool == pool.name);
+        let live = ours().filter(|worker| !worker.is_ending() && worker.spoiled_at.is_none()).count();
         let surplus = self.record(&pool.name).surplus_left(history);
-        demand(live < pool.workers as usize + surplus, || {
-            format!("worker {id} is started in pool {}, which has {live} of {}", pool.name, pool.workers)
+        let (all, most) = (ours().count(), pool.workers as usize);
+        demand(live <= most + surplus && all <= 2 * most + surplus, || {
+            format!(
+                "worker {id} is started in pool {}, which has {live} live of {all}, not {most}",
+                pool.name
+            )
         })
     }
 

@@ -68,7 +68,8 @@ impl History {
             }
             ReplyBody::Done { task, outcome } => self.finish(*task, outcome),
             ReplyBody::Refused(_) => self.refusals += 1,
-            ReplyBody::NotDone { .. }
+            ReplyBody::Started { .. }
+            | ReplyBody::NotDone { .. }
             | ReplyBody::CancelAnswered { .. }
             | ReplyBody::Drained
             | ReplyBody::Welcome(_)

@@ -17,6 +17,7 @@ impl History {
             Event::ClientConnected { client, user } => {
                 self.clients.insert(*client, Client { user: *user, blocked: false });
             }
+            Event::FunctionConnected { .. } => {}
             Event::ClientGone { client } => {
                 self.clients.remove(client);
                 self.requests.retain(|(owner, _), _| owner != client);
