@@ -160,8 +160,11 @@ fn stop_of_the_daemon_waits_for_all_threads() {
         hold.release("x");
     }
     assert_eq!(daemon.wait().code(), Some(0));
+    // In whichever order the threads came to their ends.
+    let ended = holds.each_ref().map(|_| daemon.wait_for_log(" ok"));
     for hold in &holds {
-        daemon.wait_for_log(&format!("task {} ok", hold.task));
+        let ok = format!("task {} ok", hold.task);
+        assert!(ended.iter().any(|line| line.contains(&ok)), "`{ok}` is not in: {ended:?}");
     }
 }
 
