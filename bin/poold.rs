@@ -51,6 +51,7 @@ struct Flags {
 }
 
 fn main() -> ExitCode {
+    daemon::run_if_started_as_guard();
     run_if_started_as_worker(Registry::built_in);
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,

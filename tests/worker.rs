@@ -68,7 +68,7 @@ impl Worker {
         let answer = Answer { verdict: Verdict::Accepted, version: VERSION_MAX };
         self.socket.write_all(&answer.encode()).unwrap();
         let worker = WorkerId { slot: SlotId(3), generation: Generation(0) };
-        self.say(&[ToWorker::Setup { worker, allow_fault_injection, threads: 1 }]);
+        self.say(&[ToWorker::Setup { worker, allow_fault_injection, threads: 1, commands: Vec::new() }]);
         self
     }
 

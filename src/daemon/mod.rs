@@ -19,6 +19,7 @@
 //! | `connection` | a socket with its two buffers |
 //! | `clients`, `requests` | who is connected; what their requests mean |
 //! | `workers`, `output`, `spawner` | the processes; what they print; how they are started |
+//! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
 //! | `listener`, `signals`, `notify`, `logging` | the other doors to the world |
@@ -29,6 +30,7 @@ pub mod config;
 mod connection;
 mod dispatch;
 mod error;
+mod guard;
 mod listener;
 mod logging;
 mod notify;
@@ -43,6 +45,7 @@ mod token;
 mod workers;
 
 pub use error::Error;
+pub use guard::run_if_started_as_guard;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -55,6 +58,7 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use self::clients::Clients;
 use self::clock::Clock;
 use self::config::Config;
+use self::guard::Guard;
 use self::listener::Listener;
 use self::logging::Logging;
 use self::notify::Notifier;
@@ -159,8 +163,9 @@ impl<'a> Daemon<'a> {
         // Caught before the socket is bound, so that a signal from here on still removes it.
         let signals = Signals::catch(poll.registry()).map_err(setup("catch signals"))?;
         let listener = Listener::open(&config, poll.registry())?;
-        let spawner =
-            Spawner::start(OWN_PROGRAM, poll.registry(), nofile).map_err(setup("start the spawner"))?;
+        let guard = Guard::new(OWN_PROGRAM).map_err(setup("make a pipe to the guard"))?;
+        let spawner = Spawner::start(OWN_PROGRAM, guard, poll.registry(), nofile);
+        let spawner = spawner.map_err(setup("start the spawner"))?;
 
         let user = Uid(geteuid().as_raw());
         let random = RandomState::new();
@@ -173,7 +178,7 @@ impl<'a> Daemon<'a> {
             payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
         };
         let clients = Clients::new(welcome, registry()?);
-        let workers = Workers::new(registry()?);
+        let workers = Workers::new(registry()?, spawner.records());
         let notifier = Notifier::from_environment(now, registry()?);
         Ok(Daemon {
             clock,

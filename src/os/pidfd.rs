@@ -28,10 +28,7 @@ impl Child {
     /// # Errors
     /// Whatever pidfd_open(2) gives: above all that no descriptor is left.
     pub(crate) fn hold(pid: Pid) -> io::Result<Self> {
-        let pid = i32::try_from(pid.0)
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        let pid = as_rustix(pid)?;
         Ok(Child { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? })
     }
 
@@ -79,6 +76,33 @@ impl Child {
         // leader, which is not reaped.
         let _ = kill_process_group(self.pid, signal);
     }
+}
+
+/// A process that is no child of this one.
+///
+/// Its descriptor polls readable when the process has ended (pidfd_open(2)).
+#[derive(Debug)]
+pub(crate) struct Watched(OwnedFd);
+
+impl Watched {
+    /// Takes hold of the process that has the id `pid` now.
+    ///
+    /// # Errors
+    /// Whatever pidfd_open(2) gives: above all that there is none.
+    pub(crate) fn open(pid: Pid) -> io::Result<Self> {
+        Ok(Watched(pidfd_open(as_rustix(pid)?, PidfdFlags::empty())?))
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn as_rustix(pid: Pid) -> io::Result<rustix::process::Pid> {
+    let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
+    pid.ok_or(io::ErrorKind::InvalidInput.into())
 }
 
 impl AsFd for Child {

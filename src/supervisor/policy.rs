@@ -1,5 +1,6 @@
 //! What the supervisor is told to keep to: the part of the configuration that decides something.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::id::{FunctionName, PoolName, Uid};
@@ -28,6 +29,8 @@ pub struct Policy {
     pub daemon_user: Uid,
     /// How failing workers are restarted.
     pub restart: RestartPolicy,
+    /// For each attempt of a task that names none, before the pool's: by function.
+    pub function_timeouts: BTreeMap<FunctionName, Duration>,
 }
 
 /// How failing workers are restarted.
@@ -103,6 +106,7 @@ impl Policy {
             drain_timeout: limits::DRAIN_TIMEOUT,
             daemon_user,
             restart: RestartPolicy::default(),
+            function_timeouts: BTreeMap::new(),
         }
     }
 

@@ -186,7 +186,8 @@ mod tests {
     #[test]
     fn second_setup_is_a_violation() {
         let worker = WorkerId { slot: SlotId(0), generation: Generation(0) };
-        let (_, ended) = converse(&[ToWorker::Setup { worker, allow_fault_injection: true, threads: 1 }], 0);
+        let setup = ToWorker::Setup { worker, allow_fault_injection: true, threads: 1, commands: Vec::new() };
+        let (_, ended) = converse(&[setup], 0);
         assert!(matches!(ended, Err(Broken::Unexpected(_))));
     }
 

@@ -7,10 +7,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::catching_panics;
+use super::command::CommandFunction;
 use super::signature::Signature;
 use super::{arguments, cut_message, result};
 use crate::id::{BadName, FunctionName};
 use crate::limits::FUNCTIONS_PER_WORKER_MAX;
+use crate::message::command::CommandSpec;
 use crate::message::status::FunctionInfo;
 use crate::message::worker::Report;
 use crate::task::{Failure, FailureKind, Payload};
@@ -157,6 +159,18 @@ impl Registry {
         Ok(Functions { functions: self.functions })
     }
 
+    /// Adds functions that run a command. One takes the place of a function of the same name.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub(super) fn with_commands(mut self, commands: Vec<CommandSpec>) -> Result<Self, String> {
+        for spec in commands {
+            let function = Function::command(CommandFunction::new(spec)?);
+            self.functions.insert(function.info.name.clone(), function);
+        }
+        Ok(self)
+    }
+
     fn add(mut self, function: Result<Function, RegisterError>) -> Self {
         let added = function.and_then(|function| {
             let name = function.info.name.clone();
@@ -205,6 +219,11 @@ impl Function {
         let info = FunctionInfo { name, signature: signature.to_owned(), summary: summary.to_owned() };
         let body = move |payload| function(payload).map_err(|error| returned(&error));
         Ok(Function { info, offered: Offered::Always, body: Box::new(body) })
+    }
+
+    fn command(command: CommandFunction) -> Self {
+        let info = command.info();
+        Function { info, offered: Offered::Always, body: Box::new(move |payload| command.call(payload)) }
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use interprocess::os::unix::uds_local_socket::Stream;
 
+use crate::message::command::CommandSpec;
 use crate::message::worker::{FromWorker, ToWorker};
 use crate::os::descriptor;
 use crate::wire::{
@@ -56,6 +57,8 @@ impl Broken {
 pub(super) struct Setup {
     /// Whether functions that show faults may be announced.
     pub(super) allow_fault_injection: bool,
+    /// Functions that run a command.
+    pub(super) commands: Vec<CommandSpec>,
 }
 
 /// A blocking conversation with the daemon.
@@ -84,8 +87,8 @@ impl Session {
             return Err(Broken::Refused(answer));
         }
         match self.inbox.receive(&mut &*self.stream)? {
-            ToWorker::Setup { worker: _, allow_fault_injection, threads: _ } => {
-                Ok(Setup { allow_fault_injection })
+            ToWorker::Setup { worker: _, allow_fault_injection, threads: _, commands } => {
+                Ok(Setup { allow_fault_injection, commands })
             }
             ToWorker::Attempt { .. } => Err(Broken::Unexpected("Attempt before Setup")),
             ToWorker::Answer { .. } => Err(Broken::Unexpected("Answer before Setup")),

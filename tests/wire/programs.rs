@@ -124,7 +124,8 @@ impl Worker {
             .expect("python3 is installed");
         let mut peer = Peer::accept(ours, Role::Worker);
         let id = WorkerId { slot: SlotId(0), generation: Generation(0) };
-        peer.send(&ToWorker::Setup { worker: id, allow_fault_injection: false, threads: 1 });
+        let commands = Vec::new();
+        peer.send(&ToWorker::Setup { worker: id, allow_fault_injection: false, threads: 1, commands });
         Worker { process, peer }
     }
 

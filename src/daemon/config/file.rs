@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::section::{Mistake, Section, Word};
-use super::{Config, Limits, Pool};
+use super::{Config, Limits, Pool, function};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
 use crate::supervisor::RestartPolicy;
@@ -31,6 +31,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Config, Mistake> {
         drain_timeout: top.duration("drain_timeout")?.unwrap_or(default.drain_timeout),
         limits: limits(top.section("limits")?, default.limits)?,
         restart: restart(top.section("restart")?, default.restart)?,
+        functions: function::functions(top.section("function")?)?,
         pools: pools(top.section("pool")?)?.unwrap_or(default.pools),
     };
     top.finish()?;
@@ -154,7 +155,8 @@ fn command(section: &mut Section<'_>) -> Result<Option<Vec<String>>, Mistake> {
     }
 }
 
-fn environment(section: Section<'_>) -> Result<BTreeMap<String, String>, Mistake> {
+/// Variables for a process.
+pub(super) fn environment(section: Section<'_>) -> Result<BTreeMap<String, String>, Mistake> {
     let variables = section.texts_by_name()?.into_iter().map(|(name, value)| {
         let Word { offset, text: variable } = name;
         let shown = variable.escape_debug();

@@ -12,6 +12,7 @@
 //! on it.
 
 mod file;
+mod function;
 mod reload;
 mod section;
 
@@ -20,10 +21,12 @@ pub use reload::reload;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{FunctionName, PoolName, Uid};
 use crate::limits;
+use crate::message::command::CommandSpec;
 use crate::supervisor::{Policy, PoolPolicy, RestartPolicy};
 
 /// The pool there is when the file names none.
@@ -46,6 +49,8 @@ pub struct Config {
     pub limits: Limits,
     /// How failing workers are restarted.
     pub restart: RestartPolicy,
+    /// Functions that run a command, in the order of the file.
+    pub functions: Vec<Function>,
     /// The pools, in the order of the file.
     pub pools: Vec<Pool>,
 }
@@ -67,6 +72,15 @@ pub struct Limits {
     pub result_bytes: u64,
     /// How long results are kept.
     pub result_age: Duration,
+}
+
+/// A function that runs a command, for every pool whose workers are poold's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// What workers are told of it.
+    pub command: CommandSpec,
+    /// For each attempt of a task that names none; by default the pool's.
+    pub timeout: Option<Duration>,
 }
 
 /// One pool.
@@ -159,6 +173,7 @@ impl Default for Config {
             drain_timeout: limits::DRAIN_TIMEOUT,
             limits: Limits::default(),
             restart: RestartPolicy::default(),
+            functions: Vec::new(),
             pools: vec![Pool::new(name)],
         }
     }
@@ -257,6 +272,7 @@ impl Config {
             result_bytes_max: self.limits.result_bytes,
             drain_timeout: self.drain_timeout,
             restart: self.restart,
+            function_timeouts: self.function_timeouts(),
             ..Policy::new(pools.collect(), daemon_user)
         }
     }
@@ -266,12 +282,24 @@ impl Config {
         self.pools.iter().find(|pool| pool.name == *name)
     }
 
+    /// The functions that run a command in the workers of `pool`: in those of another program, none.
+    pub fn commands_of(&self, pool: &Pool) -> Arc<[CommandSpec]> {
+        let functions = if pool.command.is_none() { self.functions.as_slice() } else { &[] };
+        functions.iter().map(|function| function.command.clone()).collect()
+    }
+
+    fn function_timeouts(&self) -> BTreeMap<FunctionName, Duration> {
+        let timeout = |function: &Function| Some((function.command.name.clone(), function.timeout?));
+        self.functions.iter().filter_map(timeout).collect()
+    }
+
     fn revision(&self, pool: &Pool, config_before: &Config, policy_before: &Policy) -> u64 {
         let policy_of_pool = policy_before.pools.iter().find(|policy| policy.name == pool.name);
         match (config_before.pool(&pool.name), policy_of_pool) {
             (Some(pool_before), Some(policy_of_pool)) => {
                 let same_start = self.allow_fault_injection == config_before.allow_fault_injection
                     && pool.command == pool_before.command
+                    && self.commands_of(pool) == config_before.commands_of(pool_before)
                     && pool.env == pool_before.env;
                 policy_of_pool.revision + u64::from(!same_start)
             }
