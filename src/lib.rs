@@ -19,7 +19,7 @@
 //!
 //! | row | what it holds |
 //! | --- | --- |
-//! | [`limits`], [`id`], [`time`] | every cap with its unit and reason; newtypes; time as a number |
+//! | [`limits`], [`id`], [`time`], [`descriptor`] | every cap with its unit and reason; newtypes; time as a number; open files on their way |
 //! | [`task`] | what is submitted, how it can end |
 //! | [`message`] | what clients, daemon and workers say to each other |
 //! | [`wire`], [`supervisor`], [`os`] | bytes to messages and back; every decision; every system call that needs `unsafe` |
@@ -31,6 +31,7 @@
 #![deny(missing_docs)]
 #![warn(unreachable_pub)]
 
+pub mod descriptor;
 pub mod id;
 pub mod limits;
 pub mod task;

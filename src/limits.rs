@@ -21,6 +21,12 @@ pub const DECODE_BYTES_MAX: usize = 8 * HEAD_BYTES_MAX;
 /// room for its head.
 pub const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
 
+/// Open files that may travel with one payload.
+pub const DESCRIPTORS_PER_PAYLOAD_MAX: usize = 8;
+
+/// Open files of one client's tasks that are not done.
+pub const DESCRIPTORS_PER_CLIENT_MAX: usize = 256;
+
 /// Bytes in the longest function name.
 pub const FUNCTION_NAME_BYTES_MAX: usize = 128;
 

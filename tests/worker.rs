@@ -173,7 +173,7 @@ fn attempt(number: u64, function: &str, args: &[&str]) -> ToWorker {
 }
 
 fn json(json: impl Into<Bytes>) -> Report {
-    Report::Ok(Payload { encoding: Encoding::Json, bytes: json.into() })
+    Report::Ok(Payload::new(Encoding::Json, json.into()))
 }
 
 /// `poold`, to be started as a worker that executes [`functions_of_its_own`].

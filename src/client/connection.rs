@@ -12,19 +12,19 @@
 //! The end of the connection cancels the attached tasks that it submitted: dropping both halves, or the
 //! end of the process, is all that takes.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use interprocess::local_socket::{GenericFilePath, Stream, prelude::*};
+use interprocess::local_socket::{GenericFilePath, prelude::*};
+use interprocess::os::unix::uds_local_socket::Stream;
 
 use super::error::{Access, Error, Tried};
 use super::locate::socket_paths;
 use crate::id::RequestId;
 use crate::limits::{OUTBOX_BYTES_HIGH, PAYLOAD_BYTES_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
-use crate::wire::{self, Hello, Inbox, ReceiveError, Role, Verdict};
+use crate::wire::{Hello, Inbox, Outbox, ReceiveError, Role, Verdict};
 
 /// A connection to the daemon, for one request at a time. [`Connection::split`] it for more.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub struct Connection {
 #[derive(Debug)]
 pub struct Sender {
     stream: Arc<Stream>,
-    outbox: BytesMut,
+    outbox: Outbox,
     payload_bytes_max: u64,
 }
 
@@ -78,9 +78,9 @@ impl Connection {
         let stream = Arc::new(connect_stream(path)?);
         let mut receiver = Receiver { stream: Arc::clone(&stream), inbox: Inbox::default() };
         let mut sender =
-            Sender { stream, outbox: BytesMut::new(), payload_bytes_max: PAYLOAD_BYTES_MAX as u64 };
+            Sender { stream, outbox: Outbox::default(), payload_bytes_max: PAYLOAD_BYTES_MAX as u64 };
 
-        sender.outbox.extend_from_slice(&Hello::new(Role::Client).encode());
+        sender.outbox.push_handshake(&Hello::new(Role::Client).encode());
         sender.flush()?;
         receiver.expect_accepted(path)?;
         let ReplyBody::Welcome(welcome) = receiver.next_reply()?.body else {
@@ -140,7 +140,7 @@ impl Sender {
                 return Err(Refusal::PayloadTooLarge { bytes, bytes_max }.into());
             }
         }
-        wire::encode(&Request { id, body }, &mut self.outbox)?;
+        self.outbox.push(&Request { id, body })?;
         if self.outbox.len() >= OUTBOX_BYTES_HIGH { self.flush() } else { Ok(()) }
     }
 
@@ -151,12 +151,14 @@ impl Sender {
     /// [`Error::Io`] when writing fails. That the daemon is gone is no error here: the [`Receiver`] says
     /// so, after all that the daemon had said before.
     pub fn flush(&mut self) -> Result<(), Error> {
-        let written = (&*self.stream).write_all(&self.outbox);
-        self.outbox.clear();
-        match written {
-            Err(error) if is_gone(&error) => Ok(()),
-            other => Ok(other?),
+        while !self.outbox.is_empty() {
+            if let Err(error) = self.outbox.send(&*self.stream) {
+                self.outbox = Outbox::default();
+                let error = io::Error::from(error);
+                return if is_gone(&error) { Ok(()) } else { Err(error.into()) };
+            }
         }
+        Ok(())
     }
 
     /// Sends a request, and all that waits before it.

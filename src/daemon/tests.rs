@@ -30,6 +30,7 @@ fn config(socket: &Path) -> Config {
         socket_mode: 0o600,
         socket_group: None,
         allow_fault_injection: false,
+        allow_run: crate::supervisor::RunAccess::Owner,
         drain_timeout: limits::DRAIN_TIMEOUT,
         limits: Limits {
             connections: 2,

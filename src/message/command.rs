@@ -37,6 +37,23 @@ pub struct CommandSpec {
     pub options: bool,
 }
 
+/// How a command of the function `run` ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunEnd {
+    /// By itself, with this status.
+    Exited(i32),
+    /// By this signal.
+    Signalled(i32),
+    /// It could not be executed.
+    NotStarted {
+        /// Why, in one line.
+        reason: String,
+        /// Whether there is no such program.
+        is_missing: bool,
+    },
+}
+
 /// One word of a command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {

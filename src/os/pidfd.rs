@@ -42,6 +42,13 @@ impl Child {
         self.signal_group(Signal::TERM);
     }
 
+    /// Sends its process group the signal of that number, if there is one.
+    pub(crate) fn signal_group_by_number(&self, number: i32) {
+        if let Some(signal) = Signal::from_named_raw(number) {
+            self.signal_group(signal);
+        }
+    }
+
     /// Ends its process group (SIGKILL). That the group is empty is no error.
     pub(crate) fn kill_group(&self) {
         self.signal_group(Signal::KILL);

@@ -151,7 +151,7 @@ mod tests {
     }
 
     fn finished(attempt: u64, json: &'static str) -> FromWorker {
-        let result = Payload { encoding: Encoding::Json, bytes: json.into() };
+        let result = Payload::new(Encoding::Json, json.into());
         FromWorker::Finished { attempt: AttemptId(attempt), report: Report::Ok(result) }
     }
 

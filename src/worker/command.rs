@@ -164,7 +164,7 @@ impl CommandFunction {
         termination::obey(is_terminated);
         match (ended, exit) {
             (Ok(Ended::ByItself), Ok(Exit::Code(0))) => {
-                Ok(Payload { encoding: Encoding::Bytes, bytes: output.into() })
+                Ok(Payload::new(Encoding::Bytes, output.into()))
             }
             (Ok(Ended::ByItself), Ok(exit)) => {
                 let error_end = String::from_utf8_lossy(&error_end);

@@ -24,7 +24,8 @@
 //! | `setup`, `session`, `hangup` | the first lines of the process; its socket; that socket's end |
 //! | `attempts`, `registry`, `call` | what was sent; what can be called; calling it |
 //! | `arguments`, `signature`, `result` | what a function takes; in words; what it gives |
-//! | `command`, `process`, `termination` | functions that run a command; its processes; ending them |
+//! | `command`, `run` | functions that run a command; the one that runs any |
+//! | `process`, `termination` | a command's processes; asking them to end |
 //! | `builtin` | the functions that every `poold` has |
 //!
 //! # Functions of your own
@@ -60,6 +61,7 @@ mod hangup;
 mod process;
 mod registry;
 mod result;
+mod run;
 mod session;
 mod setup;
 mod signature;

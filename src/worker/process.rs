@@ -30,6 +30,11 @@ pub(super) fn keep_guard(guard: OwnedFd) {
     let _ = GUARD.set(guard);
 }
 
+/// Whether commands can be run here so that none is ever left behind.
+pub(super) fn has_guard() -> bool {
+    GUARD.get().is_some()
+}
+
 /// A command that was started. Its group ends with this value, at the latest.
 #[derive(Debug)]
 pub(super) struct Process {
@@ -74,6 +79,13 @@ impl Process {
     /// Polls readable when its first process has ended.
     pub(super) fn exit(&self) -> Option<BorrowedFd<'_>> {
         self.child.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Sends its group the signal of that number, if there is one.
+    pub(super) fn signal(&self, number: i32) {
+        if let Some(child) = &self.child {
+            child.signal_group_by_number(number);
+        }
     }
 
     /// Asks its group to end (SIGTERM).

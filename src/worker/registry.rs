@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use super::call::catching_panics;
 use super::command::CommandFunction;
 use super::signature::Signature;
-use super::{arguments, cut_message, result};
-use crate::id::{BadName, FunctionName};
+use super::{arguments, cut_message, process, result, run};
+use crate::id::{BadName, FunctionName, RUN_FUNCTION};
 use crate::limits::FUNCTIONS_PER_WORKER_MAX;
 use crate::message::command::CommandSpec;
 use crate::message::status::FunctionInfo;
@@ -66,7 +66,7 @@ pub enum RegisterError {
 ///
 /// assert_eq!(functions.infos()[0].signature, "divide(DIVIDEND: u64, DIVISOR: u64) -> u64");
 /// let result = functions.call(&"divide".parse()?, Payload::from_args(["85", "2"]));
-/// assert_eq!(result, Report::Ok(Payload { encoding: Encoding::Json, bytes: "42".into() }));
+/// assert_eq!(result, Report::Ok(Payload::new(Encoding::Json, "42".into())));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Default)]
@@ -159,7 +159,8 @@ impl Registry {
         Ok(Functions { functions: self.functions })
     }
 
-    /// Adds functions that run a command. One takes the place of a function of the same name.
+    /// Adds functions that run a command, and `run`, which runs any, where a guard sees to it that nothing is
+    /// left of them. One takes the place of a function of the same name.
     ///
     /// # Errors
     /// What is wrong with one of them.
@@ -167,6 +168,9 @@ impl Registry {
         for spec in commands {
             let function = Function::command(CommandFunction::new(spec)?);
             self.functions.insert(function.info.name.clone(), function);
+        }
+        if process::has_guard() {
+            self = self.add(Function::run());
         }
         Ok(self)
     }
@@ -219,6 +223,13 @@ impl Function {
         let info = FunctionInfo { name, signature: signature.to_owned(), summary: summary.to_owned() };
         let body = move |payload| function(payload).map_err(|error| returned(&error));
         Ok(Function { info, offered: Offered::Always, body: Box::new(body) })
+    }
+
+    fn run() -> Result<Self, RegisterError> {
+        let name = FunctionName::new(RUN_FUNCTION)?;
+        let info =
+            FunctionInfo { name, signature: run::SIGNATURE.to_owned(), summary: run::SUMMARY.to_owned() };
+        Ok(Function { info, offered: Offered::Always, body: Box::new(run::run) })
     }
 
     fn command(command: CommandFunction) -> Self {
@@ -372,7 +383,7 @@ mod tests {
     fn large_result_of_raw_function_is_a_failure() {
         let large = |_| {
             let bytes = vec![0; PAYLOAD_BYTES_MAX + 1].into();
-            Ok::<_, Infallible>(Payload { encoding: Encoding::Bytes, bytes })
+            Ok::<_, Infallible>(Payload::new(Encoding::Bytes, bytes))
         };
         let registry = Registry::new().register_raw("f", "f()", "", large);
         assert_eq!(failed(call(registry, "f", &[])).kind, FailureKind::Error);

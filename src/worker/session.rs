@@ -86,7 +86,7 @@ impl Session {
         if answer.verdict != Verdict::Accepted || !(VERSION_MIN..=VERSION_MAX).contains(&answer.version) {
             return Err(Broken::Refused(answer));
         }
-        match self.inbox.receive(&mut &*self.stream)? {
+        match self.inbox.receive_from(&*self.stream)? {
             ToWorker::Setup { worker: _, allow_fault_injection, threads: _, commands } => {
                 Ok(Setup { allow_fault_injection, commands })
             }
@@ -104,7 +104,7 @@ impl Session {
 
     /// Reads once, waiting until something is there.
     pub(super) fn read(&mut self) -> Result<(), Broken> {
-        match self.inbox.fill(&mut &*self.stream).map_err(ReceiveError::Io)? {
+        match self.inbox.fill_from(&*self.stream).map_err(ReceiveError::Io)? {
             Filled::Bytes { .. } => Ok(()),
             Filled::End => Err(ReceiveError::Closed.into()),
             Filled::Nothing => Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into()).into()),

@@ -54,6 +54,7 @@ pub mod nested {
             ("too_many_waits", Refusal::TooManyWaits { waits_max: 256 }),
             ("not_reloaded", Refusal::NotReloaded("line 3, column 1: unknown key `poool`".to_owned())),
             ("protocol", Refusal::Protocol("a head that is no message".to_owned())),
+            ("too_many_descriptors", Refusal::TooManyDescriptors { descriptors_max: 256 }),
         ]
     }
 
@@ -306,7 +307,7 @@ fn pool(name: &str) -> PoolName {
 }
 
 fn payload(encoding: Encoding, bytes: &[u8]) -> Payload {
-    Payload { encoding, bytes: Bytes::copy_from_slice(bytes) }
+    Payload::new(encoding, Bytes::copy_from_slice(bytes))
 }
 
 fn status(phase: Phase) -> Status {

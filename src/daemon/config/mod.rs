@@ -27,7 +27,7 @@ use std::time::Duration;
 use crate::id::{FunctionName, PoolName, Uid};
 use crate::limits;
 use crate::message::command::CommandSpec;
-use crate::supervisor::{Policy, PoolPolicy, RestartPolicy};
+use crate::supervisor::{Policy, PoolPolicy, RestartPolicy, RunAccess};
 
 /// The pool there is when the file names none.
 const DEFAULT_POOL: &str = "cpu";
@@ -43,6 +43,8 @@ pub struct Config {
     pub socket_group: Option<String>,
     /// Whether functions that show faults (`crash`, `spin`) can be run.
     pub allow_fault_injection: bool,
+    /// Who may run any command.
+    pub allow_run: RunAccess,
     /// How long running tasks may go on after a request to stop.
     pub drain_timeout: Duration,
     /// The caps.
@@ -170,6 +172,7 @@ impl Default for Config {
             socket_mode: limits::SOCKET_MODE,
             socket_group: None,
             allow_fault_injection: false,
+            allow_run: RunAccess::default(),
             drain_timeout: limits::DRAIN_TIMEOUT,
             limits: Limits::default(),
             restart: RestartPolicy::default(),
@@ -272,6 +275,7 @@ impl Config {
             result_bytes_max: self.limits.result_bytes,
             drain_timeout: self.drain_timeout,
             restart: self.restart,
+            allow_run: self.allow_run,
             function_timeouts: self.function_timeouts(),
             ..Policy::new(pools.collect(), daemon_user)
         }
