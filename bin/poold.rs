@@ -10,9 +10,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use poold::daemon::config::{Config, Source, reload};
-use poold::daemon::{self, RunOptions};
+use poold::daemon::{self, Audience, RunOptions};
 use poold::limits::WORKERS_PER_POOL_MAX;
-use poold::worker::{Registry, run_if_started_as_worker};
+use poold::worker::Registry;
 
 /// Exit status of a wrong command line or configuration: starting again would not help.
 const WRONG_USAGE: u8 = 2;
@@ -28,8 +28,8 @@ Exit status: 0 drained; 1 forced to stop, or failed; 2 wrong usage or configurat
 
 /// Keeps worker processes alive and runs tasks in them, in the foreground.
 ///
-/// `poolctl submit FUNCTION [ARG]...` hands it a task. Without a configuration there is one pool, `cpu`, with a
-/// worker per available core and the built-in functions.
+/// `poolctl submit FUNCTION [ARG]...` hands it a task. Without a configuration there are two pools: `cpu`, with a
+/// worker per available core, and `io`, a worker of 32 threads for `load_url`.
 #[derive(Parser)]
 #[command(name = "poold", version, after_long_help = AFTER_HELP)]
 struct Flags {
@@ -41,7 +41,7 @@ struct Flags {
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
 
-    /// Keep N workers, whatever the configuration says; for a single pool
+    /// Keep N workers, whatever the configuration says: in its only pool or, if it names none, in `cpu`
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(WORKERS_PER_POOL_MAX)))]
     workers: Option<u32>,
 
@@ -51,8 +51,7 @@ struct Flags {
 }
 
 fn main() -> ExitCode {
-    daemon::run_if_started_as_guard();
-    run_if_started_as_worker(Registry::built_in);
+    poold::init(Registry::built_in);
     let flags = match Flags::try_parse() {
         Ok(flags) => flags,
         Err(error) => return answer(&error),
@@ -72,7 +71,7 @@ fn main() -> ExitCode {
 
 fn run(source: Source, config: Config) -> ExitCode {
     let reload = Box::new(move |old: &Config| reload(&source, old).map_err(|error| error.to_string()));
-    match daemon::run(RunOptions { config, reload }) {
+    match daemon::run(RunOptions { config, reload, audience: Audience::Everyone }) {
         Ok(exit) => ExitCode::from(exit.exit_status()),
         Err(error) => fail(error.exit_status(), format!("poold: {error}")),
     }

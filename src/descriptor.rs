@@ -34,8 +34,19 @@ impl Descriptors {
     }
 
     /// A way to know how many of them are still held by anyone in this process.
-    pub fn watch(&self) -> Weak<Vec<OwnedFd>> {
-        self.files.as_ref().map_or_else(Weak::new, Arc::downgrade)
+    pub fn watch(&self) -> Watch {
+        Watch(self.files.as_ref().map_or_else(Weak::new, Arc::downgrade))
+    }
+}
+
+/// The descriptors of one payload, as seen by somebody who does not hold them.
+#[derive(Clone, Debug)]
+pub struct Watch(Weak<Vec<OwnedFd>>);
+
+impl Watch {
+    /// How many of them anyone in this process still holds.
+    pub fn held(&self) -> usize {
+        self.0.upgrade().map_or(0, |files| files.len())
     }
 }
 

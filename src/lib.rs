@@ -19,14 +19,18 @@
 //!
 //! | row | what it holds |
 //! | --- | --- |
-//! | [`limits`], [`id`], [`time`], [`descriptor`] | every cap with its unit and reason; newtypes; time as a number; open files on their way |
-//! | [`task`] | what is submitted, how it can end |
+//! | [`limits`] | every cap with its unit and reason |
+//! | [`id`], [`time`], [`descriptor`] | newtypes; time as a number; open files on their way |
+//! | [`task`], [`Function`] | what is submitted, how it can end; a function's name and types |
 //! | [`message`] | what clients, daemon and workers say to each other |
-//! | [`wire`], [`supervisor`], [`os`] | bytes to messages and back; every decision; every system call that needs `unsafe` |
+//! | [`wire`], [`supervisor`], `os` | bytes to messages and back; every decision; every system call that needs `unsafe` |
+//! | `line` | how a function that runs reaches the daemon |
 //! | [`daemon`], [`worker`], [`client`] | the event loop; the runtime inside a worker process; the callers' side |
+//! | [`init`], [`PoolOptions`] | a program that runs its own functions |
 //!
 //! The supervisor decides, the daemon does: [`supervisor::Supervisor`] is a pure state machine without
-//! clock, socket, process or thread, so every race a pool can meet is replayed from a seed.
+//! clock, socket, process or thread, so every race a pool can meet is replayed from a seed. Both, and the
+//! worker's runtime, come with the feature `daemon`; a program that only submits tasks does without.
 
 #![deny(missing_docs)]
 #![warn(unreachable_pub)]
@@ -37,14 +41,37 @@ pub mod limits;
 pub mod task;
 pub mod time;
 
+mod function;
+
 pub mod message;
 
-pub mod os;
+#[cfg(feature = "daemon")]
+mod os;
+#[cfg(feature = "daemon")]
 pub mod supervisor;
 pub mod wire;
+
+#[cfg_attr(not(feature = "daemon"), allow(dead_code, reason = "workers alone provide lines"))]
+mod line;
 
 pub mod client;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 #[cfg(feature = "daemon")]
 pub mod worker;
+
+#[cfg(feature = "daemon")]
+mod program;
+
+pub use client::{
+    AsCompleted, CallError, CallErrorKind, Executor, Future, Map, MapOptions, ReturnWhen, Waited,
+    as_completed, wait,
+};
+pub use function::Function;
+#[cfg(feature = "daemon")]
+pub use program::{PoolOptions, PrivateError, init};
+
+/// The examples of the README, compiled with those of the documentation.
+#[cfg(all(doctest, feature = "daemon"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

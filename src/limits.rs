@@ -73,11 +73,16 @@ pub const CONNECTIONS_MAX: usize = 16_384;
 /// Bytes of outcomes that wait for one client to read them before its further tasks are held back.
 pub const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// Bytes waiting to be written to a peer beyond which nothing more is read from it.
+/// Bytes waiting to be written to a client beyond which nothing more is read from it.
 pub const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 
 /// Bytes read from one peer in one turn of the loop, so that none can hold the others up.
 pub const READ_BYTES_PER_TURN: usize = 256 * 1024;
+
+/// Requests of one client that are carried out in one turn of the loop: they are small, so that those
+/// that fit into the bytes of a turn could hold the others up. One that lists something is as good as
+/// all of them, since it costs what there is to be listed.
+pub const REQUESTS_PER_TURN: u32 = 64;
 
 /// How long a peer may take over its handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,6 +90,13 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of room that a peer's buffer may keep while it is empty: thousands of idle connections cost
 /// next to nothing.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 4 * 1024;
+
+/// Descriptors of one worker: its socket, its two outputs and its process.
+pub const DESCRIPTORS_PER_WORKER: u64 = 4;
+
+/// Descriptors that are kept from clients for all else: the daemon's own, some fifteen, those that it
+/// takes to start a process, and the files that it reads.
+pub const DESCRIPTORS_RESERVED: u64 = 32;
 
 /// Clients accepted in one turn of the loop, so that a flood of them cannot hold the others up.
 pub const ACCEPTS_PER_TURN: usize = 64;
@@ -117,14 +129,18 @@ pub const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Clients that may wait for one task.
 pub const WATCHERS_PER_TASK_MAX: usize = 64;
 
-/// Tasks whose outcome one client may wait for at a time, beside its own: each may bring a payload.
-pub const WATCHES_PER_CLIENT_MAX: usize = 256;
+/// Requests for an outcome that one client may leave waiting at a time, beside its own tasks: each may
+/// bring a payload, and all of them together about [`UNREAD_BYTES_MAX`].
+pub const WATCHES_PER_CLIENT_MAX: usize = 64;
 
 /// Most workers in one pool.
 pub const WORKERS_PER_POOL_MAX: u32 = 4096;
 
 /// The permission bits of the socket: its owner and its group may connect.
 pub const SOCKET_MODE: u32 = 0o660;
+
+/// Where the system's daemon listens, and clients look last.
+pub const SYSTEM_SOCKET: &str = "/run/poold/poold.sock";
 
 /// Bytes in the longest path of a socket: `sun_path` less its closing zero byte (unix(7)).
 pub const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -165,3 +181,10 @@ pub const WORKER_LINE_BYTES_MAX: usize = 4096;
 
 /// Lines that may wait for the log to be written; further ones are dropped and counted.
 pub const LOG_LINES_MAX: usize = 8192;
+
+/// Inputs of a client's `map` that are in hand at a time: enough to keep a large pool busy behind one slow
+/// call.
+pub const MAP_BUFFER: usize = 1024;
+
+/// The longest that a client's `map` lets a queue be that others have filled, before it tries again.
+pub const QUEUE_PAUSE_MAX: Duration = Duration::from_secs(1);

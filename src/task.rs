@@ -345,7 +345,12 @@ impl fmt::Display for Outcome {
                     write!(formatter, "failed: {}", failure.message)
                 }
             },
-            Outcome::Crashed(exit) => write!(formatter, "crashed: its worker died of {exit}"),
+            Outcome::Crashed(exit @ Exit::Signal(_)) => {
+                write!(formatter, "crashed: its worker died of {exit}")
+            }
+            Outcome::Crashed(exit @ Exit::Code(_)) => {
+                write!(formatter, "crashed: its worker ended with {exit}")
+            }
             Outcome::TimedOut(Limit::Timeout) => formatter.write_str("timed out: an attempt took too long"),
             Outcome::TimedOut(Limit::Deadline) => formatter.write_str("timed out: its deadline passed"),
             Outcome::Cancelled(reason) => write!(formatter, "cancelled ({})", reason.as_str()),

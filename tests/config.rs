@@ -73,7 +73,11 @@ fn empty_file_gives_the_defaults_of_limits() {
 
     let policy = config.policy(Uid(7), None);
     let workers = u32::try_from(std::thread::available_parallelism().unwrap().get()).unwrap();
-    assert_eq!(policy, Policy::new(vec![PoolPolicy::new(pool("cpu"), workers)], Uid(7)));
+    let load_url = vec![FunctionName::new("load_url").unwrap()];
+    let cpu = PoolPolicy { except: load_url.clone(), ..PoolPolicy::new(pool("cpu"), workers) };
+    let io = PoolPolicy { functions: Some(load_url), ..PoolPolicy::new(pool("io"), 1) };
+    assert_eq!(policy, Policy::new(vec![cpu, io], Uid(7)));
+    assert_eq!(config.pools.iter().map(|pool| pool.threads).collect::<Vec<u32>>(), [1, 32]);
     assert_eq!(config.limits.connections, limits::CONNECTIONS_MAX);
     assert_eq!(config.limits.unread_bytes, limits::UNREAD_BYTES_MAX);
 }
@@ -138,8 +142,9 @@ fn every_key_is_read_into_its_field() {
         backoff_max = "10s"
         [pool.io]
         workers = 11
-        threads = 1
+        threads = 10
         functions = ["echo", "is_prime"]
+        except = ["fail"]
         timeout = "12s"
         grace = "13ms"
         start_timeout = "14s"
@@ -165,9 +170,10 @@ fn every_key_is_read_into_its_field() {
     assert_eq!(config.restart.backoff_max, Duration::from_secs(10));
     let expected = Pool {
         name: pool("io"),
-        threads: 1,
+        threads: 10,
         workers: 11,
         functions: Some(["echo", "is_prime"].map(|name| FunctionName::new(name).unwrap()).into()),
+        except: vec![FunctionName::new("fail").unwrap()],
         timeout: Some(Duration::from_secs(12)),
         grace: Duration::from_millis(13),
         start_timeout: Duration::from_secs(14),
@@ -392,10 +398,13 @@ fn flags_prevail_over_the_file() {
 }
 
 #[test]
-fn workers_flag_without_a_file_is_for_the_default_pool() {
-    let config = Source { workers: Some(3), ..Source::default() }.read().unwrap();
-    assert_eq!((config.pools[0].name.as_str(), config.pools[0].workers), ("cpu", 3));
-    assert_eq!(config.pools.len(), 1);
+fn workers_flag_without_pools_in_the_file_is_for_the_default_pool_cpu() {
+    let file = File::new("drain_timeout = '1s'");
+    for source in [Source::default(), file.source()] {
+        let config = Source { workers: Some(3), ..source }.read().unwrap();
+        let workers: Vec<_> = config.pools.iter().map(|pool| (pool.name.as_str(), pool.workers)).collect();
+        assert_eq!(workers, [("cpu", 3), ("io", 1)]);
+    }
 }
 
 #[test]
@@ -503,7 +512,9 @@ fn reload_lists_every_change() {
         workers = 5
         [pool.b]
         workers = 1
+        threads = 8
         functions = ["echo"]
+        except = ["fail"]
         command = ["python3", "worker.py"]
         env.TOKEN = "secret"
         [pool.a]
@@ -518,7 +529,9 @@ fn reload_lists_every_change() {
         "limits.queue_bytes 1073741824 -> 1024",
         "restart.intensity 5 -> 7",
         "pool d: added, workers 5",
+        "pool b: threads 1 -> 8",
         "pool b: functions all -> echo",
+        "pool b: except none -> fail",
         r#"pool b: command built in -> ["python3", "worker.py"]"#,
         "pool b: env changed",
         "pool a: workers 2 -> 4",
@@ -657,6 +670,7 @@ fn revision_grows_only_with_a_change_of_how_workers_are_started() {
     );
     assert_eq!(revisions_after("[pool.b]\n[pool.a]\ncommand = ['x']"), [0, 1]);
     assert_eq!(revisions_after("[pool.a]\nenv.A = 'x'\n[pool.c]"), [1, 0]);
+    assert_eq!(revisions_after("[pool.a]\nthreads = 2\n[pool.b]\nexcept = ['echo']"), [1, 0]);
     assert_eq!(revisions_after("allow_fault_injection = true\n[pool.a]\n[pool.b]"), [1, 1]);
 }
 

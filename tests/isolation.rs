@@ -76,10 +76,3 @@ fn workers_killed_under_a_map_with_retries_cost_nothing() {
     assert_eq!(status["pools"][0]["restarts"], KILLS);
     assert_eq!(status["outcomes"]["ok"], TASKS);
 }
-
-#[test]
-fn output_of_a_function_stays_out_of_its_result() {
-    let daemon = Daemon::start("");
-    let output = daemon.run(&["submit", "echo", "to the result"]);
-    assert_eq!(text(&output.stdout), "to the result\n");
-}

@@ -15,6 +15,10 @@ fn workers_of_a_killed_daemon_end_whatever_they_do() {
         // 2^61 - 1 is prime: trial division takes seconds.
         daemon.detach(&["is_prime_trial", "2305843009213693951"]);
     }
+    // Sent is not started: a worker that has not begun to spin would end for less.
+    for _ in 0..4 {
+        daemon.wait_for_log("started on worker");
+    }
     let workers = daemon.workers();
     assert!(workers.iter().all(|worker| worker["state"] == "busy"), "{workers:?}");
     let processes: Vec<_> = daemon.worker_pids().into_iter().map(pidfd).collect();

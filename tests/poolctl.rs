@@ -383,7 +383,7 @@ mod submit {
             (
                 Outcome::Crashed(Exit::Code(3)),
                 127,
-                "f: crashed: its worker died of exit status 3; submit it with --retries to have it tried again",
+                "f: crashed: its worker ended with exit status 3; submit it with --retries to have it tried again",
             ),
             (
                 Outcome::Crashed(Exit::Signal(11)),
@@ -895,9 +895,9 @@ refused   3 requests
 POOL  WORKERS  READY  BUSY  PENDING  RESTARTS  HEALTH
 cpu         2      2     1       12        20  ok
 
-SLOT  POOL   PID  STATE  TASK           FUNCTION        RUNNING  ATTEMPTS  RESTARTS      RSS
-   0  cpu   5000  busy   5f3a91c2-1021  is_prime_trial    350ms       500        10  4.2 MiB
-   1  cpu   5001  idle   -              -                     -       500        10  4.2 MiB
+SLOT  POOL   PID  STATE  TASK           FUNCTION        RUNNING  CAPACITY  HELD  STUCK  ATTEMPTS  RESTARTS      RSS
+   0  cpu   5000  busy   5f3a91c2-1021  is_prime_trial    350ms         1     1      0       500        10  4.2 MiB
+   1  cpu   5001  idle   -              -                     -         1     0      0       500        10  4.2 MiB
 ";
         daemon_with_status().run(&["status"]).assert(0, expected, "");
     }

@@ -23,7 +23,7 @@ use poold::id::{AttemptId, Epoch, Generation, SlotId, TaskId, WorkerId};
 use poold::message::worker::{FromWorker, Report, ToWorker};
 use poold::task::{Encoding, Failure, FailureKind, Payload};
 use poold::wire::{self, Answer, Filled, Inbox, Role, VERSION_MAX, Verdict};
-use poold::worker::{Registry, run_if_started_as_worker};
+use poold::worker::Registry;
 
 const SIGABRT: i32 = 6;
 const SIGKILL: i32 = 9;
@@ -186,7 +186,7 @@ fn own_functions() -> Command {
 /// Not a test: what [`own_functions`] runs. Among the tests it does nothing.
 #[test]
 fn functions_of_its_own() {
-    run_if_started_as_worker(|| {
+    poold::init(|| {
         Registry::new()
             .register("print", &["TEXT"], "Prints without a line's end.", |text: String| {
                 print!("out:{text}");
@@ -205,7 +205,7 @@ fn functions_of_its_own() {
 #[test]
 fn ready_lists_functions() {
     let (_worker, names) = Worker::start().ready(false);
-    assert_eq!(names, ["echo", "fail", "is_prime", "is_prime_trial", "sleep"]);
+    assert_eq!(names, ["echo", "fail", "is_prime", "is_prime_trial", "load_url", "sleep"]);
 }
 
 #[test]

@@ -66,7 +66,7 @@ struct Cli {
     #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Where nobody listens, go on trying for so long: 10s
-    #[arg(long, global = true, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "0s")]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = submission::parse_duration, default_value = "0s")]
     connect_timeout: Duration,
     #[command(subcommand)]
     command: Command,

@@ -43,6 +43,7 @@ const LINES_AHEAD: usize = 64;
 ///
 /// The whole line, without its newline, is the one argument. Results are printed in the order of the
 /// lines, one line for each; a task that is not ok gives an empty line, and is told of on standard error.
+/// Text or bytes that hold a newline are printed as JSON: a string or, where they are no text, an array of numbers.
 #[derive(Debug, Args)]
 pub(crate) struct Map {
     /// What to run; `poolctl functions` lists what there is

@@ -81,7 +81,11 @@ fn summary(status: &Status) -> String {
 fn pools(pools: &[PoolStatus]) -> String {
     let mut table = Table::new(&["POOL", " WORKERS", " READY", " BUSY", " PENDING", " RESTARTS", "HEALTH"]);
     for pool in pools {
-        let health = if pool.degraded { "degraded" } else { "ok" };
+        let health = match &pool.last_failure {
+            None => "ok".to_owned(),
+            Some(failure) if pool.degraded => format!("degraded (last failure: {failure})"),
+            Some(failure) => format!("failing (last failure: {failure})"),
+        };
         table.push([
             pool.name.to_string(),
             pool.workers.to_string(),
@@ -89,10 +93,7 @@ fn pools(pools: &[PoolStatus]) -> String {
             pool.busy.to_string(),
             pool.pending.to_string(),
             pool.restarts.to_string(),
-            match &pool.last_failure {
-                None => health.to_owned(),
-                Some(failure) => format!("{health} (last failure: {failure})"),
-            },
+            health,
         ]);
     }
     table.render()

@@ -17,7 +17,7 @@ pub(crate) struct Submission {
     #[arg(long, default_value_t = 0, allow_negative_numbers = true, value_name = "N")]
     pub(crate) priority: i16,
     /// Most time for each attempt, from its start: 500ms, 2m
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     timeout: Option<Duration>,
     /// Most time for all, waiting and retries included: 5m, or until 2030-01-31T12:00:00Z
     #[arg(long, value_name = "DURATION|INSTANT", value_parser = parse_deadline)]
@@ -26,7 +26,7 @@ pub(crate) struct Submission {
     #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u32).range(0..=i64::from(RETRIES_MAX)))]
     retries: u32,
     /// Wait so long before it is queued: 10s
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     delay: Option<Duration>,
     /// Print the task's id and do not wait; it goes on, and `poolctl wait ID` has its result
     #[arg(long)]
@@ -48,6 +48,12 @@ impl Submission {
             report_start: false,
         }
     }
+}
+
+/// A duration: numbers, each with its unit.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|_| "not a duration; write one with its units, such as 500ms, 2m or 1h 30m".to_owned())
 }
 
 /// A duration, or an instant as RFC 3339 has it.
@@ -95,6 +101,14 @@ fn two_digits(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn duration_without_its_unit_is_refused_with_how_to_write_it() {
+        assert_eq!(parse_duration("1m 30s"), Ok(Duration::from_secs(90)));
+        for text in ["", "5", "-5s", "soon"] {
+            assert!(parse_duration(text).is_err_and(|error| error.contains("500ms, 2m or 1h 30m")), "{text}");
+        }
+    }
 
     #[test]
     fn deadline_duration_counts_from_submission() {

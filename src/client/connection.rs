@@ -11,9 +11,14 @@
 //!
 //! The end of the connection cancels the attached tasks that it submitted: dropping both halves, or the
 //! end of the process, is all that takes.
+//!
+//! A function that runs in a worker has no socket of its own: its requests and replies go over the
+//! worker's, without a handshake, and end with the function.
 
-use std::io;
-use std::path::Path;
+use std::io::{self, Write};
+use std::net::Shutdown;
+use std::os::unix::process::parent_id;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use interprocess::local_socket::{GenericFilePath, prelude::*};
@@ -21,14 +26,16 @@ use interprocess::os::unix::uds_local_socket::Stream;
 
 use super::error::{Access, Error, Tried};
 use super::locate::socket_paths;
-use crate::id::RequestId;
+use crate::id::{Pid, RequestId};
 use crate::limits::{OUTBOX_BYTES_HIGH, PAYLOAD_BYTES_MAX};
+use crate::line::{Line, LineError, Place};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
 use crate::wire::{Hello, Inbox, Outbox, ReceiveError, Role, Verdict};
 
 /// A connection to the daemon, for one request at a time. [`Connection::split`] it for more.
 #[derive(Debug)]
 pub struct Connection {
+    path: Option<PathBuf>,
     welcome: Welcome,
     sender: Sender,
     receiver: Receiver,
@@ -38,25 +45,46 @@ pub struct Connection {
 /// The half that requests leave by.
 #[derive(Debug)]
 pub struct Sender {
-    stream: Arc<Stream>,
-    outbox: Outbox,
+    way: WayOut,
     payload_bytes_max: u64,
 }
 
 /// The half that replies come in by.
 #[derive(Debug)]
 pub struct Receiver {
-    stream: Arc<Stream>,
-    inbox: Inbox,
+    way: WayIn,
+}
+
+/// How requests leave.
+#[derive(Debug)]
+enum WayOut {
+    Socket { stream: Arc<Stream>, outbox: Outbox },
+    Line(Arc<dyn Line>),
+}
+
+/// How replies come in.
+#[derive(Debug)]
+enum WayIn {
+    Socket { stream: Arc<Stream>, inbox: Inbox },
+    Line(Arc<dyn Line>),
 }
 
 impl Connection {
-    /// Connects to the first daemon that listens on [`socket_paths`]`(named)`.
+    /// Connects to the first daemon that listens on [`socket_paths`]`(named)`. In a function that runs in a
+    /// worker it is the worker's daemon, unless another one is named.
     ///
     /// # Errors
     /// [`Error::NoDaemon`] when nobody listens on any of them, else what [`Connection::connect`] gives for
-    /// the first on which somebody does.
+    /// the first on which somebody does. In a worker, [`Error::BesideFunctions`] on a thread other than its
+    /// function's, and [`Error::Gone`] when the daemon cannot be reached.
     pub fn open(named: Option<&Path>) -> Result<Self, Error> {
+        if named.is_none() {
+            match Place::here().map_err(from_line_error)? {
+                Place::Function(line) => return Ok(Connection::over_line(line)),
+                Place::BesideFunctions => return Err(Error::BesideFunctions),
+                Place::Program => {}
+            }
+        }
         let mut tried = Vec::new();
         for path in socket_paths(named) {
             match Self::connect(&path) {
@@ -75,19 +103,52 @@ impl Connection {
     /// - [`Error::TooManyConnections`]: the daemon has no room.
     /// - [`Error::Gone`], [`Error::Io`]: the connection broke.
     pub fn connect(path: &Path) -> Result<Self, Error> {
-        let stream = Arc::new(connect_stream(path)?);
-        let mut receiver = Receiver { stream: Arc::clone(&stream), inbox: Inbox::default() };
-        let mut sender =
-            Sender { stream, outbox: Outbox::default(), payload_bytes_max: PAYLOAD_BYTES_MAX as u64 };
+        let mut connection = Connection::over_socket(connect_stream(path)?, path)?;
+        connection.path = Some(path.to_path_buf());
+        Ok(connection)
+    }
 
-        sender.outbox.push_handshake(&Hello::new(Role::Client).encode());
-        sender.flush()?;
-        receiver.expect_accepted(path)?;
-        let ReplyBody::Welcome(welcome) = receiver.next_reply()?.body else {
-            return Err(Error::UnexpectedReply);
+    /// A connection over `stream`, on which nothing was said yet; messages call it `name`.
+    ///
+    /// # Errors
+    /// As [`Connection::connect`], once it is connected.
+    pub(crate) fn over_socket(stream: Stream, name: &Path) -> Result<Self, Error> {
+        let mut inbox = Inbox::default();
+        // If the daemon is gone, what it said before is read first.
+        unless_gone((&stream).write_all(&Hello::new(Role::Client).encode()))?;
+        expect_accepted(&mut inbox, &stream, name)?;
+        let reply: Reply = inbox.receive(&mut &stream).map_err(from_receive_error)?;
+        let ReplyBody::Welcome(welcome) = reply.body else { return Err(Error::UnexpectedReply) };
+        let stream = Arc::new(stream);
+        let way_in = WayIn::Socket { stream: Arc::clone(&stream), inbox };
+        Ok(Connection::new(welcome, WayOut::Socket { stream, outbox: Outbox::default() }, way_in))
+    }
+
+    /// A connection of a function that runs.
+    fn over_line(line: Arc<dyn Line>) -> Self {
+        let welcome = Welcome {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: Pid(parent_id()),
+            epoch: line.task().epoch,
+            payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
         };
-        sender.payload_bytes_max = sender.payload_bytes_max.min(welcome.payload_bytes_max);
-        Ok(Connection { welcome, sender, receiver, requests: 0 })
+        Connection::new(welcome, WayOut::Line(Arc::clone(&line)), WayIn::Line(line))
+    }
+
+    fn new(welcome: Welcome, way_out: WayOut, way_in: WayIn) -> Self {
+        let payload_bytes_max = welcome.payload_bytes_max.min(PAYLOAD_BYTES_MAX as u64);
+        Connection {
+            path: None,
+            welcome,
+            sender: Sender { way: way_out, payload_bytes_max },
+            receiver: Receiver { way: way_in },
+            requests: 0,
+        }
+    }
+
+    /// The socket that was connected to, if it has a path.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// What the daemon said of itself.
@@ -140,8 +201,18 @@ impl Sender {
                 return Err(Refusal::PayloadTooLarge { bytes, bytes_max }.into());
             }
         }
-        self.outbox.push(&Request { id, body })?;
-        if self.outbox.len() >= OUTBOX_BYTES_HIGH { self.flush() } else { Ok(()) }
+        let request = Request { id, body };
+        match &mut self.way {
+            WayOut::Socket { outbox, .. } => {
+                outbox.push(&request)?;
+                if outbox.len() >= OUTBOX_BYTES_HIGH { self.flush() } else { Ok(()) }
+            }
+            WayOut::Line(line) => match line.say(request) {
+                Ok(()) | Err(LineError::Over) => Ok(()),
+                Err(LineError::Io(error)) => unless_gone(Err(error)),
+                Err(LineError::Unsendable(error)) => Err(error.into()),
+            },
+        }
     }
 
     /// Sends all that waits. Blocks while the daemon does not read; it stops reading from whoever does
@@ -151,14 +222,18 @@ impl Sender {
     /// [`Error::Io`] when writing fails. That the daemon is gone is no error here: the [`Receiver`] says
     /// so, after all that the daemon had said before.
     pub fn flush(&mut self) -> Result<(), Error> {
-        while !self.outbox.is_empty() {
-            if let Err(error) = self.outbox.send(&*self.stream) {
-                self.outbox = Outbox::default();
-                let error = io::Error::from(error);
-                return if is_gone(&error) { Ok(()) } else { Err(error.into()) };
+        match &mut self.way {
+            WayOut::Socket { stream, outbox } => {
+                while !outbox.is_empty() {
+                    if let Err(error) = outbox.send(&**stream) {
+                        *outbox = Outbox::default();
+                        return unless_gone(Err(error.into()));
+                    }
+                }
+                Ok(())
             }
+            WayOut::Line(_) => Ok(()),
         }
-        Ok(())
     }
 
     /// Sends a request, and all that waits before it.
@@ -168,6 +243,15 @@ impl Sender {
     pub fn send(&mut self, id: RequestId, body: RequestBody) -> Result<(), Error> {
         self.push(id, body)?;
         self.flush()
+    }
+
+    /// Ends the connection for both halves, though the other may be waiting for a reply.
+    pub(super) fn close(&self) {
+        match &self.way {
+            // It fails only where the connection has ended already.
+            WayOut::Socket { stream, .. } => _ = stream.inner().shutdown(Shutdown::Both),
+            WayOut::Line(line) => line.close(),
+        }
     }
 
     /// Bytes in the largest arguments that the daemon takes.
@@ -194,22 +278,25 @@ impl Receiver {
     }
 
     fn next_reply(&mut self) -> Result<Reply, Error> {
-        self.inbox.receive(&mut &*self.stream).map_err(from_receive_error)
-    }
-
-    /// Reads the daemon's answer to the hello, and goes on only with one that accepts it.
-    fn expect_accepted(&mut self, path: &Path) -> Result<(), Error> {
-        let not_a_daemon = || Error::NotADaemon { path: path.to_path_buf() };
-        let answer = self.inbox.receive_answer(&mut &*self.stream).map_err(|error| match error {
-            ReceiveError::Wire(_) => not_a_daemon(),
-            other => from_receive_error(other),
-        })?;
-        match answer.verdict {
-            Verdict::Accepted => Ok(()),
-            Verdict::NotAHandshake | Verdict::WrongRole => Err(not_a_daemon()),
-            Verdict::NoCommonVersion => Err(Error::NoCommonVersion { daemon_version: answer.version }),
-            Verdict::TooManyConnections => Err(Error::TooManyConnections),
+        match &mut self.way {
+            WayIn::Socket { stream, inbox } => inbox.receive(&mut &**stream).map_err(from_receive_error),
+            WayIn::Line(line) => line.hear().map_err(from_line_error),
         }
+    }
+}
+
+/// Reads the daemon's answer to the hello, and goes on only with one that accepts it.
+fn expect_accepted(inbox: &mut Inbox, mut stream: &Stream, name: &Path) -> Result<(), Error> {
+    let not_a_daemon = || Error::NotADaemon { path: name.to_path_buf() };
+    let answer = inbox.receive_answer(&mut stream).map_err(|error| match error {
+        ReceiveError::Wire(_) => not_a_daemon(),
+        other => from_receive_error(other),
+    })?;
+    match answer.verdict {
+        Verdict::Accepted => Ok(()),
+        Verdict::NotAHandshake | Verdict::WrongRole => Err(not_a_daemon()),
+        Verdict::NoCommonVersion => Err(Error::NoCommonVersion { daemon_version: answer.version }),
+        Verdict::TooManyConnections => Err(Error::TooManyConnections),
     }
 }
 
@@ -238,6 +325,23 @@ fn from_receive_error(error: ReceiveError) -> Error {
         ReceiveError::Wire(error) => Error::Protocol(error),
         ReceiveError::Io(error) if is_gone(&error) => Error::Gone,
         ReceiveError::Io(error) => Error::Io(error),
+    }
+}
+
+fn from_line_error(error: LineError) -> Error {
+    match error {
+        LineError::Over => Error::Gone,
+        LineError::Unsendable(error) => Error::Protocol(error),
+        LineError::Io(error) if is_gone(&error) => Error::Gone,
+        LineError::Io(error) => Error::Io(error),
+    }
+}
+
+/// For writing: that the daemon is gone is for the receiving half to say, after all that came before.
+fn unless_gone(written: io::Result<()>) -> Result<(), Error> {
+    match written {
+        Err(error) if is_gone(&error) => Ok(()),
+        other => Ok(other?),
     }
 }
 

@@ -59,6 +59,12 @@ pub enum Error {
     /// The daemon did not carry out a request. For larger payloads than it takes it is not even asked.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A worker reaches its daemon over its own socket, and only on behalf of a function. Connect on the
+    /// function's own thread; the connection can then be used by others.
+    #[error(
+        "this thread of a worker runs no function; connect on the function's own thread and hand the connection on"
+    )]
+    BesideFunctions,
     /// The daemon closed the connection or ended. What it had accepted is lost, unless it was detached
     /// and the daemon still runs.
     #[error("the daemon went away; see its log, and try again once it is back")]

@@ -5,8 +5,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Where the system's daemon listens.
-const SYSTEM_SOCKET: &str = "/run/poold/poold.sock";
+use crate::limits::SYSTEM_SOCKET;
 
 /// The paths to try, in this order: `named` alone if there is one, else `$POOLD_SOCKET` alone if it is
 /// set, else `$XDG_RUNTIME_DIR/poold.sock` and `/run/poold/poold.sock`.

@@ -1,17 +1,37 @@
-//! The callers' side: a connection to the daemon, as a program that submits tasks sees it.
+//! The callers' side: an executor and its futures, and under them a connection to the daemon.
 //!
 //! ```text
-//!   locate ──paths──> Connection ──┬── Sender    requests, numbered by the caller
-//!                                  └── Receiver  replies, in the order they come
+//!   Executor ──submit, map──> Future, Map <── wait, as_completed      any number of threads
+//!      └──> Exchange: the calls that are not answered, by request
+//!               └──> Connection ──┬── Sender    requests, numbered by the caller
+//!                                 └── Receiver  replies, in the order they come
 //! ```
 //!
-//! Blocking, without a thread of its own: whoever holds the two halves decides who waits where. Nothing
-//! here prints, exits or decides what a task's outcome means.
+//! A [`Connection`] by itself blocks and has no thread: whoever holds the two halves decides who waits
+//! where. Nothing here prints or exits.
 
+mod arrivals;
+mod call;
+mod call_error;
+mod callbacks;
 mod connection;
 mod error;
+mod exchange;
+mod executor;
+mod future;
 mod locate;
+mod map;
+mod outbox;
+mod typed;
+mod until;
+mod values;
+mod waiting;
 
+pub use call_error::{CallError, CallErrorKind};
 pub use connection::{Connection, Receiver, Sender};
 pub use error::{Access, Error, Tried};
+pub use executor::Executor;
+pub use future::Future;
 pub use locate::socket_paths;
+pub use map::{Map, MapOptions};
+pub use waiting::{AsCompleted, ReturnWhen, Waited, as_completed, wait};

@@ -27,7 +27,7 @@ use crate::wire::{Answer, Role, VERSION_MAX, Verdict, WireError};
 #[derive(Debug)]
 pub(super) struct Clients {
     by_id: HashMap<ConnectionId, Client>,
-    /// Counts connections; never reused.
+    /// Counts clients; never reused.
     last_id: u64,
     /// When those that are not open are given up.
     timeouts: BTreeSet<(Time, ConnectionId)>,
@@ -111,16 +111,21 @@ impl Clients {
         self.by_id.get(&id).map(|client| client.user)
     }
 
+    /// An id that no client had before.
+    pub(super) fn next_id(&mut self) -> ConnectionId {
+        self.last_id += 1;
+        ConnectionId(self.last_id)
+    }
+
     /// Takes up the accepted `stream` of `user`, whose hello is then awaited.
-    pub(super) fn add(&mut self, now: Time, stream: Stream, user: Uid) -> io::Result<()> {
-        let id = ConnectionId(self.last_id + 1);
-        let connection = Connection::open(stream, Token::Client(id), &self.registry)?;
+    pub(super) fn add(&mut self, now: Time, stream: Stream, user: Uid) -> io::Result<ConnectionId> {
+        let id = self.next_id();
+        let connection = Connection::open(stream, Role::Client, Token::Client(id), &self.registry)?;
         let client = Client { connection, user, stage: Stage::Handshake, until: None, blocked: false };
-        self.last_id = id.0;
         self.by_id.insert(id, client);
         self.enter(id, Stage::Handshake, Some(now + HANDSHAKE_TIMEOUT));
         log::debug!("connection {} (uid {}) opened", id.0, user.0);
-        Ok(())
+        Ok(id)
     }
 
     /// Counts and logs a connection that was closed before it was taken up.

@@ -1,7 +1,7 @@
 //! One end of a socket, and the one policy for what is buffered on it: for clients and workers alike.
 //!
 //! ```text
-//!   socket ──fill──> inbox ──hear──> messages        at most READ_BYTES_PER_TURN in a turn, and none
+//!   socket ──fill──> inbox ──hear──> messages        at most READ_BYTES_PER_TURN in a turn; of a client none
 //!                                                    while the outbox is above OUTBOX_BYTES_HIGH
 //!   socket <──flush── outbox <──say── messages       one write in a turn, never one that waits
 //! ```
@@ -29,6 +29,8 @@ use crate::wire::{
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: Stream,
+    /// What the peer is.
+    role: Role,
     token: Token,
     inbox: Inbox,
     outbox: Outbox,
@@ -82,12 +84,13 @@ pub(super) enum Heard<M> {
 }
 
 impl Connection {
-    /// Makes `stream` non-blocking and has `registry` report on it as `token`.
-    pub(super) fn open(stream: Stream, token: Token, registry: &Registry) -> io::Result<Self> {
+    /// Makes `stream`, at whose other end is a `role`, non-blocking and has `registry` report on it as `token`.
+    pub(super) fn open(stream: Stream, role: Role, token: Token, registry: &Registry) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         registry.register(&mut SourceFd(&stream.inner().as_raw_fd()), token.into(), Interest::READABLE)?;
         Ok(Connection {
             stream,
+            role,
             token,
             inbox: Inbox::default(),
             outbox: Outbox::default(),
@@ -225,8 +228,14 @@ impl Connection {
         self.outbox.len()
     }
 
+    /// Whether the peer must read before it is heard. What a client says is answered, without an end if
+    /// it never reads. What a worker says is bounded by the attempts that it holds, and it may have to
+    /// be heard before it reads on: one thread of it writes a result while more attempts are on the way.
     fn is_backed_up(&self) -> bool {
-        self.outbox.len() > OUTBOX_BYTES_HIGH
+        match self.role {
+            Role::Client => self.outbox.len() > OUTBOX_BYTES_HIGH,
+            Role::Worker => false,
+        }
     }
 
     /// Closes the socket.
@@ -289,10 +298,15 @@ mod tests {
         }
 
         fn new() -> Self {
+            Pair::with(Role::Client)
+        }
+
+        fn with(role: Role) -> Self {
             let poll = mio::Poll::new().expect("a poller");
             let (ours, peer) = UnixStream::pair().expect("a pair of sockets");
             let token = Token::Client(ConnectionId(1));
-            let connection = Connection::open(ours.into(), token, poll.registry()).expect("it registers");
+            let connection =
+                Connection::open(ours.into(), role, token, poll.registry()).expect("it registers");
             Pair { poll, connection, peer }
         }
 
@@ -420,6 +434,21 @@ mod tests {
 
         pair.flush_and_read_all();
         assert!(matches!(pair.hear(), Heard::Message(_)), "it has read enough");
+    }
+
+    #[test]
+    fn worker_that_does_not_read_is_heard() {
+        let mut pair = Pair::with(Role::Worker);
+        pair.peer.write_all(&Hello::new(Role::Worker).encode()).expect("it is open");
+        assert!(matches!(pair.hear(), Heard::Hello(_)));
+        while pair.connection.outbox_bytes() <= OUTBOX_BYTES_HIGH {
+            pair.connection.say(&large_reply()).expect("it fits");
+            pair.flush();
+        }
+        let (said, bytes) = request(1);
+        pair.peer.write_all(&bytes).expect("it is open");
+        pair.note();
+        assert!(matches!(pair.hear(), Heard::Message(heard) if heard == said));
     }
 
     #[test]

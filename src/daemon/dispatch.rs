@@ -31,10 +31,13 @@ impl Daemon<'_> {
             }
             Action::StopWorker { worker } => self.tell_worker_surely(worker, &ToWorker::Stop),
             Action::SignalWorker { worker, signal } => self.workers.signal(worker, signal),
-            Action::Reply { client, reply } => {
-                self.clients.say(client, &reply);
-                self.touched.insert(Token::Client(client));
-            }
+            Action::Reply { client, reply } => match self.functions.place_of(client) {
+                Some((worker, attempt)) => self.answer_function(worker, attempt, reply),
+                None => {
+                    self.clients.say(client, &reply);
+                    self.touched.insert(Token::Client(client));
+                }
+            },
             Action::Notice(notice) => self.tell_operator(&notice),
             Action::Exit { forced } => {
                 self.exit = Some(if forced { ExitKind::Forced } else { ExitKind::Drained });
@@ -59,13 +62,13 @@ impl Daemon<'_> {
         });
     }
 
-    fn tell_worker(&mut self, worker: WorkerId, message: &ToWorker) -> Result<(), WireError> {
+    pub(super) fn tell_worker(&mut self, worker: WorkerId, message: &ToWorker) -> Result<(), WireError> {
         self.touched.insert(Token::WorkerSocket(worker.slot));
         self.workers.say(worker, message)
     }
 
     /// For messages that fit into a frame whatever they hold.
-    fn tell_worker_surely(&mut self, worker: WorkerId, message: &ToWorker) {
+    pub(super) fn tell_worker_surely(&mut self, worker: WorkerId, message: &ToWorker) {
         if let Err(error) = self.tell_worker(worker, message) {
             log::error!("a message to worker {worker} does not fit into a frame: {error}");
         }

@@ -59,6 +59,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The socket that was bound is no longer at its path.
+    #[error("{} is not the socket that poold made: it was removed or replaced; restart poold", path.display())]
+    Displaced {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// There is no group of that name.
     #[error("there is no group `{name}` in /etc/group; correct socket_group, or give the group's number")]
     UnknownGroup {
@@ -99,6 +105,7 @@ impl Error {
             | Error::Lock { .. }
             | Error::Bind { .. }
             | Error::Access { .. }
+            | Error::Displaced { .. }
             | Error::UnknownGroup { .. }
             | Error::Activation(_)
             | Error::TooManyInherited { .. } => 2,

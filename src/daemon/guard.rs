@@ -110,8 +110,8 @@ impl Guard {
 /// Becomes the guard if the daemon started this process as that, and then does not return; otherwise
 /// returns at once.
 ///
-/// Call it first in `main`: it closes what the process inherited.
-pub fn run_if_started_as_guard() {
+/// To be called first in `main`: it closes what the process inherited. Programs call [`init`](crate::init).
+pub(crate) fn run_if_started_as_guard() {
     let Some(daemon) = env::var_os(DAEMON_PID) else { return };
     let daemon = daemon.to_str().and_then(|text| text.parse().ok()).map(Pid);
     let guarded = daemon.ok_or(io::ErrorKind::InvalidInput.into()).and_then(guard);

@@ -25,16 +25,13 @@ use super::config::Config;
 use super::error::Error;
 use super::token::Token;
 use crate::id::Uid;
-use crate::limits::{ACCEPT_PAUSE, SOCKET_PATH_BYTES_MAX};
+use crate::limits::{ACCEPT_PAUSE, SOCKET_PATH_BYTES_MAX, SYSTEM_SOCKET};
 use crate::os::socket::{is_listened_on, take_inherited_listeners};
 use crate::time::Time;
 use crate::wire::{Answer, VERSION_MAX, Verdict};
 
 /// Where local groups are listed (group(5)).
 const GROUP_FILE: &str = "/etc/group";
-
-/// Where a system-wide daemon listens.
-const SYSTEM_SOCKET: &str = "/run/poold/poold.sock";
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +76,7 @@ struct Binding {
     path: PathBuf,
     /// Device and inode of the socket, so that another's in its place is left alone.
     identity: (u64, u64),
-    lock: Lock,
+    _lock: Lock,
 }
 
 /// A client that asked to be let in.
@@ -139,7 +136,8 @@ impl Listener {
             .create_sync_as()
             .map_err(at)?;
         let identity = identity(&path).map_err(at)?;
-        let listener = Listener::over(socket, Origin::Bound(Binding { path: path.clone(), identity, lock }))?;
+        let listener =
+            Listener::over(socket, Origin::Bound(Binding { path: path.clone(), identity, _lock: lock }))?;
         listener.set_access(access)?;
         log::info!("listening on {}", path.display());
         Ok(listener)
@@ -152,9 +150,12 @@ impl Listener {
     }
 
     /// Lets those connect whom `access` names, exactly, whatever the umask. A socket that was inherited
-    /// stays as the service manager made it.
+    /// stays as the service manager made it; what others put in its place stays as it is.
     pub(super) fn set_access(&self, access: Access) -> Result<(), Error> {
-        let Origin::Bound(Binding { path, .. }) = &self.origin else { return Ok(()) };
+        let Origin::Bound(Binding { path, identity: ours, .. }) = &self.origin else { return Ok(()) };
+        if !identity(path).is_ok_and(|found| found == *ours) {
+            return Err(Error::Displaced { path: path.clone() });
+        }
         access
             .group_id
             .map_or(Ok(()), |group_id| lchown(path, None, Some(group_id)))
@@ -237,18 +238,17 @@ fn open_reserve() -> io::Result<File> {
 }
 
 impl Drop for Binding {
-    /// Removes the socket, then its lock, while the lock is held.
+    /// Removes the socket, before its lock goes.
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|found| found == self.identity)
             && let Err(error) = fs::remove_file(&self.path)
         {
             log::warn!("could not remove {}: {error}", self.path.display());
         }
-        self.lock.remove();
     }
 }
 
-/// The right to a socket's path.
+/// The right to a socket's path. Its file goes with it.
 #[derive(Debug)]
 struct Lock {
     path: PathBuf,
@@ -289,8 +289,11 @@ impl Lock {
         let held = self.file.metadata().map(|metadata| (metadata.dev(), metadata.ino()));
         held.is_ok_and(|held| identity(&self.path).is_ok_and(|found| found == held))
     }
+}
 
-    fn remove(&self) {
+impl Drop for Lock {
+    /// Removes the file while it is locked.
+    fn drop(&mut self) {
         if self.is_in_place()
             && let Err(error) = fs::remove_file(&self.path)
         {
@@ -326,12 +329,22 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// Where to listen: the first that is set of the configuration, `$POOLD_SOCKET`,
 /// `$XDG_RUNTIME_DIR/poold.sock` and `/run/poold/poold.sock`.
 fn socket_path(config: &Config) -> PathBuf {
-    let set = |variable| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
-    config
-        .socket
-        .clone()
-        .or_else(|| set("POOLD_SOCKET"))
-        .or_else(|| set("XDG_RUNTIME_DIR").map(|directory| directory.join("poold.sock")))
+    let default = || default_path(env::var_os("POOLD_SOCKET"), env::var_os("XDG_RUNTIME_DIR"));
+    config.socket.clone().unwrap_or_else(default)
+}
+
+/// Where to listen in an environment of the caller's. What counts as not set must be what does for the
+/// clients (`client::socket_paths`), or they would not find it: an empty variable, and a runtime directory
+/// that is not absolute (XDG Base Directory Specification).
+fn default_path(socket: Option<OsString>, runtime_directory: Option<OsString>) -> PathBuf {
+    let user_socket = || {
+        let directory = runtime_directory.map(PathBuf::from).filter(|directory| directory.is_absolute())?;
+        Some(directory.join("poold.sock"))
+    };
+    socket
+        .filter(|path| !path.is_empty())
+        .map(PathBuf::from)
+        .or_else(user_socket)
         .unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET))
 }
 
@@ -410,6 +423,7 @@ mod tests {
         fs::write(&path, "mine").expect("it can be written");
         assert!(matches!(Listener::bind(path.clone(), OPEN), Err(Error::NotASocket { .. })));
         assert_eq!(fs::read(&path).expect("it is still there"), b"mine");
+        assert_eq!(names_in(&directory), ["notes.txt"], "no lock is left beside it");
     }
 
     #[test]
@@ -430,6 +444,21 @@ mod tests {
         let listener = Listener::bind(path.clone(), OPEN).expect("the path is free");
         listener.set_access(Access { mode: 0o600, group_id: None }).expect("it is ours");
         assert_eq!(mode_of(&path), 0o600);
+    }
+
+    #[test]
+    fn access_to_what_is_in_the_sockets_place_is_not_changed() {
+        let directory = directory();
+        let path = directory.path().join("poold.sock");
+        let secret = directory.path().join("secret");
+        fs::write(&secret, "mine").expect("it can be written");
+        fs::set_permissions(&secret, Permissions::from_mode(0o600)).expect("it is ours");
+        let listener = Listener::bind(path.clone(), OPEN).expect("the path is free");
+        fs::remove_file(&path).expect("it is ours");
+        assert!(matches!(listener.set_access(OPEN), Err(Error::Displaced { .. })));
+        std::os::unix::fs::symlink(&secret, &path).expect("the path is free");
+        assert!(matches!(listener.set_access(OPEN), Err(Error::Displaced { .. })));
+        assert_eq!(mode_of(&secret), 0o600);
     }
 
     #[test]
@@ -466,6 +495,17 @@ mod tests {
             Listener::bind(longest, OPEN),
             Err(Error::SocketPathTooLong { bytes_max: SOCKET_PATH_BYTES_MAX, .. })
         ));
+    }
+
+    #[test]
+    fn default_path_is_the_first_that_a_client_would_try() {
+        let path = |socket: &str, directory: &str| default_path(Some(socket.into()), Some(directory.into()));
+        assert_eq!(path("/a", "/run/user/1"), Path::new("/a"));
+        assert_eq!(path("", "/run/user/1"), Path::new("/run/user/1/poold.sock"));
+        for directory in ["", "run"] {
+            assert_eq!(path("", directory), Path::new(SYSTEM_SOCKET));
+        }
+        assert_eq!(default_path(None, None), Path::new(SYSTEM_SOCKET));
     }
 
     #[test]

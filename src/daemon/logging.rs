@@ -3,7 +3,8 @@
 //! counted, and the count is itself a line of the log. What workers print may fill half of the queue: a
 //! worker that prints without end does not push out what the daemon has to say of it.
 //!
-//! Which records are kept is `RUST_LOG`'s word, by default those of level `info` and above.
+//! Which records are kept is `RUST_LOG`'s word, by default those of level `info` and above; a private
+//! daemon tells the program that started it what goes wrong, and what functions print.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +17,7 @@ use std::thread;
 use std::time::SystemTime;
 
 use env_logger::{Env, Logger};
-use log::{Level, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::output;
 use crate::limits::{FAREWELL_TIMEOUT, LOG_LINES_MAX};
@@ -62,18 +63,37 @@ enum Format {
     Plain,
 }
 
+/// Which records are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filter {
+    /// Those that `RUST_LOG` names, by default those of level `info` and above.
+    FromEnvironment,
+    /// What goes wrong, and what functions print: `RUST_LOG` is the program's own.
+    ForProgram,
+}
+
+impl Filter {
+    fn build(self) -> Logger {
+        match self {
+            Filter::FromEnvironment => {
+                env_logger::Builder::from_env(Env::default().default_filter_or("info")).build()
+            }
+            Filter::ForProgram => env_logger::Builder::new()
+                .filter_level(LevelFilter::Warn)
+                .filter_module(output::LOG_TARGET, LevelFilter::Info)
+                .build(),
+        }
+    }
+}
+
 impl Logging {
     /// Starts the thread and becomes the process's logger, unless it has one.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(filter: Filter) -> io::Result<Self> {
         let (queue, entries) = sync_channel(LOG_LINES_MAX);
         let counts = Arc::new(Counts::default());
         let format = Format::of_stderr();
-        let logger = Queue {
-            filter: env_logger::Builder::from_env(Env::default().default_filter_or("info")).build(),
-            format,
-            queue: queue.clone(),
-            counts: Arc::clone(&counts),
-        };
+        let logger =
+            Queue { filter: filter.build(), format, queue: queue.clone(), counts: Arc::clone(&counts) };
         let level = logger.filter.filter();
         if log::set_boxed_logger(Box::new(logger)).is_ok() {
             log::set_max_level(level);
@@ -83,6 +103,11 @@ impl Logging {
             .name("log".to_owned())
             .spawn(move || write_entries(&entries, &counts_of_thread, format, io::stderr()))?;
         Ok(Logging { queue, counts })
+    }
+
+    /// Keeps nothing but errors from now on: whoever the log was for is gone.
+    pub(super) fn hush(&self) {
+        log::set_max_level(LevelFilter::Error);
     }
 
     /// Lines that found no room so far.

@@ -18,18 +18,22 @@
 //! | --- | --- |
 //! | `connection` | a socket with its two buffers |
 //! | `clients`, `requests` | who is connected; what their requests mean |
+//! | `functions` | functions that run and are clients themselves |
 //! | `workers`, `output`, `spawner` | the processes; what they print; how they are started |
 //! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
-//! | `listener`, `signals`, `notify`, `logging` | the other doors to the world |
+//! | `door`, `listener` | how clients come in |
+//! | `signals`, `notify`, `logging` | the other ways to the world |
 
 mod clients;
 mod clock;
 pub mod config;
 mod connection;
 mod dispatch;
+mod door;
 mod error;
+mod functions;
 mod guard;
 mod listener;
 mod logging;
@@ -44,8 +48,9 @@ mod tests;
 mod token;
 mod workers;
 
+pub use door::Audience;
 pub use error::Error;
-pub use guard::run_if_started_as_guard;
+pub(crate) use guard::run_if_started_as_guard;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -58,9 +63,10 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use self::clients::Clients;
 use self::clock::Clock;
 use self::config::Config;
+use self::door::Door;
+use self::functions::Functions;
 use self::guard::Guard;
-use self::listener::Listener;
-use self::logging::Logging;
+use self::logging::{Filter, Logging};
 use self::notify::Notifier;
 use self::signals::Signals;
 use self::spawner::{OWN_PROGRAM, Spawner};
@@ -91,6 +97,8 @@ pub struct RunOptions {
     pub config: Config,
     /// How it is read again.
     pub reload: Reload,
+    /// Whom it serves.
+    pub audience: Audience,
 }
 
 /// How the daemon ended.
@@ -117,7 +125,11 @@ impl ExitKind {
 /// # Errors
 /// [`Error`] when it cannot start, or the system no longer reports events.
 pub fn run(options: RunOptions) -> Result<ExitKind, Error> {
-    let logging = Logging::start().map_err(|source| Error::Setup { what: "start the log", source })?;
+    let filter = match &options.audience {
+        Audience::Everyone => Filter::FromEnvironment,
+        Audience::Program(_) => Filter::ForProgram,
+    };
+    let logging = Logging::start(filter).map_err(|source| Error::Setup { what: "start the log", source })?;
     let ended = Daemon::start(options, &logging).and_then(Daemon::run);
     logging.finish();
     ended
@@ -137,14 +149,17 @@ struct Daemon<'a> {
     /// Whose outbox is to be written in this turn.
     touched: BTreeSet<Token>,
     clients: Clients,
+    functions: Functions,
     workers: Workers,
     spawner: Spawner,
-    listener: Listener,
+    door: Door,
     signals: Signals,
     notifier: Notifier,
     /// Whether the service manager may have to be told something.
     is_news: bool,
     logging: &'a Logging,
+    /// How many descriptors it may have open.
+    descriptors_max: u64,
     config: Config,
     reload: Reload,
     exit: Option<ExitKind>,
@@ -152,9 +167,9 @@ struct Daemon<'a> {
 
 impl<'a> Daemon<'a> {
     fn start(options: RunOptions, logging: &'a Logging) -> Result<Self, Error> {
-        let RunOptions { config, reload } = options;
+        let RunOptions { config, reload, audience } = options;
         let setup = |what| move |source| Error::Setup { what, source };
-        let nofile = raise_descriptor_limit();
+        let (nofile, descriptors_max) = raise_descriptor_limit();
         let clock = Clock::start();
         let now = clock.now();
         let poll = mio::Poll::new().map_err(setup("open a poller"))?;
@@ -162,11 +177,6 @@ impl<'a> Daemon<'a> {
 
         // Caught before the socket is bound, so that a signal from here on still removes it.
         let signals = Signals::catch(poll.registry()).map_err(setup("catch signals"))?;
-        let listener = Listener::open(&config, poll.registry())?;
-        let guard = Guard::new(OWN_PROGRAM).map_err(setup("make a pipe to the guard"))?;
-        let spawner = Spawner::start(OWN_PROGRAM, guard, poll.registry(), nofile);
-        let spawner = spawner.map_err(setup("start the spawner"))?;
-
         let user = Uid(geteuid().as_raw());
         let random = RandomState::new();
         let epoch = Epoch(random.hash_one("epoch") as u32);
@@ -177,7 +187,11 @@ impl<'a> Daemon<'a> {
             epoch,
             payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
         };
-        let clients = Clients::new(welcome, registry()?);
+        let mut clients = Clients::new(welcome, registry()?);
+        let door = Door::open(audience, &config, &mut clients, (now, user), poll.registry())?;
+        let guard = Guard::new(OWN_PROGRAM).map_err(setup("make a pipe to the guard"))?;
+        let spawner = Spawner::start(OWN_PROGRAM, guard, poll.registry(), nofile);
+        let spawner = spawner.map_err(setup("start the spawner"))?;
         let workers = Workers::new(registry()?, spawner.records());
         let notifier = Notifier::from_environment(now, registry()?);
         Ok(Daemon {
@@ -188,14 +202,16 @@ impl<'a> Daemon<'a> {
             ready: BTreeSet::new(),
             touched: BTreeSet::new(),
             clients,
+            functions: Functions::default(),
             workers,
             poll,
             spawner,
-            listener,
+            door,
             signals,
             notifier,
             is_news: true,
             logging,
+            descriptors_max,
             config,
             reload,
             exit: None,
@@ -224,7 +240,7 @@ impl<'a> Daemon<'a> {
             let due = [
                 self.supervisor.poll_deadline(),
                 self.clients.next_timeout(),
-                self.listener.next_timeout(),
+                self.door.next_timeout(),
                 self.notifier.next_timeout(),
             ];
             let next = due.into_iter().flatten().min();
@@ -271,8 +287,14 @@ impl<'a> Daemon<'a> {
             self.step(Event::TimePassed);
         }
         self.clients.expire(self.now);
-        if self.listener.resume(self.now) {
+        if self.door.resume(self.now) {
             self.ready.insert(Token::Listener);
+        }
+        if self.door.has_lost_its_program(&self.clients) {
+            self.logging.hush();
+            // Told twice, it waits for nothing.
+            self.step(Event::StopRequested);
+            self.step(Event::StopRequested);
         }
         self.notifier.feed_watchdog(self.now);
     }
@@ -303,7 +325,13 @@ impl<'a> Daemon<'a> {
                     }
                     flushed.is_heard
                 }
-                Token::WorkerSocket(slot) => self.workers.flush(slot),
+                Token::WorkerSocket(slot) => {
+                    let flushed = self.workers.flush(slot);
+                    if let Some((worker, unread_bytes)) = self.workers.unread(slot) {
+                        self.heed_unread(worker, unread_bytes);
+                    }
+                    flushed
+                }
                 Token::WorkerOutput(..)
                 | Token::WorkerExit(_)
                 | Token::Spawner
@@ -344,13 +372,14 @@ fn poll(poll: &mut mio::Poll, readiness: &mut mio::Events, timeout: Option<Durat
     }
 }
 
-/// Allows the daemon as many descriptors as it may have; gives what was allowed before.
-fn raise_descriptor_limit() -> u64 {
+/// Allows the daemon as many descriptors as it may have; gives what was allowed before, and what is now.
+fn raise_descriptor_limit() -> (u64, u64) {
     let before = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: before.maximum, maximum: before.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         log::warn!("the limit on descriptors stays at {:?}: {error}", before.current);
     }
     // RLIM_INFINITY, as getrlimit(2) has it.
-    before.current.unwrap_or(u64::MAX)
+    let number = |limit: Rlimit| limit.current.unwrap_or(u64::MAX);
+    (number(before), number(getrlimit(Resource::Nofile)))
 }

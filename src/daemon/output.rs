@@ -1,5 +1,5 @@
 //! What workers print: the lines of their standard output and error go into the log, each with the
-//! worker and the task it came from.
+//! worker it came from, and the task if the worker runs one at a time.
 //!
 //! A line is cut at [`WORKER_LINE_BYTES_MAX`], so that a worker that never ends its line costs no more.
 
@@ -27,7 +27,7 @@ const READ_BYTES: usize = 8 * 1024;
 pub(super) struct Speaker<'a> {
     pub(super) worker: WorkerId,
     pub(super) pool: &'a PoolName,
-    /// What it was running, if anything.
+    /// What it was running, if anything, and if nothing else can have printed the line.
     pub(super) task: Option<TaskId>,
 }
 

@@ -4,11 +4,10 @@
 use std::fs;
 
 use super::clock::deadline_at;
-use super::listener::Access;
 use super::token::Token;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, Pid, RequestId};
-use crate::limits::{FUNCTION_ROWS_MAX, PAGE_ROWS_MAX};
+use crate::limits::{FUNCTION_ROWS_MAX, PAGE_ROWS_MAX, REQUESTS_PER_TURN};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::status::Status;
 use crate::supervisor::Event;
@@ -74,7 +73,7 @@ impl Daemon<'_> {
             connections: self.clients.len() as u64,
             tasks: self.supervisor.task_counts(),
             outcomes: self.supervisor.outcomes(),
-            refusals: self.supervisor.refusals() + self.clients.refusals(),
+            refusals: self.supervisor.refusals() + self.clients.refusals() + self.functions.refusals(),
             log_lines_dropped: self.logging.lines_dropped(),
             pools: self.supervisor.pools(),
         }
@@ -120,13 +119,27 @@ impl Daemon<'_> {
 
     fn read_config_again(&mut self) -> Result<Vec<String>, String> {
         let (config, changes) = (self.reload)(&self.config)?;
-        let access = Access::of(&config).and_then(|access| self.listener.set_access(access));
-        access.map_err(|error| error.to_string())?;
+        self.door.set_access(&config).map_err(|error| error.to_string())?;
         let before = self.supervisor.policy();
         let policy = Box::new(config.policy(before.daemon_user, Some((&self.config, before))));
         self.config = config;
         self.step(Event::PolicyChanged { policy });
         Ok(changes)
+    }
+}
+
+/// How many of [`REQUESTS_PER_TURN`] a request counts as.
+pub(super) const fn share_of(request: &RequestBody) -> u32 {
+    match request {
+        RequestBody::Submit { .. }
+        | RequestBody::Cancel { .. }
+        | RequestBody::Result { .. }
+        | RequestBody::Drain => 1,
+        RequestBody::Status
+        | RequestBody::Workers { .. }
+        | RequestBody::Tasks { .. }
+        | RequestBody::Functions { .. }
+        | RequestBody::Reload => REQUESTS_PER_TURN,
     }
 }
 

@@ -6,12 +6,15 @@ use interprocess::os::unix::uds_local_socket::Stream;
 
 use super::clients::ClientDid;
 use super::listener::{Accepted, tell_too_many};
+use super::requests::share_of;
 use super::signals::Request;
 use super::token::{OutputStream, Token};
 use super::workers::WorkerDid;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, SlotId, Uid};
-use crate::limits::{ACCEPTS_PER_TURN, READ_BYTES_PER_TURN};
+use crate::limits::{
+    ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
+};
 use crate::supervisor::Event;
 
 impl Daemon<'_> {
@@ -26,7 +29,7 @@ impl Daemon<'_> {
             Token::WorkerSocket(slot) => self.serve_worker(slot),
             Token::WorkerExit(slot) => {
                 for event in self.workers.take_ended(slot) {
-                    self.step(event);
+                    self.step_of_worker(event);
                 }
             }
             Token::Client(client) => self.serve_client(client),
@@ -40,17 +43,20 @@ impl Daemon<'_> {
     fn serve_worker(&mut self, slot: SlotId) {
         let token = Token::WorkerSocket(slot);
         let mut budget_bytes = READ_BYTES_PER_TURN;
-        loop {
+        let mut budget_requests = REQUESTS_PER_TURN;
+        while budget_requests > 0 {
             match self.workers.hear(slot, &mut budget_bytes) {
-                WorkerDid::Event(event) => self.step(event),
+                WorkerDid::Event(event) => self.step_of_worker(event),
+                WorkerDid::Ask(ask) => {
+                    budget_requests -= 1;
+                    self.take_ask(ask);
+                }
                 WorkerDid::Enter => _ = self.touched.insert(token),
                 WorkerDid::Nothing => return,
-                WorkerDid::Pause => {
-                    self.ready.insert(token);
-                    return;
-                }
+                WorkerDid::Pause => break,
             }
         }
+        self.ready.insert(token);
     }
 
     fn serve_client(&mut self, client: ConnectionId) {
@@ -58,18 +64,20 @@ impl Daemon<'_> {
         // It may have to be told something by whatever it does.
         self.touched.insert(token);
         let mut budget_bytes = READ_BYTES_PER_TURN;
-        loop {
+        let mut budget_requests = REQUESTS_PER_TURN;
+        while budget_requests > 0 {
             match self.clients.hear(self.now, client, &mut budget_bytes) {
                 ClientDid::Enter(user) => self.step(Event::ClientConnected { client, user }),
-                ClientDid::Ask(request) => self.take_request(client, request),
+                ClientDid::Ask(request) => {
+                    budget_requests = budget_requests.saturating_sub(share_of(&request.body));
+                    self.take_request(client, request);
+                }
                 ClientDid::Leave => self.step(Event::ClientGone { client }),
                 ClientDid::Nothing => return,
-                ClientDid::Pause => {
-                    self.ready.insert(token);
-                    return;
-                }
+                ClientDid::Pause => break,
             }
         }
+        self.ready.insert(token);
     }
 
     fn serve_spawner(&mut self) {
@@ -105,7 +113,7 @@ impl Daemon<'_> {
 
     fn serve_listener(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
-            match self.listener.accept(self.now) {
+            match self.door.accept(self.now) {
                 Accepted::Client(stream, user) => self.take_up(stream, user),
                 Accepted::TurnedAway(user) => {
                     self.clients.note_turned_away(user, "no descriptor is left for it");
@@ -124,12 +132,26 @@ impl Daemon<'_> {
     }
 
     fn take_up(&mut self, stream: Stream, user: Uid) {
-        if self.clients.len() >= self.config.limits.connections {
+        let connections = self.clients.len();
+        let rule = match self.config.limits.connections {
+            most if connections >= most => Some("limits.connections allows"),
+            _ if connections >= self.connections_within_descriptors() => {
+                Some("the limit on descriptors (RLIMIT_NOFILE) leaves to clients")
+            }
+            _ => None,
+        };
+        if let Some(rule) = rule {
             tell_too_many(&stream);
-            let reason = format!("{} are open, the most that limits.connections allows", self.clients.len());
-            self.clients.note_turned_away(user, &reason);
+            self.clients.note_turned_away(user, &format!("{connections} are open, the most that {rule}"));
         } else if let Err(error) = self.clients.add(self.now, stream, user) {
             log::error!("a client (uid {}) cannot be let in: {error}", user.0);
         }
+    }
+
+    /// How many connections leave enough descriptors for the workers to be started again; at least one.
+    pub(super) fn connections_within_descriptors(&self) -> usize {
+        let workers = self.config.pools.iter().map(|pool| u64::from(pool.workers)).sum::<u64>();
+        let others = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers;
+        usize::try_from(self.descriptors_max.saturating_sub(others)).unwrap_or(usize::MAX).max(1)
     }
 }

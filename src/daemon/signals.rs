@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals as Arrivals;
 
 use super::token::Token;
+use crate::os::signal::unblock_all;
 
 /// The signals that the daemon heeds.
 pub(super) struct Signals {
@@ -27,13 +28,14 @@ pub(super) enum Request {
 }
 
 impl Signals {
-    /// Catches them from here on.
+    /// Catches them from here on, also where whoever started the daemon had blocked them.
     pub(super) fn catch(registry: &Registry) -> io::Result<Self> {
         let mut arrivals = Arrivals::new([SIGTERM, SIGINT, SIGHUP])?;
         registry.register(&mut arrivals, Token::Signals.into(), Interest::READABLE)?;
         // Children are noticed by their pidfds. But a parent that ignores SIGCHLD hands that down, and
         // then the kernel would reap them before their exit can be read: any handler ends that.
         signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))?;
+        unblock_all()?;
         Ok(Signals { arrivals })
     }
 

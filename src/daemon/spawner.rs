@@ -30,6 +30,7 @@ use crate::limits::SPAWNS_AHEAD;
 use crate::message::command::CommandSpec;
 use crate::message::guard::Record;
 use crate::os::pidfd::Child;
+use crate::wire::Role;
 
 /// The daemon's own program: the one that runs, even if its file was replaced.
 pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
@@ -197,7 +198,8 @@ impl Starter {
                 Output::open(stream, pipe, Token::WorkerOutput(slot, stream), registry)
             };
             let outputs = [output(OutputStream::Stdout, stdout)?, output(OutputStream::Stderr, stderr)?];
-            let connection = Connection::open(ours.into(), Token::WorkerSocket(slot), registry)?;
+            let connection =
+                Connection::open(ours.into(), Role::Worker, Token::WorkerSocket(slot), registry)?;
             let exit = Token::WorkerExit(slot);
             registry.register(&mut SourceFd(&child.as_fd().as_raw_fd()), exit.into(), Interest::READABLE)?;
             Ok((child, connection, outputs))

@@ -8,7 +8,7 @@ use std::path::Path;
 use super::config::{Limits, Pool};
 use super::spawner::Order;
 use super::*;
-use crate::id::{ConnectionId, Generation, PoolName, RequestId, SlotId, WorkerId};
+use crate::id::{AttemptId, ConnectionId, Generation, PoolName, RequestId, SlotId, TaskId, WorkerId};
 use crate::limits;
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::worker::FromWorker;
@@ -58,7 +58,8 @@ impl<'a> World<'a> {
     fn new(logging: &'a Logging, reload: Reload) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = config(&directory.path().join("poold.sock"));
-        let daemon = Daemon::start(RunOptions { config, reload }, logging).expect("it starts");
+        let daemon = Daemon::start(RunOptions { config, reload, audience: Audience::Everyone }, logging)
+            .expect("it starts");
         World { _directory: directory, daemon, readiness: mio::Events::with_capacity(16) }
     }
 
@@ -143,7 +144,7 @@ impl Peer {
 }
 
 fn logging() -> Logging {
-    Logging::start().expect("a thread")
+    Logging::start(Filter::FromEnvironment).expect("a thread")
 }
 
 fn no_reload() -> Reload {
@@ -219,6 +220,19 @@ fn connection_over_the_cap_is_told_so() {
 }
 
 #[test]
+fn descriptors_that_workers_need_are_kept_from_clients() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    world.daemon.descriptors_max = limits::DESCRIPTORS_RESERVED + 1;
+    let _first = world.enter();
+    let mut second = world.connect();
+    assert_eq!(world.answer(&mut second).verdict, Verdict::TooManyConnections);
+    assert!(world.is_closed(&mut second));
+    world.daemon.descriptors_max = 0;
+    assert_eq!(world.daemon.connections_within_descriptors(), 1, "an operator gets in");
+}
+
+#[test]
 fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
     const UNREAD_BYTES_MAX: usize = 1024 * 1024;
     let logging = logging();
@@ -251,6 +265,50 @@ fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
         }
     };
     assert!(matches!(unblocked, Event::ClientUnblocked { client } if client == id), "{unblocked:?}");
+}
+
+/// `count` times the same request, as one write.
+fn pipelined(body: &RequestBody, count: usize) -> bytes::BytesMut {
+    let mut bytes = bytes::BytesMut::new();
+    for _ in 0..count {
+        encode(&Request { id: RequestId(1), body: body.clone() }, &mut bytes).expect("it fits");
+    }
+    bytes
+}
+
+/// Lets the daemon move once; says how many replies come of it.
+fn replies_of_a_turn(world: &mut World<'_>, peer: &mut Peer) -> usize {
+    world.turn();
+    let mut replies = 0;
+    while let Ok(Filled::Bytes { .. }) = peer.inbox.fill(&mut peer.stream) {
+        while peer.inbox.next_message::<Reply>().expect("it is one").is_some() {
+            replies += 1;
+        }
+    }
+    replies
+}
+
+#[test]
+fn pipelined_requests_are_carried_out_a_share_in_each_turn() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut hasty = world.enter();
+    let task = TaskId { epoch: Epoch(0), number: 1 };
+    hasty.say(&pipelined(&RequestBody::Result { task, wait: false }, 100));
+    let share = limits::REQUESTS_PER_TURN as usize;
+    assert_eq!(replies_of_a_turn(&mut world, &mut hasty), share);
+    assert_eq!(replies_of_a_turn(&mut world, &mut hasty), 100 - share);
+}
+
+#[test]
+fn listing_takes_the_whole_share_of_a_turn() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let mut hasty = world.enter();
+    hasty.say(&pipelined(&RequestBody::Workers { skip: 0 }, 3));
+    for _ in 0..3 {
+        assert_eq!(replies_of_a_turn(&mut world, &mut hasty), 1);
+    }
 }
 
 #[test]
@@ -294,6 +352,30 @@ fn reload_puts_the_new_configuration_in_force() {
     let ReplyBody::Reloaded { changes } = world.ask(&mut client, RequestBody::Reload) else { panic!("done") };
     assert_eq!(changes, ["limits.connections: 2 -> 7"]);
     assert_eq!(world.daemon.config.limits.connections, 7);
+}
+
+#[test]
+fn private_daemon_serves_its_program_and_stops_when_that_is_gone() {
+    let logging = logging();
+    let (ours, theirs) = UnixStream::pair().expect("a pair of sockets");
+    ours.set_nonblocking(true).expect("it can be");
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let config = config(&directory.path().join("poold.sock"));
+    let options = RunOptions { config, reload: no_reload(), audience: Audience::Program(theirs.into()) };
+    let daemon = Daemon::start(options, &logging).expect("it starts");
+    let mut world = World { _directory: directory, daemon, readiness: mio::Events::with_capacity(16) };
+    let mut program = Peer { stream: ours, inbox: Inbox::default() };
+    program.say(&Hello::new(Role::Client).encode());
+    assert_eq!(world.answer(&mut program).verdict, Verdict::Accepted);
+    assert!(matches!(world.reply(&mut program).body, ReplyBody::Welcome(_)));
+    let ReplyBody::Status(status) = world.ask(&mut program, RequestBody::Status) else { panic!("a status") };
+    assert_eq!(status.connections, 1);
+    assert!(!world.daemon.config.socket.as_ref().is_some_and(|socket| socket.exists()));
+
+    drop(program);
+    while world.daemon.exit.is_none() {
+        world.turn();
+    }
 }
 
 /// A shell in a worker's place, and what the daemon knows of it.
@@ -364,6 +446,18 @@ fn what_a_worker_said_before_it_was_killed_is_told_before_its_exit() {
         ),
         "{events:?}"
     );
+}
+
+#[test]
+fn worker_that_asks_for_an_attempt_it_does_not_hold_breaks_the_protocol() {
+    let mut said = bytes::BytesMut::from(&Hello::new(Role::Worker).encode()[..]);
+    let request = Request { id: RequestId(1), body: RequestBody::Status };
+    encode(&FromWorker::Ask { attempt: AttemptId(1), request }, &mut said).expect("it fits");
+    let events = Shell::start(&format!("printf '{}' >&0", printf_format(&said))).events();
+    let [Event::WorkerBroke { reason, .. }, Event::WorkerExited { .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(reason, "it asked for attempt 1, which it does not hold");
 }
 
 #[test]

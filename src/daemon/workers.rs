@@ -16,6 +16,7 @@ use mio::Registry;
 use mio::unix::SourceFd;
 
 use super::connection::{Connection, Heard, answer_to, in_words};
+use super::functions::Ask;
 use super::guard::Records;
 use super::output::{Output, Speaker};
 use super::spawner::{Order, Started};
@@ -47,7 +48,9 @@ struct Worker {
     child: Child,
     connection: Connection,
     outputs: [Output; 2],
-    /// The attempts it was sent and has not answered; it works on the first.
+    /// How many attempts it holds at a time, by its own word.
+    capacity: u32,
+    /// The attempts it was sent and has not answered.
     attempts: BTreeMap<AttemptId, TaskId>,
     stage: Stage,
 }
@@ -67,6 +70,8 @@ enum Stage {
 pub(super) enum WorkerDid {
     /// This, for the supervisor.
     Event(Event),
+    /// One of its functions asks something.
+    Ask(Ask),
     /// It said hello, and was answered.
     Enter,
     /// Nothing more for now.
@@ -86,7 +91,7 @@ impl Workers {
         let Started { order, child, connection, outputs } = started;
         let (id, pid) = (order.worker, child.pid());
         let (attempts, stage) = (BTreeMap::new(), Stage::Handshake);
-        let worker = Worker { order, child, connection, outputs, attempts, stage };
+        let worker = Worker { order, child, connection, outputs, capacity: 1, attempts, stage };
         self.by_slot.insert(id.slot, worker);
         (id, pid)
     }
@@ -144,7 +149,8 @@ impl Workers {
                 // Its exit says as much.
                 WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
-                WorkerDid::Enter => {}
+                // Nobody is left to be answered.
+                WorkerDid::Enter | WorkerDid::Ask(_) => {}
                 WorkerDid::Nothing | WorkerDid::Pause => break,
             }
         }
@@ -181,6 +187,12 @@ impl Workers {
     /// Writes to a worker what it takes. Says whether it is to be heard again.
     pub(super) fn flush(&mut self, slot: SlotId) -> bool {
         self.by_slot.get_mut(&slot).is_some_and(|worker| worker.connection.flush(&self.registry))
+    }
+
+    /// The worker in a slot, and how many bytes it was told and has not read.
+    pub(super) fn unread(&self, slot: SlotId) -> Option<(WorkerId, usize)> {
+        let worker = self.by_slot.get(&slot)?;
+        Some((worker.order.worker, worker.connection.outbox_bytes()))
     }
 
     fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
@@ -226,6 +238,7 @@ impl Worker {
                     cut(&mut info.summary, FUNCTION_TEXT_BYTES_MAX);
                 }
                 let capacity = capacity.min(ATTEMPTS_PER_WORKER_MAX);
+                self.capacity = capacity;
                 Event::WorkerReady { worker, functions, capacity }
             }
             FromWorker::NotReady { mut message } => {
@@ -237,8 +250,14 @@ impl Worker {
                 self.attempts.remove(&attempt);
                 Event::AttemptFinished { worker, attempt, report: within_caps(report) }
             }
-            FromWorker::Ask { .. } => {
-                return self.break_off("it asked on behalf of a function, which is not served".to_owned());
+            FromWorker::Ask { attempt, request } => {
+                return match self.attempts.get(&attempt) {
+                    Some(&task) => WorkerDid::Ask(Ask { worker, attempt, task, request }),
+                    None => {
+                        let attempt = attempt.0;
+                        self.break_off(format!("it asked for attempt {attempt}, which it does not hold"))
+                    }
+                };
             }
             FromWorker::Recalled { attempt } => {
                 self.attempts.remove(&attempt);
@@ -253,11 +272,7 @@ impl Worker {
     }
 
     fn read_output(&mut self, stream: OutputStream, budget_bytes: usize) -> bool {
-        let speaker = Speaker {
-            worker: self.order.worker,
-            pool: &self.order.pool,
-            task: self.attempts.values().next().copied(),
-        };
+        let speaker = Speaker { worker: self.order.worker, pool: &self.order.pool, task: self.only_task() };
         let [stdout, stderr] = &mut self.outputs;
         match stream {
             OutputStream::Stdout => stdout.read(budget_bytes, &speaker),
@@ -265,10 +280,15 @@ impl Worker {
         }
     }
 
+    /// The task that whatever it prints is by, if that can be told: its attempts share their output.
+    fn only_task(&self) -> Option<TaskId> {
+        self.attempts.values().next().copied().filter(|_| self.capacity == 1)
+    }
+
     /// Closes all it had, reaps its process, and tells how it ended.
     fn bury(self, registry: &Registry) -> Event {
         let worker = self.order.worker;
-        let task = self.attempts.values().next().copied();
+        let task = self.only_task();
         let speaker = Speaker { worker, pool: &self.order.pool, task };
         for output in self.outputs {
             output.close(&speaker, registry);
@@ -308,8 +328,5 @@ fn within_caps(report: Report) -> Report {
 
 /// Cuts `text` to at most `bytes_max`, between two characters.
 fn cut(text: &mut String, bytes_max: usize) {
-    if text.len() > bytes_max {
-        let end = (0..=bytes_max).rev().find(|at| text.is_char_boundary(*at));
-        text.truncate(end.unwrap_or(0));
-    }
+    text.truncate(text.floor_char_boundary(bytes_max));
 }

@@ -256,6 +256,14 @@ pub enum Refusal {
     /// The configuration was not read again.
     #[error("the configuration was not reloaded and nothing changed: {0}")]
     NotReloaded(String),
+    /// No worker of the pool has become ready, so that it is not known which functions it has.
+    #[error("no worker of pool `{pool}` becomes ready: {failure}; mend that and submit again")]
+    NoWorker {
+        /// The pool.
+        pool: PoolName,
+        /// Why its last worker that failed did so.
+        failure: String,
+    },
     /// The client said something that is not in the protocol. The connection is closed.
     #[error("protocol error: {0}; the connection is closed")]
     Protocol(String),

@@ -3,14 +3,36 @@
 use std::env;
 use std::ffi::OsStr;
 
-/// Takes every variable whose name is `unwanted` out of this process's environment.
+/// Takes every variable that is meant for the daemon, and for nothing that it starts, out of this
+/// process's environment.
 ///
 /// Only for the first lines of `main`, while there is one thread.
-pub(crate) fn remove(unwanted: impl Fn(&OsStr) -> bool) {
-    let names: Vec<_> = env::vars_os().map(|(name, _)| name).filter(|name| unwanted(name)).collect();
+pub(crate) fn remove_the_daemons() {
+    let names: Vec<_> = env::vars_os().map(|(name, _)| name).filter(|name| is_the_daemons(name)).collect();
     for name in names {
         // SAFETY: no other thread runs yet that could read the environment meanwhile: the callers are the
         // first lines of `main`. (Readers that use `std::env` would be safe even so.)
         unsafe { env::remove_var(name) };
+    }
+}
+
+fn is_the_daemons(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name == b"NOTIFY_SOCKET"
+        || [&b"POOLD_"[..], b"LISTEN_", b"WATCHDOG_"].iter().any(|prefix| name.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn daemons_variables_are_told_from_others() {
+        for name in ["POOLD_SOCKET", "POOLD_WORKER", "NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC"] {
+            assert!(is_the_daemons(OsStr::new(name)), "{name}");
+        }
+        for name in ["PATH", "POOL", "NOTIFY_SOCKETS", "RUST_LOG", ""] {
+            assert!(!is_the_daemons(OsStr::new(name)), "{name}");
+        }
     }
 }

@@ -2,17 +2,10 @@
 //!
 //! Nothing here decides anything or knows the protocol.
 
-#[cfg(feature = "daemon")]
 pub(crate) mod descriptor;
-#[cfg(feature = "daemon")]
 pub(crate) mod environment;
-#[cfg(feature = "daemon")]
 pub(crate) mod fault;
-#[cfg(feature = "daemon")]
 pub(crate) mod pidfd;
-#[cfg(feature = "daemon")]
 pub(crate) mod process;
-#[cfg(feature = "daemon")]
 pub(crate) mod signal;
-#[cfg(feature = "daemon")]
 pub(crate) mod socket;

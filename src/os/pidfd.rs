@@ -7,7 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{
-    PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open, waitid,
+    PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 
 use crate::id::Pid;
@@ -37,7 +38,7 @@ impl Child {
         Pid(self.pid.as_raw_nonzero().get().unsigned_abs())
     }
 
-    /// Asks its process group to end (SIGTERM). That the group is empty is no error.
+    /// Asks it and its process group to end (SIGTERM). That the group is empty is no error.
     pub(crate) fn terminate_group(&self) {
         self.signal_group(Signal::TERM);
     }
@@ -49,7 +50,7 @@ impl Child {
         }
     }
 
-    /// Ends its process group (SIGKILL). That the group is empty is no error.
+    /// Ends it and its process group (SIGKILL). That the group is empty is no error.
     pub(crate) fn kill_group(&self) {
         self.signal_group(Signal::KILL);
     }
@@ -79,9 +80,12 @@ impl Child {
     }
 
     fn signal_group(&self, signal: Signal) {
-        // What can fail: EPERM, when all its members have changed their user. ESRCH is ruled out by the
-        // leader, which is not reaped.
+        // The number cannot be another group's: a process that is not reaped keeps it. What can fail:
+        // EPERM, when all its members have changed their user; ESRCH, when all have left it.
         let _ = kill_process_group(self.pid, signal);
+        // A leader can join another group of its session (setpgid(2)), where that did not reach it. One
+        // that has ended or changed its user cannot be signalled.
+        let _ = pidfd_send_signal(&self.pidfd, signal);
     }
 }
 
@@ -143,6 +147,20 @@ mod tests {
         assert!(!child.has_ended());
         child.kill_group();
         assert_eq!(child.reap().expect("it is our child"), Exit::Signal(9));
+    }
+
+    #[test]
+    fn child_that_left_its_group_is_killed_all_the_same() {
+        let leader = start("sleep 1000");
+        let mut command = Command::new("sleep");
+        let group = leader.pid.as_raw_nonzero().get();
+        #[expect(clippy::zombie_processes, reason = "`Child` reaps it")]
+        let child = command.arg("1000").process_group(group).spawn().expect("sleep starts");
+        let child = Child::hold(Pid(child.id())).expect("a child can be held");
+        child.kill_group();
+        assert_eq!(child.reap().expect("it is our child"), Exit::Signal(9));
+        leader.kill_group();
+        leader.reap().expect("it is our child");
     }
 
     #[test]

@@ -17,6 +17,14 @@ pub(crate) fn restore_inherited() -> io::Result<()> {
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
     }
+    unblock_all()
+}
+
+/// Blocks no signal any more, in the calling thread and those that it starts from here on.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn unblock_all() -> io::Result<()> {
     set_mask(libc::sigemptyset)
 }
 
@@ -47,4 +55,24 @@ fn set_mask(fill: unsafe extern "C" fn(*mut libc::sigset_t) -> libc::c_int) -> i
         libc::pthread_sigmask(libc::SIG_SETMASK, set.as_ptr(), ptr::null_mut())
     };
     if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(error)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The signals that the calling thread blocks, as the kernel writes them (proc_pid_status(5)).
+    fn blocked() -> u64 {
+        let status = std::fs::read_to_string("/proc/thread-self/status").expect("it is there");
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).expect("it is in there");
+        u64::from_str_radix(mask.trim(), 16).expect("a number")
+    }
+
+    #[test]
+    fn blocked_signals_are_unblocked() {
+        block_all().expect("it can be");
+        assert_ne!(blocked(), 0);
+        unblock_all().expect("it can be");
+        assert_eq!(blocked(), 0);
+    }
 }

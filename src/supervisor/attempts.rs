@@ -87,7 +87,7 @@ impl Supervisor {
                 format!("it finished attempt {}, which it does not hold", attempt.0),
             );
         };
-        if held.progress == Progress::Ended {
+        if held.progress == Progress::Overdue {
             return self.note(Notice::LateResultDropped { worker: worker_id, attempt });
         }
         self.forget_attempt(worker_id, attempt);
@@ -142,7 +142,7 @@ impl Supervisor {
         match held.map(|held| held.progress) {
             Some(Progress::Sent) => self.recall(worker_id, attempt),
             Some(Progress::Recalled) => self.end_worker(worker_id.slot, EndReason::Unresponsive),
-            Some(Progress::Started { .. } | Progress::Ended) | None => {}
+            Some(Progress::Started { .. } | Progress::Overdue) | None => {}
         }
     }
 

@@ -1,10 +1,9 @@
 //! Clients: who they are and which tasks are theirs to hear of.
 
 use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
-use std::sync::Weak;
 
 use super::tasks::TaskKey;
+use crate::descriptor::Watch;
 use crate::id::{TaskId, Uid};
 
 /// A connected client.
@@ -15,17 +14,26 @@ pub(super) struct Client {
     pub(super) parent: Option<TaskId>,
     /// Its attached tasks that are not done.
     pub(super) attached: BTreeSet<TaskKey>,
-    /// Tasks whose outcome it waits for by a request of its own.
+    /// Tasks whose outcome it waits for by requests of their own.
     pub(super) watched: BTreeSet<TaskKey>,
+    /// How many such requests there are.
+    pub(super) watches: usize,
     /// The open files that came with its tasks; gone once no task holds them.
-    pub(super) files: Vec<Weak<Vec<OwnedFd>>>,
+    pub(super) files: Vec<Watch>,
     /// Whether it leaves too many outcomes unread.
     pub(super) blocked: bool,
 }
 
 impl Client {
     pub(super) fn new(user: Uid, parent: Option<TaskId>) -> Self {
-        let (attached, watched, files) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
-        Client { user, parent, attached, watched, files, blocked: false }
+        Client {
+            user,
+            parent,
+            attached: BTreeSet::new(),
+            watched: BTreeSet::new(),
+            watches: 0,
+            files: Vec::new(),
+            blocked: false,
+        }
     }
 }

@@ -45,7 +45,7 @@ impl Supervisor {
                 self.timers.disarm(Timer::AttemptTimeout(worker_id, attempt));
                 self.end_worker(worker_id.slot, reason);
             }
-            Progress::Recalled | Progress::Ended => {}
+            Progress::Recalled | Progress::Overdue => {}
         }
     }
 
@@ -63,6 +63,7 @@ impl Supervisor {
         for watcher in &watchers {
             if let Some(client) = self.clients.get_mut(&watcher.client) {
                 client.watched.remove(&key);
+                client.watches -= 1;
             }
             self.reply(*watcher, ReplyBody::Done { task: id, outcome: outcome.clone() });
         }
@@ -153,7 +154,7 @@ impl Supervisor {
         wait: Duration,
     ) {
         if let Some(held) = self.slot_of(worker).and_then(|slot| slot.worker_mut()?.held_mut(attempt)) {
-            held.progress = Progress::Ended;
+            held.progress = Progress::Overdue;
         }
         self.tasks.set_state(key, State::Reaping { worker, attempt, not_before: self.now + wait });
     }

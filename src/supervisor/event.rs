@@ -1,9 +1,9 @@
 //! Facts that the supervisor is told.
 
+use super::Policy;
 use crate::id::{AttemptId, ConnectionId, Pid, RequestId, TaskId, Uid, WorkerId};
 use crate::message::status::FunctionInfo;
 use crate::message::worker::Report;
-use crate::supervisor::policy::Policy;
 use crate::task::{Exit, Payload, TaskSpec};
 use crate::time::Time;
 

@@ -21,13 +21,15 @@
 //! to workers and hears of them, `workers` starts and ends processes, `ending` gives every task its one
 //! outcome, `phases` drains and stops, `reload` changes the policy, `summary` tells how things are.
 
-pub mod action;
+mod action;
 mod attempts;
 mod clients;
 mod ending;
-pub mod event;
+mod event;
+#[cfg(test)]
+mod function_tests;
 mod phases;
-pub mod policy;
+mod policy;
 mod pools;
 mod queue;
 mod reload;
@@ -37,6 +39,8 @@ mod slots;
 mod submission;
 mod summary;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod workers;
 

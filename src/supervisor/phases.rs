@@ -72,7 +72,7 @@ impl Supervisor {
         let worker = self.slots.get(&worker.slot).and_then(|slot| slot.worker());
         let held = worker.and_then(|worker| worker.held.iter().find(|held| held.attempt == attempt));
         match held.map(|held| held.progress) {
-            Some(Progress::Started { .. } | Progress::Ended) => Started::Yes,
+            Some(Progress::Started { .. } | Progress::Overdue) => Started::Yes,
             Some(Progress::Sent | Progress::Recalled) | None => Started::Unknown,
         }
     }

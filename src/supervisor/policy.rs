@@ -67,6 +67,8 @@ pub struct PoolPolicy {
     pub workers: u32,
     /// The functions it serves; by default all that its workers have.
     pub functions: Option<Vec<FunctionName>>,
+    /// Functions that it does not serve although its workers have them.
+    pub except: Vec<FunctionName>,
     /// For each attempt of a task that names none.
     pub timeout: Option<Duration>,
     /// How long a worker may go on after it was told to end.
@@ -96,6 +98,7 @@ impl PoolPolicy {
             name,
             workers,
             functions: None,
+            except: Vec::new(),
             timeout: None,
             grace: limits::GRACE,
             start_timeout: limits::START_TIMEOUT,

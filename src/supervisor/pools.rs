@@ -62,7 +62,9 @@ impl Pool {
 
     /// Whether its policy lets it serve `function`.
     fn serves(&self, function: &FunctionName) -> bool {
-        !self.retired && self.policy.functions.as_ref().is_none_or(|served| served.contains(function))
+        let PoolPolicy { functions, except, .. } = &self.policy;
+        let is_named = functions.as_ref().is_none_or(|served| served.contains(function));
+        !self.retired && is_named && !except.contains(function)
     }
 
     /// Whether a new task of `function` can go to it.

@@ -104,10 +104,11 @@ impl Supervisor {
             return Err(Refusal::TooManyWatchers { task: row.id, watchers_max });
         }
         let Some(client) = self.clients.get_mut(&from.client) else { return Ok(()) };
-        if client.watched.len() >= WATCHES_PER_CLIENT_MAX {
+        if client.watches >= WATCHES_PER_CLIENT_MAX {
             return Err(Refusal::TooManyWaits { waits_max: WATCHES_PER_CLIENT_MAX as u32 });
         }
         client.watched.insert(key);
+        client.watches += 1;
         row.watchers.push(from);
         Ok(())
     }

@@ -46,8 +46,8 @@ impl Failures {
 /// The wait after the `failures`-th failure in a row (from 1): doubling, capped, and shortened by up to
 /// a half at random, so that what failed together does not start together.
 pub(super) fn backoff(policy: &RestartPolicy, failures: u32, random: &mut fastrand::Rng) -> Duration {
-    let doublings = failures.saturating_sub(1).min(32);
-    let wait = policy.backoff_min.saturating_mul(1u32.checked_shl(doublings).unwrap_or(u32::MAX));
+    let doublings = failures.saturating_sub(1);
+    let wait = policy.backoff_min.saturating_mul(2u32.saturating_pow(doublings));
     jittered(wait.min(policy.backoff_max), random)
 }
 

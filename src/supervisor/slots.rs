@@ -46,8 +46,10 @@ pub(super) struct Worker {
     pub(super) last_attempt: AttemptId,
     /// Attempts it finished.
     pub(super) finished: u64,
-    /// What it said when it could not become ready.
+    /// What it said when it could not become ready, or did that it must not.
     pub(super) complaint: Option<String>,
+    /// Whether it can no longer be talked to.
+    pub(super) is_broken: bool,
 }
 
 /// How far a worker has come.
@@ -81,8 +83,8 @@ pub(super) enum Progress {
     Recalled,
     /// Its function was called.
     Started { at: Time },
-    /// It ended and its result was dropped; its task waits until the worker is reaped.
-    Ended,
+    /// It ran out of time and may still run; its task waits to be retried until the worker is reaped.
+    Overdue,
 }
 
 impl Slot {
@@ -128,6 +130,7 @@ impl Worker {
             last_attempt: AttemptId(0),
             finished: 0,
             complaint: None,
+            is_broken: false,
         }
     }
 
@@ -159,13 +162,13 @@ impl Held {
     fn is_stuck(&self) -> bool {
         match self.progress {
             Progress::Started { .. } => self.task.is_none(),
-            Progress::Ended => true,
+            Progress::Overdue => true,
             Progress::Sent | Progress::Recalled => false,
         }
     }
 
     /// Whether a task waits for it to end.
     pub(super) fn is_needed(&self) -> bool {
-        self.task.is_some() && self.progress != Progress::Ended
+        self.task.is_some() && self.progress != Progress::Overdue
     }
 }

@@ -1,8 +1,6 @@
 //! Taking tasks in: caps, the choice of a pool, acceptance.
 
-use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
-use std::sync::Weak;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::pools::{Knowledge, PoolId};
@@ -10,6 +8,7 @@ use super::queue::Ticket;
 use super::tasks::{State, Task, TaskKey, Watcher};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
+use crate::descriptor::Watch;
 use crate::id::{ConnectionId, FunctionName, RUN_FUNCTION, TaskId};
 use crate::limits::{DESCRIPTORS_PER_CLIENT_MAX, RETRIES_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody};
@@ -33,6 +32,8 @@ pub(super) struct Submission {
 #[derive(Debug, Default)]
 pub(super) struct Unplaced {
     submissions: BTreeMap<u64, Submission>,
+    /// The same by client: that one leaves must not cost what all others wait for.
+    by_client: BTreeSet<(ConnectionId, u64)>,
     last_number: u64,
     bytes: u64,
 }
@@ -41,6 +42,7 @@ impl Unplaced {
     fn insert(&mut self, submission: Submission) -> u64 {
         self.last_number += 1;
         self.bytes += submission.args.bytes.len() as u64;
+        self.by_client.insert((submission.submitter.client, self.last_number));
         self.submissions.insert(self.last_number, submission);
         self.last_number
     }
@@ -48,19 +50,14 @@ impl Unplaced {
     fn remove(&mut self, number: u64) -> Option<Submission> {
         let submission = self.submissions.remove(&number)?;
         self.bytes -= submission.args.bytes.len() as u64;
+        self.by_client.remove(&(submission.submitter.client, number));
         Some(submission)
     }
 
     /// The numbers of a client's submissions.
     pub(super) fn of_client(&self, client: ConnectionId) -> Vec<u64> {
-        let of_client = |(_, submission): &(&u64, &Submission)| submission.submitter.client == client;
-        self.submissions.iter().filter(of_client).map(|(number, _)| *number).collect()
+        self.by_client.range((client, 0)..=(client, u64::MAX)).map(|(_, number)| *number).collect()
     }
-}
-
-/// How many of these open files anyone still holds.
-fn held(files: &Weak<Vec<OwnedFd>>) -> usize {
-    files.upgrade().map_or(0, |files| files.len())
 }
 
 /// Where a submission can go.
@@ -115,10 +112,21 @@ impl Supervisor {
         match first {
             Some(pool) if is_late => self.accept(submission, pool),
             Some(_) | None => {
-                let refusal = self.unknown_function(&submission.spec.function);
+                let refusal = self.no_worker(&submission.spec);
+                let refusal = refusal.unwrap_or_else(|| self.nowhere(&submission.spec));
                 self.refuse(submission.submitter, refusal);
             }
         }
+    }
+
+    /// That the first pool which might have a task's function fails to start its workers, if one does.
+    fn no_worker(&self, spec: &TaskSpec) -> Option<Refusal> {
+        let pools = self.candidates(spec).map(|id| self.pool(id));
+        let mut unknown = pools.filter(|pool| pool.knows(&spec.function) == Knowledge::Unknown);
+        unknown.find_map(|pool| {
+            let failure = pool.last_failure.clone()?;
+            Some(Refusal::NoWorker { pool: pool.policy.name.clone(), failure })
+        })
     }
 
     /// Refuses whatever waits to be placed: the daemon takes nothing new.
@@ -180,7 +188,7 @@ impl Supervisor {
             let rule = format!("open files can only go with `{RUN_FUNCTION}`, and attached");
             return Err(Refusal::BadOption(rule));
         }
-        let held: usize = client.files.iter().map(held).sum();
+        let held: usize = client.files.iter().map(Watch::held).sum();
         match held + descriptors as usize > DESCRIPTORS_PER_CLIENT_MAX {
             true => Err(Refusal::TooManyDescriptors { descriptors_max: DESCRIPTORS_PER_CLIENT_MAX as u32 }),
             false => Ok(()),
@@ -192,7 +200,7 @@ impl Supervisor {
         if submission.args.descriptors.count() > 0
             && let Some(client) = self.clients.get_mut(&submission.submitter.client)
         {
-            client.files.retain(|files| held(files) > 0);
+            client.files.retain(|files| files.held() > 0);
             client.files.push(submission.args.descriptors.watch());
         }
     }
@@ -220,10 +228,15 @@ impl Supervisor {
         if let Some(wait) = unknown.map(|id| self.pool(id).policy.start_timeout).max() {
             return Placement::Wait(wait);
         }
-        Placement::Refused(match &spec.pool {
+        Placement::Refused(self.nowhere(spec))
+    }
+
+    /// Why there is no pool for a task.
+    fn nowhere(&self, spec: &TaskSpec) -> Refusal {
+        match &spec.pool {
             Some(pool) => Refusal::NotInPool { pool: pool.clone(), function: spec.function.clone() },
             None => self.unknown_function(&spec.function),
-        })
+        }
     }
 
     /// The task in `pool` that would wait for this one, directly or through others.
@@ -238,7 +251,12 @@ impl Supervisor {
     }
 
     fn unknown_function(&self, function: &FunctionName) -> Refusal {
-        let names = self.pool_order.iter().flat_map(|id| self.pool(*id).served()).map(|info| &info.name);
+        // A distance is at least the difference of the lengths, and costs their product to compute.
+        let near = |name: &&FunctionName| {
+            name.as_str().len().abs_diff(function.as_str().len()) <= NEAREST_DISTANCE_MAX
+        };
+        let served = self.pool_order.iter().flat_map(|id| self.pool(*id).served());
+        let names = served.map(|info| &info.name).filter(near);
         let distance = |name: &FunctionName| strsim::damerau_levenshtein(name.as_str(), function.as_str());
         let mut nearest: Vec<(usize, FunctionName)> =
             names.map(|name| (distance(name), name.clone())).collect();

@@ -83,7 +83,7 @@ impl Supervisor {
         let task = held.and_then(|held| held.task).map(|key| self.tasks.get(key));
         let since = held.and_then(|held| match held.progress {
             Progress::Started { at } => Some(at),
-            Progress::Sent | Progress::Recalled | Progress::Ended => None,
+            Progress::Sent | Progress::Recalled | Progress::Overdue => None,
         });
         WorkerStatus {
             slot: slot.id,

@@ -8,7 +8,8 @@
 //! | ending | killed | – | – | as told | – | killed |
 //!
 //! A worker that dies under an attempt, or as it was told, is replaced at once; one that *failed* (see
-//! [`super::restart`]) after a backoff.
+//! [`super::restart`]) after a backoff. One that has to end for the sake of one attempt and may finish others
+//! first keeps its slot for that time, and its successor gets another.
 
 use super::action::{EndReason, Signal};
 use super::pools::PoolId;
@@ -33,7 +34,7 @@ enum Vacancy {
 
 impl Supervisor {
     /// Adds a slot to a pool and starts a worker in it.
-    pub(super) fn add_slot(&mut self, pool: PoolId) {
+    pub(super) fn add_slot(&mut self, pool: PoolId) -> SlotId {
         let id = self.next_slot;
         self.next_slot = SlotId(id.0 + 1);
         let slot = Slot {
@@ -49,6 +50,7 @@ impl Supervisor {
         self.slots.insert(id, slot);
         self.pool_mut(pool).slots.insert(id);
         self.start_worker(id);
+        id
     }
 
     fn start_worker(&mut self, id: SlotId) {
@@ -132,10 +134,11 @@ impl Supervisor {
         let Some(slot) = self.slot_of(worker_id) else { return };
         let pool = slot.pool;
         let Some(worker) = slot.worker_mut() else { return };
-        if worker.complaint.is_some() {
+        if worker.is_broken {
             return;
         }
-        worker.complaint = Some(reason.clone());
+        worker.is_broken = true;
+        worker.complaint.get_or_insert_with(|| reason.clone());
         let pool = self.pool(pool).policy.name.clone();
         self.note(Notice::WorkerBroke { worker: worker_id, pool, reason });
         self.end_worker(worker_id.slot, EndReason::Broke);
@@ -209,7 +212,32 @@ impl Supervisor {
         for attempt in sent {
             self.recall(worker_id, attempt);
         }
+        if matches!(reason, EndReason::Cancelled(_) | EndReason::TimedOut(_)) {
+            self.relieve(id);
+        }
         self.review(id);
+    }
+
+    /// Starts the successor of a worker that is to end, in a slot of its own, if other attempts that it has
+    /// started may go on for the grace: their pool need not stand still so long. No more workers are on
+    /// their way out like this than the pool should have.
+    fn relieve(&mut self, id: SlotId) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        let (pool_id, pool, failures) = (slot.pool, self.pool(slot.pool), slot.failures);
+        let goes_on = |held: &Held| held.task.is_some() && matches!(held.progress, Progress::Started { .. });
+        let lingers = slot.worker().is_some_and(|worker| worker.held.iter().any(goes_on));
+        let is_leaving = |id: &&SlotId| self.slots.get(id).is_some_and(|slot| slot.retired);
+        let leaving = pool.slots.iter().filter(is_leaving).count();
+        let wanted = match self.phase {
+            Phase::Serving | Phase::Draining => !slot.retired && leaving < pool.policy.workers as usize,
+            Phase::ShuttingDown | Phase::Stopped => false,
+        };
+        if lingers && wanted {
+            self.slots.entry(id).and_modify(|slot| slot.retired = true);
+            self.pool_mut(pool_id).restarts += 1;
+            let successor = self.add_slot(pool_id);
+            self.slots.entry(successor).and_modify(|slot| slot.failures = failures);
+        }
     }
 
     /// Looks again at a worker whose attempts have changed: what it can take, and whether it can go.
@@ -294,7 +322,7 @@ impl Supervisor {
                     crashed.push(held.id);
                     self.crashed(key, exit);
                 }
-                Progress::Ended => self.reaped(key),
+                Progress::Overdue => self.reaped(key),
             }
         }
         let vacancy = self.judge(&worker, exit, !crashed.is_empty());
@@ -381,7 +409,10 @@ impl Supervisor {
         self.timers.disarm(Timer::SlotRestart(id));
         if let Some(slot) = self.slots.remove(&id) {
             self.pool_mut(slot.pool).slots.remove(&id);
-            self.forget_failures(slot.pool);
+            match self.phase {
+                Phase::Serving | Phase::Draining => self.forget_failures(slot.pool),
+                Phase::ShuttingDown | Phase::Stopped => {}
+            }
         }
     }
 

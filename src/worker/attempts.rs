@@ -7,78 +7,82 @@
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
+use super::asking::Desk;
 use super::hangup::Hangup;
 use super::registry::Functions;
 use super::session::{Broken, Session};
-use crate::id::{AttemptId, FunctionName};
+use crate::id::{AttemptId, FunctionName, TaskId};
 use crate::message::worker::{FromWorker, ToWorker};
 use crate::task::Payload;
 
 /// An attempt that was received and has not started.
-struct Waiting {
-    attempt: AttemptId,
-    function: FunctionName,
-    args: Payload,
+pub(super) struct Waiting {
+    pub(super) attempt: AttemptId,
+    pub(super) task: TaskId,
+    pub(super) function: FunctionName,
+    pub(super) args: Payload,
 }
 
 /// Runs attempts until the daemon says stop; what has not started by then is left to others.
 pub(super) fn run(session: &mut Session, functions: &Functions, hangup: &Hangup) -> Result<(), Broken> {
     let mut waiting = VecDeque::new();
+    let desk = Desk::new(Arc::clone(&session.sender), session.receiver.handover());
     loop {
         if waiting.is_empty() {
-            session.read()?;
+            session.receiver.read()?;
         } else {
-            session.read_available()?;
+            session.receiver.read_available()?;
         }
-        while let Some(message) = session.next_received()? {
-            if take(message, &mut waiting, session)?.is_break() {
+        while let Some(message) = session.receiver.next_received()? {
+            if take(message, &mut waiting, &desk)?.is_break() {
                 return Ok(());
             }
         }
         if let Some(next) = waiting.pop_front() {
-            attempt(next, session, functions, hangup)?;
+            attempt(next, functions, hangup, &desk)?;
         }
     }
 }
 
 /// Takes a message in. Breaks when it says stop.
-fn take(
+pub(super) fn take(
     message: ToWorker,
     waiting: &mut VecDeque<Waiting>,
-    session: &mut Session,
+    desk: &Desk,
 ) -> Result<ControlFlow<()>, Broken> {
     match message {
-        ToWorker::Attempt { attempt, task: _, function, args } => {
-            waiting.push_back(Waiting { attempt, function, args });
+        ToWorker::Attempt { attempt, task, function, args } => {
+            waiting.push_back(Waiting { attempt, task, function, args });
         }
         ToWorker::Recall { attempt } => {
             // One that is not waiting was reported before, and that report answers the recall.
             if let Some(index) = waiting.iter().position(|waiting| waiting.attempt == attempt) {
                 waiting.remove(index);
-                session.say(&FromWorker::Recalled { attempt })?;
+                desk.sender().say(&FromWorker::Recalled { attempt })?;
             }
         }
         ToWorker::Stop => return Ok(ControlFlow::Break(())),
-        ToWorker::Answer { .. } => return Err(Broken::Unexpected("Answer without a request")),
+        ToWorker::Answer { attempt, reply } => desk.deliver(attempt, reply),
         ToWorker::Setup { .. } => return Err(Broken::Unexpected("Setup twice")),
     }
     Ok(ControlFlow::Continue(()))
 }
 
 /// Runs one attempt and reports it.
-fn attempt(
-    Waiting { attempt, function, args }: Waiting,
-    session: &mut Session,
+pub(super) fn attempt(
+    Waiting { attempt, task, function, args }: Waiting,
     functions: &Functions,
     hangup: &Hangup,
+    desk: &Arc<Desk>,
 ) -> Result<(), Broken> {
     hangup.call_begins();
-    session.say(&FromWorker::Started { attempt })?;
-    let report = functions.call(&function, args);
+    desk.sender().say(&FromWorker::Started { attempt })?;
+    let report = desk.during(attempt, task, || functions.call(&function, args));
     flush_output();
     hangup.call_ended();
-    session.say(&FromWorker::Finished { attempt, report })
+    desk.sender().say(&FromWorker::Finished { attempt, report })
 }
 
 /// Writes out what the function has printed, so that the daemon can tell by which task it was.

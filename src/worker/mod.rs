@@ -1,4 +1,5 @@
-//! The runtime inside a worker process: it runs what the daemon sends, one attempt at a time.
+//! The runtime inside a worker process: it runs what the daemon sends, one attempt at a time or, in a pool
+//! of threads, several.
 //!
 //! ```text
 //!   daemon starts a process
@@ -10,8 +11,8 @@
 //!     session: hello, answer, Setup <───────────────┘
 //!        │
 //!        v
-//!     attempts: Attempt ──> Started ──> Functions::call ──> Finished ──┐
-//!        ^                                  (panics caught)            │
+//!     attempts: Attempt ──> Started ──> Functions::call ──> Finished ──┐   threads: the same, on each
+//!        ^                                  (panics caught)            │   of several threads
 //!        └─────────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -33,7 +34,7 @@
 //! A program that registers functions is a worker when a pool names it as its `command`:
 //!
 //! ```no_run
-//! use poold::worker::{Registry, run_if_started_as_worker};
+//! use poold::worker::Registry;
 //!
 //! fn divide(dividend: u64, divisor: u64) -> Result<u64, String> {
 //!     dividend.checked_div(divisor).ok_or_else(|| format!("{dividend} cannot be divided by zero"))
@@ -48,17 +49,19 @@
 //!     )
 //! }
 //!
-//! run_if_started_as_worker(functions);
+//! poold::init(functions);
 //! eprintln!("this program is a worker: name it as the `command` of a pool in poold's configuration");
 //! ```
 
 mod arguments;
+mod asking;
 mod attempts;
 mod builtin;
 mod call;
 mod command;
 mod hangup;
 mod process;
+mod receiver;
 mod registry;
 mod result;
 mod run;
@@ -66,8 +69,9 @@ mod session;
 mod setup;
 mod signature;
 mod termination;
+mod threads;
 
-pub use registry::{Functions, RegisterError, Registry};
+pub use registry::{Functions, RegisterError, Registry, Returns};
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -78,7 +82,9 @@ use session::{Broken, Session};
 use setup::Stage;
 
 use crate::limits;
+use crate::line;
 use crate::message::worker::FromWorker;
+use crate::task::Outcome;
 
 /// How a worker process ends by itself.
 #[derive(Clone, Copy)]
@@ -92,15 +98,17 @@ enum ExitStatus {
 }
 
 /// Becomes a worker if the daemon started this process as one, and then does not return; otherwise
-/// returns at once.
+/// returns at once. Programs call [`init`](crate::init), which does more.
 ///
-/// Call it first in `main`, before anything opens a file or starts a thread: it closes what the process
-/// inherited and takes the daemon's variables out of the environment. `registry` is called in a worker
-/// alone. The program must unwind on a panic (Cargo's default), or a panic kills the worker.
-pub fn run_if_started_as_worker(registry: impl FnOnce() -> Registry) {
+/// To be called before anything opens a file or starts a thread: it closes what the process inherited and
+/// takes the daemon's variables out of the environment. `registry` is called in a worker alone.
+pub(crate) fn run_if_started_as_worker(registry: impl FnOnce() -> Registry) {
     let status = match setup::enter() {
         Ok(Stage::NotAWorker) => return,
-        Ok(Stage::Worker(socket)) => converse(socket, Ok(registry)),
+        Ok(Stage::Worker(socket)) => {
+            line::this_process_is_a_worker();
+            converse(socket, Ok(registry))
+        }
         Ok(Stage::Unable { socket, reason }) => converse(socket, Err::<fn() -> Registry, _>(reason)),
         Err(error) => {
             complain(&error);
@@ -136,28 +144,39 @@ fn run(
             Ok(()) => Ok(functions),
             Err(error) => Err(format!("cannot watch the daemon's socket: {error}")),
         });
+    let functions = functions.and_then(|functions| initialize(functions, &hangup));
     match functions {
         Ok(functions) => {
-            session.say(&FromWorker::Ready { functions: functions.infos(), capacity: 1 })?;
-            attempts::run(&mut session, &functions, &hangup)?;
+            session
+                .sender
+                .say(&FromWorker::Ready { functions: functions.infos(), capacity: setup.threads })?;
+            match setup.threads {
+                1 => attempts::run(&mut session, &functions, &hangup)?,
+                threads => threads::run(session, threads, &functions, &hangup)?,
+            }
             Ok(ExitStatus::Ended)
         }
         Err(message) => {
-            session.say(&FromWorker::NotReady { message: cut_message(message) })?;
+            session.sender.say(&FromWorker::NotReady { message: cut_message(message) })?;
             Ok(ExitStatus::Failed)
         }
     }
 }
 
+/// Does what the program wants done once in each worker.
+fn initialize(mut functions: Functions, hangup: &Hangup) -> Result<Functions, String> {
+    hangup.call_begins();
+    let initialized = functions.initialize();
+    hangup.call_ended();
+    match initialized {
+        Ok(()) => Ok(functions),
+        Err(failure) => Err(format!("its initializer {}", Outcome::Failed(failure))),
+    }
+}
+
 /// `message`, cut to what may be sent of one.
 fn cut_message(mut message: String) -> String {
-    if message.len() > limits::MESSAGE_BYTES_MAX {
-        let mut end = limits::MESSAGE_BYTES_MAX;
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
-    }
+    message.truncate(message.floor_char_boundary(limits::MESSAGE_BYTES_MAX));
     message
 }
 

@@ -10,6 +10,7 @@ use super::call::catching_panics;
 use super::command::CommandFunction;
 use super::signature::Signature;
 use super::{arguments, cut_message, process, result, run};
+use crate::function::Function;
 use crate::id::{BadName, FunctionName, RUN_FUNCTION};
 use crate::limits::FUNCTIONS_PER_WORKER_MAX;
 use crate::message::command::CommandSpec;
@@ -71,7 +72,8 @@ pub enum RegisterError {
 /// ```
 #[derive(Default)]
 pub struct Registry {
-    functions: BTreeMap<FunctionName, Function>,
+    functions: BTreeMap<FunctionName, Entry>,
+    initializers: Vec<Initializer>,
     mistake: Option<RegisterError>,
 }
 
@@ -86,7 +88,11 @@ enum Offered {
 /// What runs when a function is called.
 type Body = Box<dyn Fn(Payload) -> Result<Payload, Failure> + Send + Sync>;
 
-struct Function {
+/// What is done once in each worker.
+type Initializer = Box<dyn FnOnce() -> Result<(), Failure> + Send + Sync>;
+
+/// A function that is registered.
+struct Entry {
     info: FunctionInfo,
     offered: Offered,
     body: Body,
@@ -98,10 +104,44 @@ impl Registry {
         Registry::default()
     }
 
+    /// Adds the body of `function`, with a name for each of its parameters and a sentence on what it does.
+    /// What it returns is `Out`, or a `Result` of it whose error is text.
+    ///
+    /// Otherwise as [`register`](Self::register), which takes any name and any types.
+    #[must_use]
+    pub fn add<In, Out, R, F>(
+        self,
+        function: Function<In, Out>,
+        parameters: &[&str],
+        summary: &str,
+        body: F,
+    ) -> Self
+    where
+        In: DeserializeOwned,
+        Out: Serialize + 'static,
+        R: Returns<Out>,
+        F: Fn(In) -> R + Send + Sync + 'static,
+    {
+        self.register(function.name(), parameters, summary, move |input| body(input).into_result())
+    }
+
+    /// Has `initializer` called once in each worker, before it is ready; several in the order in which they
+    /// were added. If one fails or panics, the worker is not ready, and what it said is its pool's failure.
+    ///
+    /// It is the place for what functions share: let it fill a [`std::sync::OnceLock`].
+    #[must_use]
+    pub fn initializer<E: Display>(
+        mut self,
+        initializer: impl FnOnce() -> Result<(), E> + Send + Sync + 'static,
+    ) -> Self {
+        self.initializers.push(Box::new(|| initializer().map_err(|error| returned(&error))));
+        self
+    }
+
     /// Adds `function` under `name`, with a name for each of its parameters and a sentence on what it does.
     ///
     /// Its input type says how many arguments it takes: a tuple of n takes n, a `Vec` any number, `()` none,
-    /// every other type one. Arguments from a command line are read as JSON of the type they are for, else
+    /// every other type one; those for `Option`s at the end may be left out. Arguments from a command line are read as JSON of the type they are for, else
     /// as a string. A result of type [`bytes::Bytes`] reaches the caller as it is, others as JSON (or as
     /// `bincode`, if the arguments came so). An error's text reaches the caller, and so does a panic's.
     #[must_use]
@@ -112,7 +152,7 @@ impl Registry {
         E: Display,
         F: Fn(In) -> Result<Out, E> + Send + Sync + 'static,
     {
-        self.add(Function::typed(name, parameters, summary, Offered::Always, function))
+        self.insert(Entry::typed(name, parameters, summary, Offered::Always, function))
     }
 
     /// Adds `function` under `name` as it is: it reads the bytes of its arguments and writes those of its
@@ -123,7 +163,7 @@ impl Registry {
         E: Display,
         F: Fn(Payload) -> Result<Payload, E> + Send + Sync + 'static,
     {
-        self.add(Function::raw(name, signature, summary, function))
+        self.insert(Entry::raw(name, signature, summary, function))
     }
 
     /// Like [`register`](Self::register), for a function that harms its worker.
@@ -141,7 +181,7 @@ impl Registry {
         E: Display,
         F: Fn(In) -> Result<Out, E> + Send + Sync + 'static,
     {
-        self.add(Function::typed(name, parameters, summary, Offered::ForFaults, function))
+        self.insert(Entry::typed(name, parameters, summary, Offered::ForFaults, function))
     }
 
     /// The functions, ready to be called; those that show faults only with `allow_fault_injection`.
@@ -156,26 +196,28 @@ impl Registry {
             return Err(RegisterError::TooMany(self.functions.len()));
         }
         self.functions.retain(|_, function| function.offered == Offered::Always || allow_fault_injection);
-        Ok(Functions { functions: self.functions })
+        Ok(Functions { functions: self.functions, initializers: self.initializers })
     }
 
     /// Adds functions that run a command, and `run`, which runs any, where a guard sees to it that nothing is
-    /// left of them. One takes the place of a function of the same name.
+    /// left of them. A configured one takes the place of a function of the same name; a function of the program
+    /// that is named `run` stays.
     ///
     /// # Errors
     /// What is wrong with one of them.
     pub(super) fn with_commands(mut self, commands: Vec<CommandSpec>) -> Result<Self, String> {
         for spec in commands {
-            let function = Function::command(CommandFunction::new(spec)?);
+            let function = Entry::command(CommandFunction::new(spec)?);
             self.functions.insert(function.info.name.clone(), function);
         }
-        if process::has_guard() {
-            self = self.add(Function::run());
+        let has_own = self.functions.keys().any(|name| name.as_str() == RUN_FUNCTION);
+        if process::has_guard() && !has_own {
+            self = self.insert(Entry::run());
         }
         Ok(self)
     }
 
-    fn add(mut self, function: Result<Function, RegisterError>) -> Self {
+    fn insert(mut self, function: Result<Entry, RegisterError>) -> Self {
         let added = function.and_then(|function| {
             let name = function.info.name.clone();
             match self.functions.insert(name.clone(), function) {
@@ -188,7 +230,7 @@ impl Registry {
     }
 }
 
-impl Function {
+impl Entry {
     fn typed<In, Out, E, F>(
         name: &str,
         parameters: &[&str],
@@ -211,7 +253,7 @@ impl Function {
             let output = function(input).map_err(|error| returned(&error))?;
             result::encode(&output, payload.encoding)
         };
-        Ok(Function { info, offered, body: Box::new(body) })
+        Ok(Entry { info, offered, body: Box::new(body) })
     }
 
     fn raw<E, F>(name: &str, signature: &str, summary: &str, function: F) -> Result<Self, RegisterError>
@@ -222,31 +264,61 @@ impl Function {
         let name = FunctionName::new(name)?;
         let info = FunctionInfo { name, signature: signature.to_owned(), summary: summary.to_owned() };
         let body = move |payload| function(payload).map_err(|error| returned(&error));
-        Ok(Function { info, offered: Offered::Always, body: Box::new(body) })
+        Ok(Entry { info, offered: Offered::Always, body: Box::new(body) })
     }
 
     fn run() -> Result<Self, RegisterError> {
         let name = FunctionName::new(RUN_FUNCTION)?;
         let info =
             FunctionInfo { name, signature: run::SIGNATURE.to_owned(), summary: run::SUMMARY.to_owned() };
-        Ok(Function { info, offered: Offered::Always, body: Box::new(run::run) })
+        Ok(Entry { info, offered: Offered::Always, body: Box::new(run::run) })
     }
 
     fn command(command: CommandFunction) -> Self {
         let info = command.info();
-        Function { info, offered: Offered::Always, body: Box::new(move |payload| command.call(payload)) }
+        Entry { info, offered: Offered::Always, body: Box::new(move |payload| command.call(payload)) }
+    }
+}
+
+/// What a function may return that has results of type `Out`: one, or a `Result` of one.
+pub trait Returns<Out> {
+    /// The result, or what the caller is told.
+    ///
+    /// # Errors
+    /// The function's own, as text.
+    fn into_result(self) -> Result<Out, String>;
+}
+
+impl<Out> Returns<Out> for Out {
+    fn into_result(self) -> Result<Out, String> {
+        Ok(self)
+    }
+}
+
+impl<Out, E: Display> Returns<Out> for Result<Out, E> {
+    fn into_result(self) -> Result<Out, String> {
+        self.map_err(|error| error.to_string())
     }
 }
 
 /// The functions of a worker.
 pub struct Functions {
-    functions: BTreeMap<FunctionName, Function>,
+    functions: BTreeMap<FunctionName, Entry>,
+    initializers: Vec<Initializer>,
 }
 
 impl Functions {
     /// What there is to say of each, by name.
     pub fn infos(&self) -> Vec<FunctionInfo> {
         self.functions.values().map(|function| function.info.clone()).collect()
+    }
+
+    /// Does what is to be done once, before the first call.
+    ///
+    /// # Errors
+    /// What the first initializer that failed said. The others were not called.
+    pub fn initialize(&mut self) -> Result<(), Failure> {
+        self.initializers.drain(..).try_for_each(catching_panics)
     }
 
     /// Calls the function `name`. A panic in it is caught and reported.
@@ -308,6 +380,45 @@ mod tests {
             identity::<u16>,
         );
         assert_eq!(mistake(registry), RegisterError::Duplicate("f".parse().unwrap()));
+    }
+
+    #[test]
+    fn function_may_return_its_result_or_an_error() {
+        const HALF: Function<u32, u32> = Function::new("half");
+        const THIRD: Function<u32, u32> = Function::new("third");
+        let registry = || {
+            Registry::new().add(HALF, &["N"], "", |n| n / 2).add(THIRD, &["N"], "", |n| match n % 3 {
+                0 => Ok(n / 3),
+                _ => Err("not a multiple of three"),
+            })
+        };
+        let json = |json: &'static str| Report::Ok(Payload::new(Encoding::Json, json.into()));
+        assert_eq!(call(registry(), "half", &["9"]), json("4"));
+        assert_eq!(call(registry(), "third", &["9"]), json("3"));
+        assert_eq!(failed(call(registry(), "third", &["8"])).message, "not a multiple of three");
+    }
+
+    #[test]
+    fn initializers_are_called_in_order_until_one_fails() {
+        let (sender, called) = std::sync::mpsc::channel();
+        let note = |number: u8, result: Result<(), &'static str>| {
+            let sender = sender.clone();
+            move || sender.send(number).map_err(|_| "nobody listens").and(result)
+        };
+        let registry = Registry::new()
+            .initializer(note(1, Ok(())))
+            .initializer(note(2, Err("no model")))
+            .initializer(note(3, Ok(())));
+        let failure = registry.finish(false).unwrap().initialize().unwrap_err();
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Error, "no model"));
+        assert_eq!(called.try_iter().collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn panic_in_an_initializer_is_a_failure() {
+        let registry = Registry::new().initializer(|| -> Result<(), Infallible> { panic!("no model") });
+        let failure = registry.finish(false).unwrap().initialize().unwrap_err();
+        assert_eq!((failure.kind, failure.message.as_str()), (FailureKind::Panic, "no model"));
     }
 
     #[test]

@@ -1,17 +1,19 @@
 //! The worker's side of its socket: handshake, messages in, messages out.
+//!
+//! Messages come in by the [`Receiver`] and go out by the [`Sender`], which may belong to different threads.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::BytesMut;
 use interprocess::os::unix::uds_local_socket::Stream;
+use rustix::net::{Shutdown, shutdown};
 
+use super::receiver::Receiver;
 use crate::message::command::CommandSpec;
 use crate::message::worker::{FromWorker, ToWorker};
-use crate::os::descriptor;
 use crate::wire::{
-    self, Answer, Filled, Hello, Inbox, ReceiveError, Role, VERSION_MAX, VERSION_MIN, Verdict,
+    self, Answer, Hello, Inbox, Outbox, ReceiveError, Role, VERSION_MAX, VERSION_MIN, Verdict,
 };
 
 /// Why the conversation cannot go on.
@@ -35,6 +37,9 @@ pub(super) enum Broken {
     /// A message of ours exceeds a cap.
     #[error("cannot say it to the daemon: {0}")]
     Encode(#[from] wire::WireError),
+    /// There is no thread to run an attempt on.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[source] io::Error),
 }
 
 impl Broken {
@@ -48,7 +53,8 @@ impl Broken {
             Broken::Receive(ReceiveError::Wire(_))
             | Broken::Refused(_)
             | Broken::Unexpected(_)
-            | Broken::Encode(_) => false,
+            | Broken::Encode(_)
+            | Broken::Thread(_) => false,
         }
     }
 }
@@ -57,21 +63,32 @@ impl Broken {
 pub(super) struct Setup {
     /// Whether functions that show faults may be announced.
     pub(super) allow_fault_injection: bool,
+    /// How many attempts are run at a time, at least 1.
+    pub(super) threads: u32,
     /// Functions that run a command.
     pub(super) commands: Vec<CommandSpec>,
 }
 
 /// A blocking conversation with the daemon.
 pub(super) struct Session {
+    pub(super) receiver: Receiver,
+    pub(super) sender: Arc<Sender>,
     stream: Arc<Stream>,
-    inbox: Inbox,
-    outbox: BytesMut,
+}
+
+/// The half that messages go out by. Any thread may say something.
+pub(super) struct Sender {
+    stream: Arc<Stream>,
+    /// Holds what is being written, and is locked meanwhile.
+    outbox: Mutex<Outbox>,
 }
 
 impl Session {
     /// A conversation on `socket` in which nothing was said yet.
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Session { stream: Arc::new(Stream::from(socket)), inbox: Inbox::default(), outbox: BytesMut::new() }
+        let stream = Arc::new(Stream::from(socket));
+        let sender = Arc::new(Sender { stream: Arc::clone(&stream), outbox: Mutex::default() });
+        Session { receiver: Receiver::new(Arc::clone(&stream), Inbox::default()), sender, stream }
     }
 
     /// The socket, for watching its end.
@@ -81,48 +98,41 @@ impl Session {
 
     /// Shakes hands and receives the setup.
     pub(super) fn open(&mut self) -> Result<Setup, Broken> {
-        (&*self.stream).write_all(&Hello::new(Role::Worker).encode())?;
-        let answer = self.inbox.receive_answer(&mut &*self.stream)?;
+        let (stream, mut inbox) = (&*self.stream, Inbox::default());
+        (&*stream).write_all(&Hello::new(Role::Worker).encode())?;
+        let answer = inbox.receive_answer(&mut &*stream)?;
         if answer.verdict != Verdict::Accepted || !(VERSION_MIN..=VERSION_MAX).contains(&answer.version) {
             return Err(Broken::Refused(answer));
         }
-        match self.inbox.receive_from(&*self.stream)? {
-            ToWorker::Setup { worker: _, allow_fault_injection, threads: _, commands } => {
-                Ok(Setup { allow_fault_injection, commands })
+        let setup = match inbox.receive_from(stream)? {
+            ToWorker::Setup { worker: _, allow_fault_injection, threads, commands } => {
+                Setup { allow_fault_injection, threads: threads.max(1), commands }
             }
-            ToWorker::Attempt { .. } => Err(Broken::Unexpected("Attempt before Setup")),
-            ToWorker::Answer { .. } => Err(Broken::Unexpected("Answer before Setup")),
-            ToWorker::Recall { .. } => Err(Broken::Unexpected("Recall before Setup")),
-            ToWorker::Stop => Err(Broken::Receive(ReceiveError::Closed)),
-        }
+            ToWorker::Attempt { .. } => return Err(Broken::Unexpected("Attempt before Setup")),
+            ToWorker::Answer { .. } => return Err(Broken::Unexpected("Answer before Setup")),
+            ToWorker::Recall { .. } => return Err(Broken::Unexpected("Recall before Setup")),
+            ToWorker::Stop => return Err(Broken::Receive(ReceiveError::Closed)),
+        };
+        self.receiver = Receiver::new(Arc::clone(&self.stream), inbox);
+        Ok(setup)
     }
+}
 
-    /// The next of the messages that were read, if there is one.
-    pub(super) fn next_received(&mut self) -> Result<Option<ToWorker>, Broken> {
-        Ok(self.inbox.next_message().map_err(ReceiveError::Wire)?)
-    }
-
-    /// Reads once, waiting until something is there.
-    pub(super) fn read(&mut self) -> Result<(), Broken> {
-        match self.inbox.fill_from(&*self.stream).map_err(ReceiveError::Io)? {
-            Filled::Bytes { .. } => Ok(()),
-            Filled::End => Err(ReceiveError::Closed.into()),
-            Filled::Nothing => Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into()).into()),
-        }
-    }
-
-    /// Reads all that is there now.
-    pub(super) fn read_available(&mut self) -> Result<(), Broken> {
-        while descriptor::is_readable(&*self.stream).map_err(ReceiveError::Io)? {
-            self.read()?;
+impl Sender {
+    /// Says `message`, waiting until it is written.
+    pub(super) fn say(&self, message: &FromWorker) -> Result<(), Broken> {
+        let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        outbox.push(message)?;
+        while !outbox.is_empty() {
+            // What fails to be written ends the conversation: the rest of it is never sent.
+            outbox.send(&*self.stream).map_err(io::Error::from)?;
         }
         Ok(())
     }
 
-    /// Says `message`, waiting until it is written.
-    pub(super) fn say(&mut self, message: &FromWorker) -> Result<(), Broken> {
-        self.outbox.clear();
-        wire::encode(message, &mut self.outbox)?;
-        Ok((&*self.stream).write_all(&self.outbox)?)
+    /// Ends the conversation: whoever waits for a message finds its end.
+    pub(super) fn end(&self) {
+        // Failing, it would be because the conversation has ended.
+        let _ = shutdown(&*self.stream, Shutdown::Both);
     }
 }

@@ -89,7 +89,7 @@ fn first_stage(daemon: u32) -> Result<Stage, SetupError> {
         process::set_open_files_max(files).map_err(failed_to("restore the limit of open files"))?;
     }
     process::name_thread(c"poold-worker").map_err(failed_to("name the process"))?;
-    environment::remove(is_the_daemons);
+    environment::remove_the_daemons();
 
     match command.next() {
         None => Ok(Stage::Worker(socket)),
@@ -104,7 +104,7 @@ fn command_stage(fd: i32) -> Result<OwnedFd, SetupError> {
     if !descriptor::is_unix_stream(&socket) {
         return Err(no_socket());
     }
-    environment::remove(is_the_daemons);
+    environment::remove_the_daemons();
     Ok(socket)
 }
 
@@ -115,13 +115,6 @@ fn execute(program: &OsStr, args: impl Iterator<Item = OsString>, socket: OwnedF
         Err(error) => error,
     };
     Stage::Unable { socket, reason: format!("cannot run {program:?}, the pool's `command`: {error}") }
-}
-
-/// Whether a variable is meant for the daemon and not for what runs in its workers.
-fn is_the_daemons(name: &OsStr) -> bool {
-    let name = name.as_encoded_bytes();
-    name == b"NOTIFY_SOCKET"
-        || [&b"POOLD_"[..], b"LISTEN_", b"WATCHDOG_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The number in an environment variable, if it is set.
@@ -135,19 +128,4 @@ fn number<N: std::str::FromStr>(name: &'static str) -> Result<Option<N>, SetupEr
 
 fn failed_to(what: &'static str) -> impl FnOnce(io::Error) -> SetupError {
     move |error| SetupError::System { what, error }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn daemons_variables_are_told_from_others() {
-        for name in ["POOLD_SOCKET", "POOLD_WORKER", "NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC"] {
-            assert!(is_the_daemons(OsStr::new(name)), "{name}");
-        }
-        for name in ["PATH", "POOL", "NOTIFY_SOCKETS", "RUST_LOG", ""] {
-            assert!(!is_the_daemons(OsStr::new(name)), "{name}");
-        }
-    }
 }

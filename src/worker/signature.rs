@@ -60,6 +60,10 @@ impl Signature {
             Mismatch::Count(count) => match self.arity {
                 Arity::Exactly(0) => format!("{function} takes no arguments, got {count}"),
                 Arity::Exactly(takes) => {
+                    let takes = match self.required() {
+                        required if required == takes => takes.to_string(),
+                        required => format!("{required} to {takes}"),
+                    };
                     format!("{function} takes {takes} arguments ({parameters}), got {count}")
                 }
                 Arity::One => format!("{function} takes 1 argument ({parameters}), got {count}"),
@@ -81,6 +85,14 @@ impl Signature {
             }
         };
         Failure { kind: FailureKind::BadArguments, message, location: None }
+    }
+
+    /// How many arguments cannot be left out.
+    fn required(&self) -> usize {
+        let is_optional = |parameter: &Parameter| {
+            parameter.type_name.as_ref().is_some_and(|name| name.starts_with("Option<"))
+        };
+        self.parameters.iter().rposition(|parameter| !is_optional(parameter)).map_or(0, |last| last + 1)
     }
 
     /// The parameters with their types: `A: u64, B: u64`.
@@ -219,6 +231,10 @@ mod tests {
         assert_eq!(
             refusal::<(u8, bool)>(&["A", "B"], Mismatch::Count(0)),
             "f takes 2 arguments (A: u8, B: bool), got 0"
+        );
+        assert_eq!(
+            refusal::<(u8, Option<bool>)>(&["A", "B"], Mismatch::Count(0)),
+            "f takes 1 to 2 arguments (A: u8, B: Option<bool>), got 0"
         );
     }
 

@@ -89,7 +89,7 @@ impl World {
         let wait = self.delay(pause_ms_max);
         self.schedule(wait, Happening::ClientActs(index));
         let Some(connection) = self.clients.clients[index].connection else { return self.connects(index) };
-        if self.clients.clients[index].is_blocked {
+        if self.clients.clients[index].is_blocked && self.rng.bool() {
             return self.blocks(index, connection, false);
         }
         if self.odds.strike(&mut self.rng, Fault::ClientDies) {
@@ -204,10 +204,11 @@ impl World {
             spec.pool = draw_pool(rng, &self.trial.history);
         }
         if rng.u32(0..4) == 0 {
-            spec.timeout = Some(ms(rng.u64(1..150)));
+            spec.timeout = Some(ms(rng.u64(0..150)));
         }
         if rng.u32(0..4) == 0 {
-            spec.deadline = Some(Deadline::After(Duration::from_micros(rng.u64(100..250_000))));
+            let micros = if rng.u32(0..20) == 0 { 0 } else { rng.u64(100..250_000) };
+            spec.deadline = Some(Deadline::After(Duration::from_micros(micros)));
         }
         if rng.u32(0..3) == 0 {
             spec.retries = rng.u32(1..4);

@@ -54,6 +54,8 @@ faults! {
     ClosesSocket,
     /// A worker speaks of attempts that it does not have.
     SpeaksOutOfTurn,
+    /// A worker says that it is ready and that it is not, or says it twice.
+    ContradictsItself,
     /// A message of a dead generation arrives.
     LateMessage,
     /// An attempt starts while the request to give it back is on its way.

@@ -6,15 +6,22 @@
 //!   scenarios (a story each)          ──>        the same            ──>  the same
 //! ```
 //!
-//! `POOLD_SIMULATION_SEED=n cargo test --test simulation` replays one seed,
-//! `POOLD_SIMULATION_SEEDS=count` changes how many are run.
+//! `POOLD_SIMULATION_SEED=n cargo test --test simulation seeds -- --nocapture` replays one seed and tells
+//! every step; `POOLD_SIMULATION_SEEDS=count` changes how many are run.
 
 mod checkers;
 mod clients;
+
 mod faults;
+mod harness;
 mod history;
+mod misbehaviour;
+mod phases;
 mod policies;
 mod processes;
+mod regressions;
+mod scenarios;
+mod trace;
 mod trial;
 mod world;
 
@@ -22,6 +29,7 @@ use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use faults::Tally;
+use trace::Trace;
 use world::World;
 
 /// Seeds that an ordinary run tries.
@@ -30,42 +38,62 @@ const SEEDS: u64 = 10_000;
 /// With so many seeds every fault must have happened.
 const SEEDS_FOR_EVERY_FAULT: u64 = 2_000;
 
-/// The faults of a seed's run, or what went wrong in a few lines.
-fn try_seed(seed: u64, traced: bool) -> Result<Tally, String> {
-    let mut world = World::new(seed, traced);
+/// Seeds that are run twice.
+const SEEDS_TWICE: u64 = 20;
+
+/// How to see a seed again.
+const REPLAY: &str = "cargo test --test simulation seeds -- --nocapture";
+
+/// The faults of a seed's run; or, in a few lines, how it went wrong.
+fn try_seed(seed: u64, trace: Trace) -> Result<Tally, String> {
+    let mut world = World::new(seed, trace);
     let result = catch_unwind(AssertUnwindSafe(|| world.run()));
     let wrong = match result {
         Ok(Ok(())) => return Ok(world.tally),
         Ok(Err(violation)) => violation.to_string(),
         Err(_) => format!("step {}: the supervisor panicked", world.trial.history.step),
     };
-    Err(format!("{}\nseed {seed}, {wrong}", world.trial.trace().join("\n")))
+    Err(format!("{}seed {seed}, {wrong}", world.trial.account()))
+}
+
+/// The faults of a seed's run. If it goes wrong, it goes wrong again, and this time the account is kept.
+fn must_keep_the_contract(seed: u64) -> Tally {
+    try_seed(seed, Trace::Off).unwrap_or_else(|_| {
+        let account = try_seed(seed, Trace::last()).err();
+        let account = account.unwrap_or_else(|| format!("seed {seed} goes wrong only sometimes"));
+        panic!("{account}\nreplay: POOLD_SIMULATION_SEED={seed} {REPLAY}")
+    })
 }
 
 fn variable(name: &str) -> Option<u64> {
     let text = env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} is {text} and should be a number")))
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is `{text}` and should be a number")))
 }
 
 #[test]
 fn seeds_keep_the_contract() {
-    let (first, count) = match variable("POOLD_SIMULATION_SEED") {
-        Some(seed) => (seed, 1),
-        None => (0, variable("POOLD_SIMULATION_SEEDS").unwrap_or(SEEDS)),
-    };
-    let mut tally = Tally::new();
-    for seed in first..first + count {
-        match try_seed(seed, false) {
-            Ok(faults) => tally.add(&faults),
-            Err(_) => {
-                let account = try_seed(seed, true).expect_err("a seed fails each time or never");
-                panic!(
-                    "{account}\nreplay: POOLD_SIMULATION_SEED={seed} cargo test --test simulation seeds_keep"
-                );
-            }
-        }
+    if let Some(seed) = variable("POOLD_SIMULATION_SEED") {
+        let tally = try_seed(seed, Trace::Printed).unwrap_or_else(|account| panic!("{account}"));
+        return println!("seed {seed} keeps the contract; faults injected:\n{tally}");
     }
-    println!("{count} seeds; faults injected:\n{tally}");
+    let count = variable("POOLD_SIMULATION_SEEDS").unwrap_or(SEEDS);
+    let mut tally = Tally::new();
+    for seed in 0..count {
+        tally.add(&must_keep_the_contract(seed));
+    }
+    println!("{count} seeds keep the contract; faults injected:\n{tally}");
     let missing = tally.missing();
     assert!(count < SEEDS_FOR_EVERY_FAULT || missing.is_empty(), "never injected: {missing:?}");
+}
+
+#[test]
+fn same_seed_gives_the_same_run() {
+    let account = |seed| {
+        let mut world = World::new(seed, Trace::last());
+        let result = world.run().map_err(|violation| violation.to_string());
+        (result, world.trial.history.step, world.trial.account())
+    };
+    for seed in 0..SEEDS_TWICE {
+        assert_eq!(account(seed), account(seed), "seed {seed}");
+    }
 }

@@ -18,32 +18,29 @@ use crate::policies::{Breed, ms};
 use crate::trial::Violation;
 use crate::world::{Happening, World};
 
-/// An attempt number that no worker is ever sent.
-const NEVER_SENT: AttemptId = AttemptId(1_000_000);
-
 /// A worker process.
 #[derive(Debug)]
 pub struct Process {
     breed: Breed,
     is_alive: bool,
     is_ready: bool,
-    is_frozen: bool,
-    heeds_terminate: bool,
+    pub is_frozen: bool,
+    pub heeds_terminate: bool,
     /// Whether TERM waits for a stopped process to go on.
-    is_terminated: bool,
+    pub is_terminated: bool,
     is_stopping: bool,
     /// Whether what it writes can be read.
-    is_connected: bool,
+    pub is_connected: bool,
     /// Attempts that it was sent and has not started.
     queue: VecDeque<AttemptId>,
     /// Attempts whose functions run.
     running: Vec<AttemptId>,
     /// Attempts that it reported.
-    reported: Vec<AttemptId>,
+    pub reported: Vec<AttemptId>,
     /// What it would have done while it was stopped.
-    parked: Vec<Happening>,
+    pub parked: Vec<Happening>,
     /// When the last message to it arrives: the next one comes no earlier.
-    arrives_at: Time,
+    pub arrives_at: Time,
     /// When the last message from it is read: the next one is read no earlier.
     read_at: Time,
 }
@@ -130,8 +127,10 @@ impl World {
             signature: format!("{name}()"),
             summary: String::new(),
         });
-        let event = Event::WorkerReady { worker, functions: functions.collect(), capacity: breed.capacity };
-        self.write(worker, event);
+        let ready = Event::WorkerReady { worker, functions: functions.collect(), capacity: breed.capacity };
+        for word in self.contradict(worker, ready) {
+            self.write(worker, word);
+        }
         self.may_die_idle(worker);
         Ok(())
     }
@@ -267,53 +266,8 @@ impl World {
         Ok(())
     }
 
-    /// A stopped process goes on with what it was about to do.
-    pub fn thaws(&mut self, worker: WorkerId) {
-        let Some(process) = self.processes.get_mut(&worker) else { return };
-        if !process.is_frozen {
-            return;
-        }
-        process.is_frozen = false;
-        let parked = std::mem::take(&mut process.parked);
-        let must_end = process.is_terminated && process.heeds_terminate;
-        if must_end {
-            self.schedule(Duration::ZERO, Happening::Dies(worker, Exit::Signal(15)));
-        }
-        for happening in parked {
-            self.schedule(Duration::ZERO, happening);
-        }
-        let arrives_at = self.now();
-        if let Some(process) = self.processes.get_mut(&worker) {
-            process.arrives_at = process.arrives_at.max(arrives_at);
-        }
-    }
-
-    /// Something is heard in the name of a worker that is gone.
-    pub fn late_message(&mut self) -> Result<(), Violation> {
-        let count = self.trial.history.gone.len();
-        if count == 0 {
-            return Ok(());
-        }
-        let index = self.rng.usize(0..count);
-        let Some(worker) = self.trial.history.gone.keys().nth(index).copied() else { return Ok(()) };
-        let attempt = AttemptId(self.rng.u64(1..6));
-        self.tally.count(Fault::LateMessage);
-        let message = String::new();
-        let event = match self.rng.u32(0..10) {
-            0 => Event::AttemptStarted { worker, attempt },
-            1..=3 => Event::AttemptFinished { worker, attempt, report: result(worker, attempt) },
-            4 => Event::AttemptRecalled { worker, attempt },
-            5 => Event::WorkerReady { worker, functions: Vec::new(), capacity: 1 },
-            6 => Event::WorkerNotReady { worker, message },
-            7 => Event::WorkerHungUp { worker },
-            8 => Event::WorkerBroke { worker, reason: message },
-            _ => Event::WorkerExited { worker, exit: Exit::Signal(9) },
-        };
-        self.tell(event)
-    }
-
     /// The process, if it can act; what it was about to do is kept if it is stopped.
-    fn awake(&mut self, worker: WorkerId, happening: Happening) -> Option<&mut Process> {
+    pub fn awake(&mut self, worker: WorkerId, happening: Happening) -> Option<&mut Process> {
         let process = self.processes.get_mut(&worker)?;
         if process.is_alive && process.is_frozen {
             process.parked.push(happening);
@@ -354,50 +308,13 @@ impl World {
     }
 
     /// A worker writes a message; it is read later, in order.
-    fn write(&mut self, worker: WorkerId, event: Event) {
+    pub fn write(&mut self, worker: WorkerId, event: Event) {
         let at = self.now() + self.delay(3);
         let Some(process) = self.processes.get_mut(&worker) else { return };
         if process.is_connected {
             process.read_at = process.read_at.max(at);
             let at = process.read_at;
             self.schedule_at(at, Happening::Told(event));
-        }
-    }
-
-    /// A worker can be heard no more, and its process goes on.
-    fn breaks(&mut self, worker: WorkerId, fault: Fault, last_word: Event) {
-        self.write(worker, last_word);
-        if let Some(process) = self.processes.get_mut(&worker)
-            && process.is_connected
-        {
-            process.is_connected = false;
-            self.tally.count(fault);
-        }
-    }
-
-    /// A worker speaks of an attempt that it was never sent, or has reported before.
-    fn speak_out_of_turn(&mut self, worker: WorkerId) {
-        if !self.odds.strike(&mut self.rng, Fault::SpeaksOutOfTurn) {
-            return;
-        }
-        let reported = self.processes.get(&worker).and_then(|process| process.reported.first().copied());
-        let attempt = reported.filter(|_| self.rng.bool()).unwrap_or(NEVER_SENT);
-        self.tally.count(Fault::SpeaksOutOfTurn);
-        let event = match self.rng.u32(0..3) {
-            0 => Event::AttemptStarted { worker, attempt },
-            1 => Event::AttemptFinished { worker, attempt, report: result(worker, attempt) },
-            _ => Event::AttemptRecalled { worker, attempt },
-        };
-        self.write(worker, event);
-    }
-
-    fn freezes(&mut self, worker: WorkerId) {
-        if let Some(process) = self.processes.get_mut(&worker) {
-            process.is_frozen = true;
-        }
-        if self.rng.bool() {
-            let wait = ms(self.rng.u64(10..300));
-            self.schedule(wait, Happening::Thaws(worker));
         }
     }
 
@@ -416,16 +333,10 @@ impl World {
             self.schedule(wait, Happening::Dies(worker, exit));
         }
     }
-
-    fn may_die_idle(&mut self, worker: WorkerId) {
-        if self.odds.strike(&mut self.rng, Fault::DiesIdle) {
-            let wait = self.delay(30);
-            self.schedule(wait, Happening::Dies(worker, Exit::Signal(8)));
-        }
-    }
 }
 
-fn result(worker: WorkerId, attempt: AttemptId) -> Report {
+/// A good result, different for each attempt.
+pub fn result(worker: WorkerId, attempt: AttemptId) -> Report {
     let text = format!("result {} of worker {worker}", attempt.0);
     Report::Ok(Payload::new(Encoding::Bytes, Bytes::from(text)))
 }

@@ -9,7 +9,6 @@
 //!                       └──> History ──> checkers ──> Violation
 //! ```
 
-use std::collections::VecDeque;
 use std::fmt;
 
 use poold::id::Epoch;
@@ -18,9 +17,7 @@ use poold::time::Time;
 
 use crate::checkers::{self, Checker, Verdict};
 use crate::history::{Fact, History};
-
-/// Lines that a trace keeps.
-const TRACE_LINES_MAX: usize = 6000;
+use crate::trace::Trace;
 
 /// The epoch of every simulated daemon.
 pub const EPOCH: Epoch = Epoch(0x5f3a_91c2);
@@ -56,17 +53,17 @@ pub struct Trial {
     /// The facts.
     pub history: History,
     checkers: Vec<Box<dyn Checker>>,
-    trace: Option<VecDeque<String>>,
+    trace: Trace,
 }
 
 impl Trial {
-    /// A trial from the supervisor's first breath; `traced` keeps the last events and actions as text.
-    pub fn new(now: Time, policy: Policy, seed: u64, traced: bool) -> Self {
+    /// A trial from the supervisor's first breath.
+    pub fn new(now: Time, policy: Policy, seed: u64, trace: Trace) -> Self {
         Trial {
             supervisor: Supervisor::new(now, policy.clone(), EPOCH, seed),
             history: History::new(now, policy),
             checkers: checkers::all(),
-            trace: traced.then(VecDeque::new),
+            trace,
         }
     }
 
@@ -91,19 +88,14 @@ impl Trial {
         Ok(())
     }
 
-    /// Writes a line into the trace, if there is one.
+    /// Adds a line to the account of the run.
     pub fn note(&mut self, line: impl FnOnce() -> String) {
-        if let Some(trace) = &mut self.trace {
-            if trace.len() == TRACE_LINES_MAX {
-                trace.pop_front();
-            }
-            trace.push_back(line());
-        }
+        self.trace.note(line);
     }
 
-    /// The trace, if one was kept.
-    pub fn trace(&self) -> Vec<String> {
-        self.trace.iter().flatten().cloned().collect()
+    /// The account of the run, as far as it was kept.
+    pub fn account(&self) -> String {
+        self.trace.text()
     }
 
     /// A breach found by someone other than the checkers.

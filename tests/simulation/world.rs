@@ -16,14 +16,15 @@ use poold::id::{AttemptId, PoolName, TaskId, WorkerId};
 use poold::message::client::ReplyBody;
 use poold::message::worker::ToWorker;
 use poold::supervisor::{Action, Event, Signal};
-use poold::task::{Exit, OutcomeKind};
+use poold::task::Exit;
 use poold::time::Time;
 
 use crate::clients::Clients;
 use crate::faults::{Fault, Odds, Tally};
 use crate::history::State;
-use crate::policies::{self, Breed, ms};
+use crate::policies::{self, Breed};
 use crate::processes::Process;
+use crate::trace::Trace;
 use crate::trial::{Trial, Violation};
 
 /// How long after the healing everything must have ended.
@@ -94,18 +95,19 @@ pub struct World {
     sequence: u64,
     /// What the supervisor wants to be woken for, and when that happens.
     wake: Option<(Time, Time)>,
-    healed_at: Option<u64>,
+    /// When all faults were healed.
+    pub healed_at: Option<Time>,
 }
 
 impl World {
-    /// The world of a seed; `traced` keeps the last events as text.
-    pub fn new(seed: u64, traced: bool) -> Self {
+    /// The world of a seed.
+    pub fn new(seed: u64, trace: Trace) -> Self {
         let mut rng = Rng::with_seed(seed);
         let breeds = policies::draw_breeds(&mut rng);
         let policy = policies::draw(&mut rng);
         let odds = Odds::draw(&mut rng);
         let now = rng.u64(0..5_000_000_000);
-        let trial = Trial::new(Time::from_nanos(now), policy, seed, traced);
+        let trial = Trial::new(Time::from_nanos(now), policy, seed, trace);
         World {
             clients: Clients::draw(&mut rng),
             rng,
@@ -129,17 +131,17 @@ impl World {
     pub fn run(&mut self) -> Result<(), Violation> {
         let actions = self.trial.begin()?;
         self.carry_out(actions);
-        self.plan();
+        self.plan_faults();
         self.live()?;
         if self.trial.history.exit.is_none() {
             self.demand_health()?;
             self.probe()?;
-            let ending = if self.rng.bool() { Happening::Drains } else { Happening::Stops };
-            self.schedule(Duration::ZERO, ending);
-            self.live()?;
+            self.end()?;
         }
-        let exited = self.trial.history.exit.is_some();
-        if exited { Ok(()) } else { Err(self.complaint("the daemon was told to end and sleeps for ever")) }
+        match self.trial.history.exit {
+            Some(_) => Ok(()),
+            None => Err(self.complaint("the daemon was told to end and sleeps for ever")),
+        }
     }
 
     /// The time.
@@ -180,38 +182,14 @@ impl World {
         Ok(())
     }
 
-    fn plan(&mut self) {
-        for client in 0..self.clients.count() {
-            let wait = self.delay(20);
-            self.schedule(wait, Happening::ClientActs(client));
-        }
-        let faults_ms = self.rng.u64(150..900);
-        self.schedule(ms(faults_ms), Happening::Heals);
-        for (fault, happening) in [
-            (Fault::Reload, Happening::Reloads),
-            (Fault::Reload, Happening::Reloads),
-            (Fault::Drain, Happening::Drains),
-            (Fault::Stop, Happening::Stops),
-        ] {
-            if self.odds.strike(&mut self.rng, fault) {
-                let wait = ms(self.rng.u64(0..faults_ms));
-                self.schedule(wait, happening);
-            }
-        }
-        for _ in 0..self.rng.u32(0..8) {
-            let wait = ms(self.rng.u64(0..faults_ms));
-            self.schedule(wait, Happening::LateMessage);
-        }
-    }
-
     /// Goes on until nothing is left to happen.
-    fn live(&mut self) -> Result<(), Violation> {
+    pub fn live(&mut self) -> Result<(), Violation> {
         let mut steps_after_exit = 0;
         loop {
             if self.trial.history.step > STEPS_MAX {
                 return Err(self.complaint("the run goes round in circles"));
             }
-            if self.healed_at.is_some_and(|at| self.now().since(Time::from_nanos(at)) > LIVENESS_BOUND) {
+            if self.healed_at.is_some_and(|at| self.now().since(at) > LIVENESS_BOUND) {
                 return Err(self.complaint("things go on long after all faults are healed"));
             }
             if self.trial.history.exit.is_some() {
@@ -300,67 +278,6 @@ impl World {
         }
     }
 
-    fn stops(&mut self) -> Result<(), Violation> {
-        let before = self.trial.history.stopped_at.len();
-        self.tally.count(if before == 0 { Fault::Stop } else { Fault::StopAgain });
-        if before == 0 && self.odds.strike(&mut self.rng, Fault::StopAgain) {
-            let wait = self.delay(100);
-            self.schedule(wait, Happening::Stops);
-        }
-        self.tell(Event::StopRequested)
-    }
-
-    /// From here on everything behaves.
-    fn heals(&mut self) -> Result<(), Violation> {
-        self.odds.heal();
-        self.healed_at = Some(self.now);
-        self.trial.note(|| "              all faults are healed".to_owned());
-        let frozen: Vec<WorkerId> = self.processes.keys().copied().collect();
-        for worker in frozen {
-            self.thaws(worker);
-        }
-        for (worker, attempt) in std::mem::take(&mut self.endless) {
-            let wait = self.delay(100);
-            self.schedule(wait, Happening::FunctionEnds(worker, attempt));
-        }
-        self.clients_heal()
-    }
-
-    /// Every accepted task has ended and every pool is at full strength.
-    fn demand_health(&mut self) -> Result<(), Violation> {
-        let history = &self.trial.history;
-        if let Some(id) = history.live.first() {
-            return Err(self.complaint(&format!("task {id} never ended: {:?}", history.tasks.get(id))));
-        }
-        if let Some(request) = history.requests.first_key_value() {
-            return Err(self.complaint(&format!("a request was never answered: {request:?}")));
-        }
-        for pool in &history.policy.pools {
-            let ready = history.workers.values().filter(|w| w.pool == pool.name && w.is_ready()).count();
-            if ready != pool.workers as usize {
-                return Err(
-                    self.complaint(&format!("pool {} has {ready} workers of {}", pool.name, pool.workers))
-                );
-            }
-        }
-        if self.trial.supervisor.pools().iter().any(|pool| pool.degraded) {
-            return Err(self.complaint("a pool is well and still called degraded"));
-        }
-        Ok(())
-    }
-
-    /// Every pool still works: a task for each of its functions ends well.
-    fn probe(&mut self) -> Result<(), Violation> {
-        let ok_before = self.trial.history.outcomes.get(&OutcomeKind::Ok).copied().unwrap_or_default();
-        let probes = self.submit_probes()?;
-        self.live()?;
-        let ok = self.trial.history.outcomes.get(&OutcomeKind::Ok).copied().unwrap_or_default();
-        match ok == ok_before + probes {
-            true => Ok(()),
-            false => Err(self.complaint("a task on a healthy pool does not end well")),
-        }
-    }
-
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
@@ -396,10 +313,8 @@ impl World {
                     State::Sent | State::Judged(_) | State::Done(_) => Fault::DeadlineRunning,
                 });
             }
-            if let Some(last) = task.attempts.last().filter(|_| task.state == State::Sent)
-                && let (Some(since), Some((timeout, _))) = (last.started_at, last.timeout)
-                && since + timeout <= now
-            {
+            let running = task.attempts.last().filter(|_| task.state == State::Sent);
+            if running.and_then(|running| running.times_out_at()).is_some_and(|due| due <= now) {
                 self.tally.count(Fault::Timeout);
             }
         }
@@ -419,7 +334,8 @@ impl World {
         })
     }
 
-    fn complaint(&self, message: &str) -> Violation {
+    /// A breach of what every run must come to.
+    pub fn complaint(&self, message: &str) -> Violation {
         self.trial.violation("liveness", message.to_owned())
     }
 }

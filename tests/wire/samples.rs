@@ -53,6 +53,13 @@ pub mod nested {
             ("too_many_watchers", Refusal::TooManyWatchers { task: task(17), watchers_max: 64 }),
             ("too_many_waits", Refusal::TooManyWaits { waits_max: 256 }),
             ("not_reloaded", Refusal::NotReloaded("line 3, column 1: unknown key `poool`".to_owned())),
+            (
+                "no_worker",
+                Refusal::NoWorker {
+                    pool: pool("cpu"),
+                    failure: "its initializer failed: no model".to_owned(),
+                },
+            ),
             ("protocol", Refusal::Protocol("a head that is no message".to_owned())),
             ("too_many_descriptors", Refusal::TooManyDescriptors { descriptors_max: 256 }),
         ]

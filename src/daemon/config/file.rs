@@ -130,7 +130,8 @@ fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
         threads: section
             .number("threads", 1..=u64::from(limits::THREADS_PER_WORKER_MAX))?
             .unwrap_or(default.threads),
-        functions: functions(&mut section)?,
+        functions: functions(&mut section, "functions")?,
+        except: functions(&mut section, "except")?.unwrap_or_default(),
         timeout: section.duration("timeout")?,
         grace: section.duration("grace")?.unwrap_or(default.grace),
         start_timeout: section.duration("start_timeout")?.unwrap_or(default.start_timeout),
@@ -141,8 +142,8 @@ fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
     Ok(pool)
 }
 
-fn functions(section: &mut Section<'_>) -> Result<Option<Vec<FunctionName>>, Mistake> {
-    let Some(texts) = section.texts("functions")? else { return Ok(None) };
+fn functions(section: &mut Section<'_>, key: &'static str) -> Result<Option<Vec<FunctionName>>, Mistake> {
+    let Some(texts) = section.texts(key)? else { return Ok(None) };
     let mut functions = Vec::with_capacity(texts.len());
     for Word { offset, text } in texts {
         let name = FunctionName::new(&text).map_err(|error| Mistake::new(offset, error.to_string()))?;

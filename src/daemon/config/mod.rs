@@ -29,8 +29,17 @@ use crate::limits;
 use crate::message::command::CommandSpec;
 use crate::supervisor::{Policy, PoolPolicy, RestartPolicy, RunAccess};
 
-/// The pool there is when the file names none.
-const DEFAULT_POOL: &str = "cpu";
+/// The pool for functions that compute, when the file names no pool.
+const CPU_POOL: &str = "cpu";
+
+/// The pool for functions that wait for others, when the file names no pool.
+const IO_POOL: &str = "io";
+
+/// Attempts that the one worker of the default [`IO_POOL`] runs at a time.
+const IO_THREADS: u32 = 32;
+
+/// The functions of the default [`IO_POOL`], which [`CPU_POOL`] leaves to it.
+const IO_FUNCTIONS: [&str; 1] = ["load_url"];
 
 /// Everything that can be configured, with flags and defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +105,8 @@ pub struct Pool {
     pub threads: u32,
     /// The functions it serves; by default all that its workers have.
     pub functions: Option<Vec<FunctionName>>,
+    /// Functions that it does not serve although its workers have them.
+    pub except: Vec<FunctionName>,
     /// For each attempt of a task that names none.
     pub timeout: Option<Duration>,
     /// How long a worker may go on after it was told to end.
@@ -115,7 +126,7 @@ pub struct Source {
     pub file: Option<PathBuf>,
     /// Where to listen, whatever the file says.
     pub socket: Option<PathBuf>,
-    /// Workers of the only pool, whatever the file says.
+    /// Workers of the only pool, or of the default pool that computes, whatever the file says.
     pub workers: Option<u32>,
 }
 
@@ -163,10 +174,8 @@ pub enum ConfigError {
 }
 
 impl Default for Config {
-    /// One pool with a worker per available core, and [`limits`] for the rest.
+    /// A pool with a worker per available core, one of threads for what waits, and [`limits`] for the rest.
     fn default() -> Self {
-        // It is within the length and the characters of a name.
-        let name = PoolName::new(DEFAULT_POOL).expect("the default pool has a valid name");
         Config {
             socket: None,
             socket_mode: limits::SOCKET_MODE,
@@ -177,9 +186,23 @@ impl Default for Config {
             limits: Limits::default(),
             restart: RestartPolicy::default(),
             functions: Vec::new(),
-            pools: vec![Pool::new(name)],
+            pools: default_pools(),
         }
     }
+}
+
+/// The pools there are when the file names none.
+fn default_pools() -> Vec<Pool> {
+    // They are within the length and the characters of a name.
+    let pool = |name| Pool::new(PoolName::new(name).expect("the default pools have valid names"));
+    let function = |name| FunctionName::new(name).expect("the built-in functions have valid names");
+    if cfg!(not(feature = "http")) {
+        return vec![pool(CPU_POOL)];
+    }
+    let functions: Vec<FunctionName> = IO_FUNCTIONS.map(function).into();
+    let cpu = Pool { except: functions.clone(), ..pool(CPU_POOL) };
+    let io = Pool { workers: 1, threads: IO_THREADS, functions: Some(functions), ..pool(IO_POOL) };
+    vec![cpu, io]
 }
 
 impl Default for Limits {
@@ -207,6 +230,7 @@ impl Pool {
             workers: u32::try_from(cores).unwrap_or(u32::MAX).min(limits::WORKERS_PER_POOL_MAX),
             threads: 1,
             functions: None,
+            except: Vec::new(),
             timeout: None,
             grace: limits::GRACE,
             start_timeout: limits::START_TIMEOUT,
@@ -231,8 +255,10 @@ impl Source {
             config.socket = Some(path.clone());
         }
         if let Some(workers) = self.workers {
+            let are_default = config.pools == default_pools();
             match config.pools.as_mut_slice() {
                 [pool] => pool.workers = workers,
+                [cpu, ..] if are_default => cpu.workers = workers,
                 pools => {
                     let names: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
                     let file = self.file.clone().unwrap_or_default();
@@ -261,6 +287,7 @@ impl Config {
     pub fn policy(&self, daemon_user: Uid, before: Option<(&Config, &Policy)>) -> Policy {
         let pools = self.pools.iter().map(|pool| PoolPolicy {
             functions: pool.functions.clone(),
+            except: pool.except.clone(),
             timeout: pool.timeout,
             grace: pool.grace,
             start_timeout: pool.start_timeout,
@@ -302,6 +329,7 @@ impl Config {
         match (config_before.pool(&pool.name), policy_of_pool) {
             (Some(pool_before), Some(policy_of_pool)) => {
                 let same_start = self.allow_fault_injection == config_before.allow_fault_injection
+                    && pool.threads == pool_before.threads
                     && pool.command == pool_before.command
                     && self.commands_of(pool) == config_before.commands_of(pool_before)
                     && pool.env == pool_before.env;

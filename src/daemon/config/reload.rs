@@ -71,15 +71,15 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
 
 /// Without the values of the environment: they may be secrets.
 fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
-    let Pool { name: _, workers, threads, functions, timeout, grace, start_timeout, command, env: _ } = pool;
-    let functions = functions.as_ref().map(|functions| {
-        let names: Vec<&str> = functions.iter().map(|name| name.as_str()).collect();
-        names.join(", ")
-    });
+    let Pool { name: _, workers, threads, functions, except, timeout, grace, start_timeout, command, env: _ } =
+        pool;
+    let listed =
+        |names: &Vec<FunctionName>| names.iter().map(FunctionName::as_str).collect::<Vec<_>>().join(", ");
     vec![
         ("workers", workers.to_string()),
         ("threads", threads.to_string()),
-        ("functions", functions.unwrap_or_else(|| "all".to_owned())),
+        ("functions", functions.as_ref().map_or_else(|| "all".to_owned(), listed)),
+        ("except", if except.is_empty() { NOT_SET.to_owned() } else { listed(except) }),
         ("timeout", timeout.map_or(NOT_SET.to_owned(), |timeout| format_duration(timeout).to_string())),
         ("grace", format_duration(*grace).to_string()),
         ("start_timeout", format_duration(*start_timeout).to_string()),

@@ -3,8 +3,9 @@
 //! The type says how many arguments it stands for: a tuple of n is n arguments, a sequence any number, a
 //! unit none, anything else one. Each argument that came as text is read as JSON of its own type, else
 //! as a string: so a `u128` keeps its digits and a `String` takes `1.10` as it is. An argument that came
-//! as JSON has to be of its type.
+//! as JSON has to be of its type. Arguments for the last parameters may be left out if those are `Option`s.
 
+mod absent;
 mod arity;
 mod text;
 
@@ -16,6 +17,7 @@ use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess
 use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 
+use self::absent::Absent;
 use self::text::Text;
 use crate::task::{Encoding, Payload};
 use crate::wire;
@@ -50,11 +52,17 @@ pub(super) fn decode<In: DeserializeOwned>(arity: Arity, payload: &Payload) -> R
         Encoding::Pickle => return Err(Mismatch::Whole("they came as a Python pickle".to_owned())),
     };
     let count = arguments.len();
-    let mut list = List { arguments: arguments.into_iter(), next: 0 };
+    let parameters = match arity {
+        Arity::Exactly(parameters) => parameters,
+        Arity::One => 1,
+        Arity::Any => count,
+    };
+    if count > parameters {
+        return Err(Mismatch::Count(count));
+    }
+    let mut list = List { arguments: arguments.into_iter(), next: 0, parameters };
     match arity {
-        Arity::Exactly(expected) if count != expected => Err(Mismatch::Count(count)),
         Arity::Exactly(_) | Arity::Any => In::deserialize(list),
-        Arity::One if count != 1 => Err(Mismatch::Count(count)),
         Arity::One => list.next_element()?.ok_or(Mismatch::Count(count)),
     }
 }
@@ -89,7 +97,11 @@ impl<'de> Argument<'de> {
     fn read<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, String> {
         match self {
             Argument::Text(bytes) => seed.deserialize(Text(bytes)).map_err(|error| error.to_string()),
-            Argument::Json(value) => seed.deserialize(value).map_err(without_position),
+            Argument::Json(value) => {
+                let mut json = serde_json::Deserializer::from_str(value.get());
+                let read = seed.deserialize(&mut json).and_then(|value| json.end().map(|()| value));
+                read.map_err(without_position)
+            }
         }
     }
 }
@@ -108,21 +120,28 @@ impl fmt::Display for Argument<'_> {
 struct List<'de> {
     arguments: std::vec::IntoIter<Argument<'de>>,
     next: usize,
+    /// How many arguments there are with those that were left out.
+    parameters: usize,
 }
 
 impl<'de> SeqAccess<'de> for List<'de> {
     type Error = Mismatch;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Mismatch> {
-        let Some(argument) = self.arguments.next() else { return Ok(None) };
+        if self.next == self.parameters {
+            return Ok(None);
+        }
         let index = self.next;
         self.next += 1;
+        let Some(argument) = self.arguments.next() else {
+            return seed.deserialize(Absent { given: index }).map(Some);
+        };
         let wrong = |reason| Mismatch::Argument { index, text: argument.to_string(), reason };
         argument.read(seed).map(Some).map_err(wrong)
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.arguments.len())
+        Some(self.parameters - self.next)
     }
 }
 
@@ -249,6 +268,17 @@ mod tests {
     }
 
     #[test]
+    fn options_at_the_end_may_be_left_out() {
+        assert_eq!(args(&["1", "2"]), Ok((1_u8, Some(2_u8))));
+        assert_eq!(args(&["1"]), Ok((1_u8, None::<u8>)));
+        assert_eq!(json("[1]"), Ok((1_u8, None::<u8>, None::<String>)));
+        assert_eq!(args(&[]), Ok(None::<u8>));
+        assert_eq!(args::<(u8, Option<u8>)>(&[]), Err(Mismatch::Count(0)));
+        assert_eq!(args::<(Option<u8>, u8)>(&["1"]), Err(Mismatch::Count(1)));
+        assert_eq!(args::<(u8, Option<u8>)>(&["1", "2", "3"]), Err(Mismatch::Count(3)));
+    }
+
+    #[test]
     fn text_stays_text_for_a_string() {
         for text in ["1.10", "true", "null", "", " x ", "[1]", "\"open"] {
             assert_eq!(args(&[text]), Ok(text.to_owned()));
@@ -340,6 +370,12 @@ mod tests {
             wrong(json::<String>("[1.10]")).2,
             "invalid type: floating point `1.1`, expected a string"
         );
+    }
+
+    #[test]
+    fn json_fraction_is_not_taken_for_an_integer() {
+        assert_eq!(wrong(json::<u128>("[1.5]")).2, "trailing characters");
+        assert_eq!(wrong(json::<u64>("[1.5]")).2, "invalid type: floating point `1.5`, expected u64");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The functions that every `poold` has.
 
 mod faults;
+#[cfg(feature = "http")]
+mod http;
 mod primes;
 
 use std::convert::Infallible;
@@ -38,6 +40,8 @@ impl Registry {
                 "Returns its arguments, a space between them.",
                 echo,
             );
+        #[cfg(feature = "http")]
+        let registry = http::register(registry);
         faults::register(registry)
     }
 }
@@ -57,7 +61,7 @@ fn echo(args: Payload) -> Result<Payload, String> {
     }
 }
 
-/// A time to sleep for.
+/// A time, as a number of seconds.
 #[derive(Deserialize)]
 #[serde(try_from = "f64")]
 struct Seconds(Duration);
@@ -112,6 +116,8 @@ mod tests {
                 "fail(MESSAGE: String)",
                 "is_prime(N: u128) -> bool",
                 "is_prime_trial(N: u64) -> bool",
+                #[cfg(feature = "http")]
+                "load_url(URL: Url, TIMEOUT: Option<Seconds>) -> Bytes",
                 "sleep(TIME: Seconds)",
                 "spin()",
             ]

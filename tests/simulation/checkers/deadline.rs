@@ -27,7 +27,7 @@ impl Checker for Deadline {
         let Some((task, outcome @ Outcome::TimedOut(limit))) = judged else { return Ok(()) };
         let has_passed = match limit {
             Limit::Deadline => task.submission.deadline.is_some_and(|deadline| deadline <= history.now),
-            Limit::Timeout => earliest_timeout(task).is_some_and(|timeout| timeout <= history.now),
+            Limit::Timeout => times_out_at(task).is_some_and(|timeout| timeout <= history.now),
         };
         demand(has_passed, || format!("task {} {outcome} before its time, at {}", task.id, history.now))
     }
@@ -38,7 +38,7 @@ impl Checker for Deadline {
         }
         let wakes_at = supervisor.poll_deadline();
         for task in history.live_tasks() {
-            for due in [task.submission.deadline, latest_timeout(task)].into_iter().flatten() {
+            for due in [task.submission.deadline, times_out_at(task)].into_iter().flatten() {
                 demand(due > step.now || !matches!(step.event, Event::TimePassed), || {
                     format!("task {} should have been answered at {due} and is {:?}", task.id, task.state)
                 })?;
@@ -51,16 +51,7 @@ impl Checker for Deadline {
     }
 }
 
-/// When the attempt that runs may time out at the earliest.
-fn earliest_timeout(task: &Task) -> Option<Time> {
-    let running = task.attempts.last().filter(|_| task.state == State::Sent)?;
-    let (least, _) = running.timeout?;
-    Some(running.started_at? + least)
-}
-
-/// When the attempt that runs must have timed out.
-fn latest_timeout(task: &Task) -> Option<Time> {
-    let running = task.attempts.last().filter(|_| task.state == State::Sent)?;
-    let (_, most) = running.timeout?;
-    Some(running.started_at? + most).filter(|due| due.as_nanos() < u64::MAX)
+/// When the attempt that runs has run for too long.
+fn times_out_at(task: &Task) -> Option<Time> {
+    task.attempts.last().filter(|_| task.state == State::Sent)?.times_out_at()
 }

@@ -64,7 +64,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(generations::Generations::default()),
         Box::new(exactly_one_outcome::ExactlyOneOutcome::default()),
         Box::new(blame::Blame::default()),
-        Box::new(at_most_once::AtMostOnce),
+        Box::new(at_most_once::AtMostOnce::default()),
         Box::new(retry::Retry::default()),
         Box::new(cancel::Cancel::default()),
         Box::new(deadline::Deadline),

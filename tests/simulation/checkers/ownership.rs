@@ -108,7 +108,13 @@ fn is_right(history: &History, asked: &Asked, answer: Option<&ReplyBody>) -> boo
             (not_allowed || no_such_task) && was_live == outcome.is_none()
         }
         (Standing::Live, Some(true)) => {
-            answer.is_none() || matches!(answer, Some(ReplyBody::Refused(Refusal::TooManyWatchers { .. })))
+            let is_refused = |body: &ReplyBody| {
+                matches!(
+                    body,
+                    ReplyBody::Refused(Refusal::TooManyWatchers { .. } | Refusal::TooManyWaits { .. })
+                )
+            };
+            answer.is_none_or(is_refused)
         }
         (Standing::Live, Some(false)) => match (answer, task.map(|task| &task.state)) {
             (Some(ReplyBody::NotDone { state, .. }), Some(truth)) => is_same(*state, truth),

@@ -5,7 +5,7 @@
 //! Whether a worker that died early failed or was unlucky is not always to be told from outside: some
 //! failures are certain, more are possible. A worker that lasts ends its pool's backoffs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use poold::id::{PoolName, SlotId, WorkerId};
 use poold::limits::EARLY_DEATH;
@@ -118,6 +118,13 @@ impl Checker for Restarts {
         if !history.is_serving() {
             return Ok(());
         }
+        for action in &step.actions {
+            if let Action::SpawnWorker { worker, pool } = action
+                && let Some(pool) = history.pool_ever(pool)
+            {
+                self.is_not_too_many(history, *worker, pool)?;
+            }
+        }
         let wakes_at = supervisor.poll_deadline();
         for pool in &history.policy.pools {
             let live = history.workers.values().filter(|worker| worker.pool == pool.name).count();
@@ -165,13 +172,16 @@ impl Restarts {
         for promise in self.promised.values_mut() {
             promise.is_open = true;
         }
-        for pool in &policy.pools {
-            let ours = history.workers.iter().filter(|(_, worker)| worker.pool == pool.name);
+        let pools: BTreeSet<&PoolName> = history.workers.values().map(|worker| &worker.pool).collect();
+        for name in pools {
+            let ours = history.workers.iter().filter(|(_, worker)| worker.pool == *name);
             let leaving: Vec<WorkerId> = ours.map(|(id, _)| *id).collect();
-            let record = self.record(&pool.name);
+            // The workers of a pool that was taken away go, even if the pool is back before they have gone.
+            let goes_on = history.pool(name).and(policy.pools.iter().find(|pool| pool.name == *name));
+            let wanted = goes_on.map_or(0, |pool| pool.workers as usize);
+            let record = self.record(name);
             record.certain.clear();
-            record.surplus =
-                record.surplus_left(history).max(leaving.len().saturating_sub(pool.workers as usize));
+            record.surplus = record.surplus_left(history).max(leaving.len().saturating_sub(wanted));
             record.leaving = leaving;
         }
     }
@@ -217,16 +227,21 @@ impl Restarts {
         demand(twin.is_none(), || format!("worker {id} is started beside {twin:?}"))?;
         let newer = history.gone.keys().find(|gone| gone.slot == id.slot && gone.generation >= id.generation);
         demand(newer.is_none(), || format!("worker {id} is started after {newer:?}"))?;
-        self.is_not_too_many(history, id, pool)?;
         self.is_not_too_early(history, id, pool)
     }
 
+    /// A worker that runs what nobody waits for may be succeeded before it is told to end, and no more of
+    /// those may linger than their pool should have.
     fn is_not_too_many(&mut self, history: &History, id: WorkerId, pool: &PoolPolicy) -> Verdict {
-        let ours = history.workers.values().filter(|worker| worker.pool == pool.name);
-        let live = ours.filter(|worker| !worker.is_ending()).count();
+        let ours = || history.workers.values().filter(|worker| worker.pool == pool.name);
+        let live = ours().filter(|worker| !worker.is_ending() && worker.spoiled_at.is_none()).count();
         let surplus = self.record(&pool.name).surplus_left(history);
-        demand(live < pool.workers as usize + surplus, || {
-            format!("worker {id} is started in pool {}, which has {live} of {}", pool.name, pool.workers)
+        let (all, most) = (ours().count(), pool.workers as usize);
+        demand(live <= most + surplus && all <= 2 * most + surplus, || {
+            format!(
+                "worker {id} is started in pool {}, which has {live} live of {all}, not {most}",
+                pool.name
+            )
         })
     }
 

@@ -7,7 +7,7 @@ use poold::task::OutcomeKind;
 
 use super::bounds::result_bytes;
 use super::{Checker, Verdict, demand};
-use crate::history::{History, Stage, State, Worker};
+use crate::history::{History, Stage, State, Task, Worker};
 use crate::trial::Step;
 
 /// The listings are compared in one of so many steps, for they cost more than the rest together.
@@ -28,7 +28,7 @@ impl Checker for Status {
         demand(supervisor.refusals() == history.refusals, || {
             format!("{} refusals are told of {}", supervisor.refusals(), history.refusals)
         })?;
-        if history.step % LISTING_STEPS == 0 && history.exit.is_none() {
+        if history.step.is_multiple_of(LISTING_STEPS) && history.exit.is_none() {
             outcomes(history, supervisor)?;
             pools(history, supervisor)?;
             workers(history, step, supervisor)?;
@@ -107,9 +107,8 @@ fn pools(history: &History, supervisor: &Supervisor) -> Verdict {
                 && (busy..=busy_most).contains(&told.busy),
             || format!("{told:?} is told of {} workers, {ready} ready, {busy} busy", policy.workers),
         )?;
-        let waiting =
-            |task: &&crate::history::Task| matches!(task.state, State::Pending | State::Delayed { .. });
-        let ours = |task: &&crate::history::Task| task.pool.as_ref().is_none_or(|pool| *pool == policy.name);
+        let waiting = |task: &&Task| matches!(task.state, State::Pending | State::Delayed { .. });
+        let ours = |task: &&Task| task.pool.as_ref().is_none_or(|pool| *pool == policy.name);
         let most =
             history.live_tasks().filter(waiting).filter(ours).count() + history.held_submissions().count();
         let least = history
@@ -117,15 +116,7 @@ fn pools(history: &History, supervisor: &Supervisor) -> Verdict {
             .filter(|task| task.state == State::Pending && task.pool.as_ref() == Some(&policy.name))
             .count();
         demand((least as u64..=most as u64).contains(&told.pending), || {
-            format!(
-                "{told:?} is told and {least} to {most} tasks wait for the pool {:?}",
-                supervisor
-                    .tasks(history.now, 0, 1000)
-                    .0
-                    .iter()
-                    .map(|r| (r.id.number, r.state, r.pool.clone()))
-                    .collect::<Vec<_>>()
-            )
+            format!("{told:?} is told and {least} to {most} tasks wait for the pool")
         })?;
     }
     let all_known = history.policy.pools.iter().all(|pool| history.announced.contains_key(&pool.name));

@@ -69,10 +69,11 @@ impl Termination {
                     }
                 }
             }
-            if runs_something {
-                self.idle.remove(id);
-            } else if worker.stop_at.or(worker.not_ready_at).is_some() {
+            let may_go = worker.stop_at.or(worker.not_ready_at).is_some();
+            if may_go && !runs_something {
                 self.idle.entry(*id).or_insert(history.now);
+            } else {
+                self.idle.remove(id);
             }
         }
     }

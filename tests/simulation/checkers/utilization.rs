@@ -45,5 +45,6 @@ fn has_room(history: &History, worker: &Worker) -> bool {
         && worker.revision == pool.revision
         && live <= pool.workers as usize
         && !worker.may_leave
+        && worker.lied_at.is_none()
         && worker.spoiled_at.is_none()
 }

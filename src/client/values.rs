@@ -1,0 +1,104 @@
+//! Values of a caller's types as payloads, and back.
+//!
+//! Calls by name go as JSON: it describes itself, so a `u64` does for a function of a `u128`, and integers
+//! keep all their digits.
+
+use std::any::type_name;
+
+use serde::de::value::{BytesDeserializer, Error as BytesError};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::call_error::{CallError, Cause};
+use crate::id::FunctionName;
+use crate::task::{Encoding, Payload};
+use crate::wire;
+
+/// How a result becomes a value; what is wrong with it if it does not.
+pub(crate) type Decode<T> = fn(&Payload) -> Result<T, String>;
+
+/// `args` as a JSON array of arguments: what is an array is that list, null is no argument, and anything
+/// else is one.
+pub(super) fn arguments<In: Serialize>(function: &FunctionName, args: &In) -> Result<Payload, CallError> {
+    let mut bytes = vec![b'['];
+    serde_json::to_writer(&mut bytes, args)
+        .map_err(|error| CallError::new(function, None, Cause::BadArguments(error.to_string())))?;
+    match bytes.get(1..) {
+        Some([b'[', ..]) => drop(bytes.remove(0)),
+        Some(b"null") => bytes = b"[]".to_vec(),
+        Some(_) | None => bytes.push(b']'),
+    }
+    Ok(Payload::new(Encoding::Json, bytes.into()))
+}
+
+/// The value of a result, by its own encoding.
+pub(crate) fn result<T: DeserializeOwned>(payload: &Payload) -> Result<T, String> {
+    let bytes = &payload.bytes[..];
+    let decoded = match payload.encoding {
+        Encoding::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+        Encoding::Bincode => wire::decode_value(bytes).map_err(|error| error.to_string()),
+        Encoding::Bytes => {
+            T::deserialize(BytesDeserializer::<BytesError>::new(bytes)).map_err(|error| error.to_string())
+        }
+        Encoding::Args => Err("it came as command-line arguments".to_owned()),
+        Encoding::Pickle => Err("it came as a Python pickle".to_owned()),
+    };
+    decoded.map_err(|reason| format!("it is no {} ({reason})", type_name::<T>()))
+}
+
+/// A result as it is.
+pub(super) fn as_it_is(payload: &Payload) -> Result<Payload, String> {
+    Ok(payload.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn json<In: Serialize>(args: In) -> String {
+        let payload = arguments(&"f".parse().unwrap(), &args).unwrap();
+        assert_eq!(payload.encoding, Encoding::Json);
+        String::from_utf8(payload.bytes.to_vec()).unwrap()
+    }
+
+    fn of<T: DeserializeOwned>(encoding: Encoding, bytes: &'static [u8]) -> Result<T, String> {
+        result(&Payload::new(encoding, Bytes::from_static(bytes)))
+    }
+
+    #[test]
+    fn arguments_are_a_list_whatever_their_type() {
+        assert_eq!(json(u128::MAX), format!("[{}]", u128::MAX));
+        assert_eq!(json("a"), r#"["a"]"#);
+        assert_eq!(json((1, "a")), r#"[1,"a"]"#);
+        assert_eq!(json(vec![1, 2]), "[1,2]");
+        assert_eq!(json(()), "[]");
+        assert_eq!(json((vec![1, 2],)), "[[1,2]]");
+        assert_eq!(json((None::<u8>,)), "[null]");
+    }
+
+    #[test]
+    fn arguments_that_json_has_no_form_for_are_an_error() {
+        let map = std::collections::BTreeMap::from([(vec![1], 2)]);
+        let error = arguments(&"f".parse().unwrap(), &map).unwrap_err();
+        assert_eq!(error.to_string(), "f: its arguments cannot be sent: key must be a string");
+    }
+
+    #[test]
+    fn result_is_read_by_its_encoding() {
+        let digits = b"340282366920938463463374607431768211455";
+        assert_eq!(of::<u128>(Encoding::Json, digits), Ok(u128::MAX));
+        assert_eq!(of::<u8>(Encoding::Bincode, b"\x07"), Ok(7));
+        assert_eq!(of::<Bytes>(Encoding::Bytes, b"\xff\0"), Ok(Bytes::from_static(b"\xff\0")));
+        assert_eq!(of::<String>(Encoding::Bytes, b"text"), Ok("text".to_owned()));
+    }
+
+    #[test]
+    fn result_of_another_type_is_an_error_that_names_both() {
+        assert_eq!(
+            of::<u8>(Encoding::Json, b"true").unwrap_err(),
+            "it is no u8 (invalid type: boolean `true`, expected u8 at line 1 column 4)"
+        );
+        assert!(of::<u8>(Encoding::Pickle, b"").unwrap_err().contains("pickle"));
+    }
+}

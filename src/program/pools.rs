@@ -1,0 +1,162 @@
+//! What a program asks of a pool of its own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::PrivateError;
+use crate::daemon::config::{Config, Pool};
+use crate::id::{BadName, FunctionName, PoolName};
+use crate::limits::{THREADS_PER_WORKER_MAX, WORKERS_PER_POOL_MAX};
+
+/// A pool of a private supervisor's: how many workers, and what holds for what they run. What is not set
+/// is as in a daemon's configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[must_use]
+pub struct PoolOptions {
+    name: String,
+    workers: Option<u32>,
+    threads: Option<u32>,
+    functions: Option<Vec<String>>,
+    timeout: Option<Duration>,
+    grace: Option<Duration>,
+    start_timeout: Option<Duration>,
+    env: BTreeMap<String, String>,
+}
+
+impl PoolOptions {
+    /// A pool of that name, with a worker per core that runs one call at a time.
+    pub fn new(name: &str) -> Self {
+        PoolOptions {
+            name: name.to_owned(),
+            workers: None,
+            threads: None,
+            functions: None,
+            timeout: None,
+            grace: None,
+            start_timeout: None,
+            env: BTreeMap::new(),
+        }
+    }
+
+    /// How many processes: 1 to 4,096.
+    pub fn workers(self, workers: u32) -> Self {
+        PoolOptions { workers: Some(workers), ..self }
+    }
+
+    /// How many calls each process runs at a time, on threads of its own: 1 to 256.
+    pub fn threads(self, threads: u32) -> Self {
+        PoolOptions { threads: Some(threads), ..self }
+    }
+
+    /// The functions that it serves; by default all that the program has. A call goes to the first pool
+    /// that serves its function.
+    pub fn functions<'a>(self, functions: impl IntoIterator<Item = &'a str>) -> Self {
+        PoolOptions { functions: Some(functions.into_iter().map(str::to_owned).collect()), ..self }
+    }
+
+    /// For each attempt of a call that names none.
+    pub fn timeout(self, timeout: Duration) -> Self {
+        PoolOptions { timeout: Some(timeout), ..self }
+    }
+
+    /// How long a worker may go on after it was told to end.
+    pub fn grace(self, grace: Duration) -> Self {
+        PoolOptions { grace: Some(grace), ..self }
+    }
+
+    /// How long a worker may take to become ready, its initializers included.
+    pub fn start_timeout(self, start_timeout: Duration) -> Self {
+        PoolOptions { start_timeout: Some(start_timeout), ..self }
+    }
+
+    /// Adds a variable to the environment of its workers.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// As the daemon takes it.
+    fn into_pool(self) -> Result<Pool, PrivateError> {
+        let name = PoolName::new(&self.name)?;
+        let in_range = |what, number, max| match number {
+            None | Some(1..) if number <= Some(max) => Ok(number),
+            None | Some(_) => Err(PrivateError::OutOfRange { pool: name.clone(), what, max }),
+        };
+        let workers = in_range("workers", self.workers, WORKERS_PER_POOL_MAX)?;
+        let threads = in_range("threads", self.threads, THREADS_PER_WORKER_MAX)?;
+        let functions = self.functions.map(|functions| {
+            functions.iter().map(|function| FunctionName::new(function)).collect::<Result<_, BadName>>()
+        });
+        let defaults = Pool::new(name);
+        Ok(Pool {
+            workers: workers.unwrap_or(defaults.workers),
+            threads: threads.unwrap_or(defaults.threads),
+            functions: functions.transpose()?,
+            timeout: self.timeout,
+            grace: self.grace.unwrap_or(defaults.grace),
+            start_timeout: self.start_timeout.unwrap_or(defaults.start_timeout),
+            env: self.env,
+            ..defaults
+        })
+    }
+}
+
+/// A daemon's configuration with these pools.
+pub(super) fn config(options: impl IntoIterator<Item = PoolOptions>) -> Result<Config, PrivateError> {
+    let pools =
+        options.into_iter().map(PoolOptions::into_pool).collect::<Result<Vec<Pool>, PrivateError>>()?;
+    if pools.is_empty() {
+        return Err(PrivateError::NoPool);
+    }
+    for (index, pool) in pools.iter().enumerate() {
+        if pools[..index].iter().any(|other| other.name == pool.name) {
+            return Err(PrivateError::PoolTwice(pool.name.clone()));
+        }
+    }
+    Ok(Config { pools, ..Config::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mistake(options: impl IntoIterator<Item = PoolOptions>) -> String {
+        config(options).expect_err("a mistake").to_string()
+    }
+
+    #[test]
+    fn options_become_a_pool() {
+        let options = PoolOptions::new("io")
+            .workers(2)
+            .threads(8)
+            .functions(["fetch"])
+            .timeout(Duration::from_secs(1))
+            .env("NAME", "value");
+        let config = config([options]).expect("they are in order");
+        let pool = &config.pools[0];
+        assert_eq!((pool.name.as_str(), pool.workers, pool.threads), ("io", 2, 8));
+        assert_eq!(pool.functions, Some(vec![FunctionName::new("fetch").expect("a name")]));
+        assert_eq!(pool.timeout, Some(Duration::from_secs(1)));
+        assert_eq!(pool.env["NAME"], "value");
+    }
+
+    #[test]
+    fn what_is_not_set_is_as_in_a_configuration() {
+        let config = config([PoolOptions::new("cpu")]).expect("they are in order");
+        let cpu = Pool::new(PoolName::new("cpu").expect("a name"));
+        assert_eq!(config, Config { pools: vec![cpu], ..Config::default() });
+    }
+
+    #[test]
+    fn mistakes_say_what_is_right() {
+        let cpu = || PoolOptions::new("cpu");
+        assert_eq!(mistake([cpu().workers(0)]), "pool `cpu` takes 1 to 4096 workers");
+        assert_eq!(mistake([cpu().threads(257)]), "pool `cpu` takes 1 to 256 threads");
+        assert_eq!(mistake([cpu(), cpu()]), "there are two pools `cpu`; give each a name of its own");
+        assert_eq!(mistake([]), "there is no pool; give at least one");
+        assert!(mistake([PoolOptions::new("my pool")]).contains("`my pool` is not a pool name"));
+        assert!(mistake([cpu().functions(["my function"])]).contains("is not a function name"));
+    }
+}

@@ -1,0 +1,127 @@
+//! What a single event brings about, where that says more than a simulated world does.
+
+use super::*;
+use crate::id::{FunctionName, Pid, PoolName, RequestId, TaskId, Uid};
+use crate::limits::{WATCHERS_PER_TASK_MAX, WATCHES_PER_CLIENT_MAX};
+use crate::message::client::{Refusal, Reply, ReplyBody};
+use crate::message::status::FunctionInfo;
+use crate::task::{Attachment, Payload, TaskSpec};
+
+const CLIENT: ConnectionId = ConnectionId(1);
+const REQUEST: RequestId = RequestId(1);
+
+/// A supervisor with a pool of one worker, which is being started, and a client.
+struct Desk {
+    supervisor: Supervisor,
+    now: Time,
+    worker: WorkerId,
+}
+
+impl Desk {
+    fn new() -> Self {
+        let pools = vec![PoolPolicy::new(pool(), 1)];
+        let mut supervisor = Supervisor::new(Time::ZERO, Policy::new(pools, Uid(0)), Epoch(1), 1);
+        let worker = std::iter::from_fn(|| supervisor.poll_action()).find_map(|action| match action {
+            Action::SpawnWorker { worker, .. } => Some(worker),
+            _ => None,
+        });
+        let mut desk = Desk { supervisor, now: Time::ZERO, worker: worker.expect("one is started") };
+        desk.handle(Event::ClientConnected { client: CLIENT, user: Uid(7) });
+        desk.handle(Event::WorkerSpawned { worker: desk.worker, pid: Pid(42) });
+        desk
+    }
+
+    fn handle(&mut self, event: Event) -> Vec<Action> {
+        self.supervisor.handle(self.now, event);
+        std::iter::from_fn(|| self.supervisor.poll_action()).collect()
+    }
+
+    fn ready(&mut self) {
+        let info = FunctionInfo { name: function(), signature: String::new(), summary: String::new() };
+        self.handle(Event::WorkerReady { worker: self.worker, functions: vec![info], capacity: 1 });
+    }
+
+    fn submit(&mut self, spec: TaskSpec) -> Vec<ReplyBody> {
+        let args = Payload::default();
+        replies(self.handle(Event::Submitted {
+            client: CLIENT,
+            request: REQUEST,
+            spec,
+            deadline: None,
+            args,
+        }))
+    }
+
+    fn detach(&mut self) -> TaskId {
+        let spec = TaskSpec { attachment: Attachment::Detached, ..TaskSpec::new(function()) };
+        match self.submit(spec)[..] {
+            [ReplyBody::Accepted { task }] => task,
+            ref other => panic!("it is accepted, and not {other:?}"),
+        }
+    }
+}
+
+fn pool() -> PoolName {
+    PoolName::new("cpu").expect("a name")
+}
+
+fn function() -> FunctionName {
+    "echo".parse().expect("a name")
+}
+
+fn replies(actions: Vec<Action>) -> Vec<ReplyBody> {
+    let body = |action| match action {
+        Action::Reply { reply: Reply { body, .. }, .. } => Some(body),
+        _ => None,
+    };
+    actions.into_iter().filter_map(body).collect()
+}
+
+#[test]
+fn client_that_waits_for_a_task_many_times_is_held_to_its_waits() {
+    let mut desk = Desk::new();
+    desk.ready();
+    let tasks = WATCHES_PER_CLIENT_MAX / WATCHERS_PER_TASK_MAX;
+    for _ in 0..tasks {
+        let task = desk.detach();
+        for _ in 0..WATCHERS_PER_TASK_MAX {
+            let wait = Event::ResultRequested { client: CLIENT, request: REQUEST, task, wait: true };
+            assert_eq!(replies(desk.handle(wait)), []);
+        }
+    }
+    let task = desk.detach();
+    let wait = Event::ResultRequested { client: CLIENT, request: REQUEST, task, wait: true };
+    let waits_max = WATCHES_PER_CLIENT_MAX as u32;
+    assert_eq!(replies(desk.handle(wait.clone())), [ReplyBody::Refused(Refusal::TooManyWaits { waits_max })]);
+
+    let first = TaskId { epoch: Epoch(1), number: 1 };
+    let cancelled = desk.handle(Event::CancelRequested { client: CLIENT, request: REQUEST, task: first });
+    assert_eq!(
+        replies(cancelled).len(),
+        WATCHERS_PER_TASK_MAX + 1,
+        "every wait is answered, and the request"
+    );
+    assert_eq!(replies(desk.handle(wait)), [], "there is room again");
+}
+
+#[test]
+fn worker_that_is_ready_after_all_and_breaks_the_protocol_is_ended() {
+    let mut desk = Desk::new();
+    let worker = desk.worker;
+    desk.handle(Event::WorkerNotReady { worker, message: "no database".to_owned() });
+    desk.ready();
+    let actions = desk.handle(Event::WorkerBroke { worker, reason: "garbage".to_owned() });
+    let ended = |action: &Action| matches!(action, Action::SignalWorker { signal: Signal::Terminate, .. });
+    assert!(actions.iter().any(ended), "{actions:?}");
+}
+
+#[test]
+fn task_for_a_pool_that_is_not_ready_in_time_is_refused_for_that_pool() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.submit(TaskSpec { pool: Some(pool()), ..TaskSpec::new(function()) }), []);
+    desk.now = desk.now + crate::limits::START_TIMEOUT;
+    assert_eq!(
+        replies(desk.handle(Event::TimePassed)),
+        [ReplyBody::Refused(Refusal::NotInPool { pool: pool(), function: function() })]
+    );
+}
