@@ -20,7 +20,7 @@
 //! | row | what it holds |
 //! | --- | --- |
 //! | [`limits`] | every cap with its unit and reason |
-//! | [`id`], [`time`] | newtypes; time as a number |
+//! | [`id`], [`time`], [`descriptor`] | newtypes; time as a number; open files on their way |
 //! | [`task`], [`Function`] | what is submitted, how it can end; a function's name and types |
 //! | [`message`] | what clients, daemon and workers say to each other |
 //! | [`wire`], [`supervisor`], `os` | bytes to messages and back; every decision; every system call that needs `unsafe` |
@@ -35,6 +35,7 @@
 #![deny(missing_docs)]
 #![warn(unreachable_pub)]
 
+pub mod descriptor;
 pub mod id;
 pub mod limits;
 pub mod task;

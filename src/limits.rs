@@ -21,6 +21,12 @@ pub const DECODE_BYTES_MAX: usize = 8 * HEAD_BYTES_MAX;
 /// room for its head.
 pub const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
 
+/// Open files that may travel with one payload.
+pub const DESCRIPTORS_PER_PAYLOAD_MAX: usize = 8;
+
+/// Open files of one client's tasks that are not done.
+pub const DESCRIPTORS_PER_CLIENT_MAX: usize = 256;
+
 /// Bytes in the longest function name.
 pub const FUNCTION_NAME_BYTES_MAX: usize = 128;
 
@@ -35,6 +41,16 @@ pub const FUNCTIONS_PER_WORKER_MAX: usize = 1024;
 
 /// Attempts that one worker may hold at a time, whatever it announces.
 pub const ATTEMPTS_PER_WORKER_MAX: u32 = 256;
+
+/// Arguments that a function which runs a command may take.
+pub const COMMAND_ARGUMENTS_MAX: u32 = 1024;
+
+/// Bytes of all functions that run a command, as a worker is told of them: what fits into a head beside
+/// the rest of its setup.
+pub const COMMANDS_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
+
+/// Bytes of a command's standard error that its failure tells: its end.
+pub const COMMAND_ERROR_BYTES_MAX: usize = 2 * 1024;
 
 /// Rows in one page of a listing.
 pub const PAGE_ROWS_MAX: usize = 256;

@@ -18,6 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::descriptor::Descriptors;
 use crate::id::{FunctionName, PoolName};
 
 /// How the bytes of a payload are to be read. Nobody but a function and its caller reads them.
@@ -41,12 +42,19 @@ pub enum Encoding {
 pub struct Payload {
     /// How to read the bytes.
     pub encoding: Encoding,
+    /// Open files that go with them. A frame's head says how many.
+    pub descriptors: Descriptors,
     /// The bytes. They follow a frame's head as they are and are never part of it.
     #[serde(skip)]
     pub bytes: Bytes,
 }
 
 impl Payload {
+    /// `bytes`, and no open files.
+    pub fn new(encoding: Encoding, bytes: Bytes) -> Self {
+        Payload { encoding, descriptors: Descriptors::default(), bytes }
+    }
+
     /// Command-line arguments, as they are.
     ///
     /// An argument holds no zero byte: the system passes none on a command line.
@@ -56,7 +64,7 @@ impl Payload {
             bytes.extend_from_slice(arg.as_ref());
             bytes.push(0);
         }
-        Payload { encoding: Encoding::Args, bytes: Bytes::from(bytes) }
+        Payload::new(Encoding::Args, Bytes::from(bytes))
     }
 }
 

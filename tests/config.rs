@@ -105,7 +105,7 @@ fn shipped_file_with_its_settings_in_force_gives_the_defaults() {
 
 #[test]
 fn shipped_file_names_every_key() {
-    for table in ["", "[limits]", "[restart]", "[pool.cpu]"] {
+    for table in ["", "[limits]", "[restart]", "[pool.cpu]", "[function.x]\nexec = ['x']"] {
         let line = mistake(format!("{table}\nxyzzyx = 1"));
         let keys = line.split_once("the keys here are ").unwrap().1;
         for key in keys.split(", ") {
@@ -570,6 +570,90 @@ fn reload_without_a_file_is_refused() {
     let source = Source::default();
     let line = reload(&source, &source.read().unwrap()).unwrap_err().to_string();
     assert_eq!(line, "poold was started without --config and has no file to read again; restart it with one");
+}
+
+#[test]
+fn function_of_the_shipped_example_is_accepted() {
+    let start = SHIPPED.find("[function.thumbnail]").unwrap();
+    let examples = SHIPPED[start..].lines().filter_map(|line| line.strip_prefix("#   "));
+    let examples = examples.filter(|line| !line.starts_with("stdin") && !line.starts_with("args"));
+    let text: Vec<&str> = std::iter::once("[function.thumbnail]").chain(examples).collect();
+    let config = read(&text.join("\n"));
+    let [function] = config.functions.as_slice() else { panic!("{config:?}") };
+    assert_eq!(function.timeout, Some(Duration::from_secs(20)));
+    assert_eq!((function.command.args_min, function.command.args_max), (2, 2));
+    assert_eq!(function.command.env.len(), 1);
+    assert!(function.command.options);
+}
+
+#[test]
+fn function_takes_as_many_arguments_as_have_a_place() {
+    let counts = |keys: &str| {
+        let config = read(&format!("[function.f]\n{keys}"));
+        (config.functions[0].command.args_min, config.functions[0].command.args_max)
+    };
+    assert_eq!(counts("exec = ['x']"), (0, 0));
+    assert_eq!(counts("exec = ['x', '{1}', '{0}{0}']\nargs = 2"), (2, 2));
+    assert_eq!(counts("exec = ['x', '{0}']\nstdin = 1"), (2, 2));
+    assert_eq!(counts("exec = ['x', '{0}', '{*}']"), (1, limits::COMMAND_ARGUMENTS_MAX));
+    assert_eq!(counts("exec = ['x', '{*}']\nargs = { max = 3 }"), (0, 3));
+    assert_eq!(counts("exec = ['x', '{*}']\nargs = { min = 2, max = 3 }"), (2, 3));
+    assert_eq!(counts("exec = ['x', '{*}']\nargs = 3"), (3, 3));
+}
+
+#[test]
+fn mistakes_in_a_function_are_told_with_their_place() {
+    let cases = [
+        ("", "1:1: function `f` has no `exec`; name the program and its arguments"),
+        ("exec = []", "2:8: `exec` takes a list of texts"),
+        ("exec = ['']", "2:9: the program is named in the file"),
+        ("exec = ['{0}']", "2:9: the program is named in the file; an argument cannot choose it"),
+        ("exec = ['x', 'a{*}']", "2:14: `{*}` stands for any number of words"),
+        ("exec = ['x', '{9999}']", "2:14: `{9999}` is beyond the last argument"),
+        ("exec = ['x', '-{0}']", "2:14: `-{0}` lets an argument choose an option"),
+        ("exec = ['sh', '-c', 'cat {0}']", "2:21: an argument here would be run as a part of the script"),
+        ("exec = ['/bin/bash', '-euc', '{0}']", "2:30: an argument here would be run"),
+        ("exec = ['env', 'bash', '-c', '{*}']", "2:30: an argument here would be run"),
+        ("exec = ['x', '{1}']", "2:8: `{0}` has no place while later arguments have"),
+        ("exec = ['x', '{0}']\nargs = 2", "3:8: `args` does not go with `exec` and `stdin`, which take 1"),
+        (
+            "exec = ['x', '{0}', '{*}']\nargs = 0",
+            "3:8: `args` does not go with `exec` and `stdin`, which take at",
+        ),
+        ("exec = ['x', '{*}']\nargs = { mn = 1 }", "3:8: `args` takes a number of arguments"),
+        ("exec = ['x', '{*}']\nargs = { min = 2, max = 1 }", "3:8: `args` takes a number of arguments"),
+        ("exec = ['x', '{0}']\npatterns = ['a', 'b']", "3:12: `patterns` has 2 and the function takes 1"),
+        ("exec = ['x', '{0}']\npatterns = ['(']", "3:13: `(` is not a regular expression"),
+        ("exec = ['x', '{0}']\npatterns = ['a)|(?:b']", "3:13: `a)|(?:b` is not a regular expression"),
+        ("exec = ['x']\ncwd = 'here'", "3:7: `cwd` takes a path that starts with `/`"),
+        ("exec = ['x']\nshell = true", "3:1: unknown key `shell` in [function.f]"),
+    ];
+    for (keys, expected) in cases {
+        let line = mistake(format!("[function.f]\n{keys}"));
+        assert!(line.starts_with(expected), "{keys}: {line}");
+    }
+    let line = mistake("[function.run]\nexec = ['x']");
+    assert!(line.starts_with("1:11: `run` is what `poolctl run` calls"), "{line}");
+}
+
+#[test]
+fn option_may_be_chosen_where_the_file_says_so() {
+    read("[function.f]\nexec = ['x', '-{0}']\noptions = true");
+    read("[function.f]\nexec = ['x', '--', '-{0}']");
+    read("[function.f]\nexec = ['sh', '-c', 'cat \"$1\"', '--', '{0}']");
+}
+
+#[test]
+fn changed_function_replaces_the_workers_that_have_it() {
+    let before = read("[pool.a]\n[pool.b]\ncommand = ['x']\n[function.f]\nexec = ['x']");
+    let policy = before.policy(Uid(0), None);
+    let revisions_after = |function: &str| -> Vec<u64> {
+        let after = read(&format!("[pool.a]\n[pool.b]\ncommand = ['x']\n{function}"));
+        after.policy(Uid(0), Some((&before, &policy))).pools.iter().map(|pool| pool.revision).collect()
+    };
+    assert_eq!(revisions_after("[function.f]\nexec = ['x']\ntimeout = '1s'"), [0, 0]);
+    assert_eq!(revisions_after("[function.f]\nexec = ['y']"), [1, 0]);
+    assert_eq!(revisions_after(""), [1, 0]);
 }
 
 #[test]

@@ -249,7 +249,7 @@ fn result_of_another_type_is_an_error_of_its_own_kind() {
 fn argument_over_the_cap_is_refused_and_the_executor_goes_on() {
     let (_daemon, executor) = start("");
     let bytes = Bytes::from(vec![0; 1 << 30]);
-    let args = Payload { encoding: Encoding::Bytes, bytes };
+    let args = Payload::new(Encoding::Bytes, bytes);
     let error = executor.submit_payload("echo", args).unwrap_err();
     assert!(matches!(error.refusal(), Some(Refusal::PayloadTooLarge { bytes: 0x4000_0000, .. })));
     let error = executor.submit::<()>("echo", "x".repeat(2_000_000)).unwrap_err();
@@ -260,7 +260,7 @@ fn argument_over_the_cap_is_refused_and_the_executor_goes_on() {
 #[test]
 fn payload_of_bytes_arrives_and_returns_as_it_is() {
     let (_daemon, executor) = start("");
-    let args = Payload { encoding: Encoding::Bytes, bytes: Bytes::from_static(b"\xff\0\n") };
+    let args = Payload::new(Encoding::Bytes, Bytes::from_static(b"\xff\0\n"));
     assert_eq!(executor.submit_payload("echo", args.clone()).unwrap().result(PATIENCE).unwrap(), args);
 }
 

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// alone because names are checked against it.
 const ROWS: &[&[&str]] = &[
     &["limits"],
-    &["id", "time"],
+    &["id", "time", "descriptor"],
     &["task", "function"],
     &["message"],
     &["wire", "supervisor", "os"],

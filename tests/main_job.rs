@@ -82,5 +82,5 @@ fn functions_are_listed_with_what_they_accept() {
     let functions = daemon.json(&["functions"]);
     let names: Vec<&str> =
         functions.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["echo", "fail", "is_prime", "is_prime_trial", "load_url", "sleep"]);
+    assert_eq!(names, ["echo", "fail", "is_prime", "is_prime_trial", "load_url", "run", "sleep"]);
 }

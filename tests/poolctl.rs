@@ -209,11 +209,11 @@ fn function(name: &str) -> FunctionName {
 }
 
 fn json(text: &str) -> Outcome {
-    Outcome::Ok(Payload { encoding: Encoding::Json, bytes: text.as_bytes().to_vec().into() })
+    Outcome::Ok(Payload::new(Encoding::Json, text.as_bytes().to_vec().into()))
 }
 
 fn bytes(bytes: &[u8]) -> Outcome {
-    Outcome::Ok(Payload { encoding: Encoding::Bytes, bytes: bytes.to_vec().into() })
+    Outcome::Ok(Payload::new(Encoding::Bytes, bytes.to_vec().into()))
 }
 
 fn failed(message: &str) -> Outcome {

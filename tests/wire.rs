@@ -1,5 +1,7 @@
 //! The wire: what exact bytes mean, where messages begin and end, and that no bytes do harm.
 
+#[path = "wire/descriptors.rs"]
+mod descriptors;
 #[path = "wire/framing.rs"]
 mod framing;
 #[path = "wire/golden.rs"]

@@ -68,7 +68,7 @@ impl Worker {
         let answer = Answer { verdict: Verdict::Accepted, version: VERSION_MAX };
         self.socket.write_all(&answer.encode()).unwrap();
         let worker = WorkerId { slot: SlotId(3), generation: Generation(0) };
-        self.say(&[ToWorker::Setup { worker, allow_fault_injection, threads: 1 }]);
+        self.say(&[ToWorker::Setup { worker, allow_fault_injection, threads: 1, commands: Vec::new() }]);
         self
     }
 
@@ -173,7 +173,7 @@ fn attempt(number: u64, function: &str, args: &[&str]) -> ToWorker {
 }
 
 fn json(json: impl Into<Bytes>) -> Report {
-    Report::Ok(Payload { encoding: Encoding::Json, bytes: json.into() })
+    Report::Ok(Payload::new(Encoding::Json, json.into()))
 }
 
 /// `poold`, to be started as a worker that executes [`functions_of_its_own`].

@@ -22,6 +22,8 @@ pub(crate) const REFUSED: u8 = 4;
 pub(crate) const TIMED_OUT: u8 = 124;
 /// The task was cancelled.
 pub(crate) const CANCELLED: u8 = 125;
+/// `run` itself failed, and not the command (as env(1)).
+pub(crate) const RUN_FAILED: u8 = 125;
 /// The daemon that had accepted the task stopped.
 pub(crate) const LOST: u8 = 126;
 /// The worker exited by itself.
@@ -61,6 +63,9 @@ pub(crate) enum Error {
     /// Standard input cannot be read.
     #[error("cannot read standard input: {0}; give it a file or a pipe")]
     Input(#[source] io::Error),
+    /// The command cannot be given what it runs on.
+    #[error("cannot hand over the directory and the standard streams: {0}; are they all open?")]
+    Files(#[source] io::Error),
     /// Standard output cannot be written to.
     #[error("cannot write to standard output: {0}; what was not written is lost")]
     Output(#[source] io::Error),
@@ -73,7 +78,7 @@ impl Error {
     /// The exit status it calls for.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Error::Usage(_) | Error::Input(_) | Error::Output(_) => USAGE,
+            Error::Usage(_) | Error::Input(_) | Error::Files(_) | Error::Output(_) => USAGE,
             Error::Client(client::Error::Refused(_) | client::Error::TooManyConnections) => REFUSED,
             Error::Client(_) => NO_DAEMON,
             Error::NotOk { outcome, .. } => outcome_status(outcome),

@@ -14,6 +14,7 @@ mod output;
 mod pages;
 mod reload;
 mod result;
+mod run;
 mod status;
 mod submission;
 mod submit;
@@ -51,6 +52,7 @@ Exit status:
   128+N  the worker died of signal N
   130    interrupted: what was submitted is cancelled, unless detached
   141    standard output was closed: the rest is cancelled
+`run` ends with the status of its command; see `poolctl run --help`.
 `map`, `wait` and `result` end with the status of the first line or task that is not ok.";
 
 /// Between two tries to connect.
@@ -74,6 +76,7 @@ struct Cli {
 enum Command {
     Submit(submit::Submit),
     Map(map::Map),
+    Run(run::Run),
     Result(result::Results),
     Wait(wait::Wait),
     Cancel(cancel::Cancel),
@@ -91,7 +94,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return finish(not_a_command(&error)),
     };
-    exit_on_signals();
+    if !matches!(cli.command, Command::Run(_)) {
+        exit_on_signals();
+    }
     finish(run(cli))
 }
 
@@ -101,6 +106,7 @@ fn run(cli: Cli) -> Result<u8, Error> {
     match cli.command {
         Command::Submit(command) => command.run(connect()?),
         Command::Map(command) => command.run(connect()?),
+        Command::Run(command) => Ok(command.run(connect)),
         Command::Result(command) => command.run(connect()?),
         Command::Wait(command) => command.run(connect()?),
         Command::Cancel(command) => command.run(connect()?),

@@ -21,7 +21,6 @@ use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use interprocess::local_socket::{GenericFilePath, prelude::*};
 use interprocess::os::unix::uds_local_socket::Stream;
 
@@ -31,7 +30,7 @@ use crate::id::{Pid, RequestId};
 use crate::limits::{OUTBOX_BYTES_HIGH, PAYLOAD_BYTES_MAX};
 use crate::line::{Line, LineError, Place};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
-use crate::wire::{self, Hello, Inbox, ReceiveError, Role, Verdict};
+use crate::wire::{Hello, Inbox, Outbox, ReceiveError, Role, Verdict};
 
 /// A connection to the daemon, for one request at a time. [`Connection::split`] it for more.
 #[derive(Debug)]
@@ -59,7 +58,7 @@ pub struct Receiver {
 /// How requests leave.
 #[derive(Debug)]
 enum WayOut {
-    Socket { stream: Arc<Stream>, outbox: BytesMut },
+    Socket { stream: Arc<Stream>, outbox: Outbox },
     Line(Arc<dyn Line>),
 }
 
@@ -122,7 +121,7 @@ impl Connection {
         let ReplyBody::Welcome(welcome) = reply.body else { return Err(Error::UnexpectedReply) };
         let stream = Arc::new(stream);
         let way_in = WayIn::Socket { stream: Arc::clone(&stream), inbox };
-        Ok(Connection::new(welcome, WayOut::Socket { stream, outbox: BytesMut::new() }, way_in))
+        Ok(Connection::new(welcome, WayOut::Socket { stream, outbox: Outbox::default() }, way_in))
     }
 
     /// A connection of a function that runs.
@@ -205,7 +204,7 @@ impl Sender {
         let request = Request { id, body };
         match &mut self.way {
             WayOut::Socket { outbox, .. } => {
-                wire::encode(&request, outbox)?;
+                outbox.push(&request)?;
                 if outbox.len() >= OUTBOX_BYTES_HIGH { self.flush() } else { Ok(()) }
             }
             WayOut::Line(line) => match line.say(request) {
@@ -225,9 +224,13 @@ impl Sender {
     pub fn flush(&mut self) -> Result<(), Error> {
         match &mut self.way {
             WayOut::Socket { stream, outbox } => {
-                let written = (&**stream).write_all(outbox);
-                outbox.clear();
-                unless_gone(written)
+                while !outbox.is_empty() {
+                    if let Err(error) = outbox.send(&**stream) {
+                        *outbox = Outbox::default();
+                        return unless_gone(Err(error.into()));
+                    }
+                }
+                Ok(())
             }
             WayOut::Line(_) => Ok(()),
         }

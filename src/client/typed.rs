@@ -49,7 +49,7 @@ impl Executor {
             .map_err(|error| CallError::of_no_call(Cause::BadFunctionName(error)))?;
         let bytes = wire::encode_value(&input)
             .map_err(|error| CallError::new(&name, None, Cause::BadArguments(error.to_string())))?;
-        let args = Payload { encoding: Encoding::Bincode, bytes: bytes.into() };
+        let args = Payload::new(Encoding::Bincode, bytes.into());
         self.submit_encoded(name, args, values::result)
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn arguments<In: Serialize>(function: &FunctionName, args: &In) -> Re
         Some(b"null") => bytes = b"[]".to_vec(),
         Some(_) | None => bytes.push(b']'),
     }
-    Ok(Payload { encoding: Encoding::Json, bytes: bytes.into() })
+    Ok(Payload::new(Encoding::Json, bytes.into()))
 }
 
 /// The value of a result, by its own encoding.
@@ -63,7 +63,7 @@ mod tests {
     }
 
     fn of<T: DeserializeOwned>(encoding: Encoding, bytes: &'static [u8]) -> Result<T, String> {
-        result(&Payload { encoding, bytes: Bytes::from_static(bytes) })
+        result(&Payload::new(encoding, Bytes::from_static(bytes)))
     }
 
     #[test]

@@ -13,7 +13,6 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use bytes::{Buf, BytesMut};
 use interprocess::local_socket::traits::Stream as _;
 use interprocess::os::unix::uds_local_socket::Stream;
 use mio::unix::SourceFd;
@@ -23,7 +22,7 @@ use super::token::Token;
 use crate::limits::{IDLE_BUFFER_BYTES_MAX, OUTBOX_BYTES_HIGH};
 use crate::message::Message;
 use crate::wire::{
-    Answer, Filled, Hello, Inbox, Role, VERSION_MAX, Verdict, WireError, agree_on_version, encode,
+    Answer, Filled, Hello, Inbox, Outbox, Role, VERSION_MAX, Verdict, WireError, agree_on_version,
 };
 
 /// A peer's socket with what was received and not understood, and what was said and not sent.
@@ -34,7 +33,7 @@ pub(super) struct Connection {
     role: Role,
     token: Token,
     inbox: Inbox,
-    outbox: BytesMut,
+    outbox: Outbox,
     reading: Reading,
     writing: Writing,
     /// Whether the peer's hello was heard.
@@ -94,7 +93,7 @@ impl Connection {
             role,
             token,
             inbox: Inbox::default(),
-            outbox: BytesMut::new(),
+            outbox: Outbox::default(),
             reading: Reading::Ready,
             writing: Writing::Ready,
             greeted: false,
@@ -135,7 +134,7 @@ impl Connection {
                 Reading::Ready if *budget_bytes == 0 => return Heard::Pause,
                 Reading::Ready => {}
             }
-            match self.inbox.fill(&mut &self.stream) {
+            match self.inbox.fill_from(self.stream.inner()) {
                 Ok(Filled::Bytes { bytes, full }) => {
                     *budget_bytes = budget_bytes.saturating_sub(bytes);
                     if !full && !self.hung_up {
@@ -167,7 +166,7 @@ impl Connection {
     /// Puts the answer to the peer's hello into the outbox.
     pub(super) fn answer(&mut self, answer: Answer) {
         if self.writing != Writing::Failed {
-            self.outbox.extend_from_slice(&answer.encode());
+            self.outbox.push_handshake(&answer.encode());
         }
     }
 
@@ -178,23 +177,19 @@ impl Connection {
     pub(super) fn say<M: Message>(&mut self, message: &M) -> Result<(), WireError> {
         match self.writing {
             Writing::Failed => Ok(()),
-            Writing::Ready | Writing::Blocked => encode(message, &mut self.outbox),
+            Writing::Ready | Writing::Blocked => self.outbox.push(message),
         }
     }
 
     /// Writes once, as much as the socket takes. Says whether the peer is to be heard again: since there
     /// is room in the outbox again, or since it has hung up.
     pub(super) fn flush(&mut self, registry: &Registry) -> bool {
-        if self.writing == Writing::Ready && !self.outbox.is_empty() {
-            match rustix::io::retry_on_intr(|| rustix::io::write(self.stream.inner(), &self.outbox)) {
-                Ok(bytes) => self.outbox.advance(bytes),
-                Err(rustix::io::Errno::AGAIN) => {}
-                Err(_) => self.give_up_writing(),
-            }
+        if self.writing == Writing::Ready && self.outbox.send(self.stream.inner()).is_err() {
+            self.give_up_writing();
         }
         self.watch_room(registry);
         if self.outbox.is_empty() && self.outbox.capacity() > IDLE_BUFFER_BYTES_MAX {
-            self.outbox = BytesMut::new();
+            self.outbox = Outbox::default();
         }
         let resumes = self.held && !self.is_backed_up();
         self.held &= !resumes;
@@ -221,7 +216,7 @@ impl Connection {
     /// Drops what was to be said; what the peer said is still heard.
     pub(super) fn give_up_writing(&mut self) {
         self.writing = Writing::Failed;
-        self.outbox = BytesMut::new();
+        self.outbox = Outbox::default();
         self.hung_up = true;
         if self.reading == Reading::Drained {
             self.reading = Reading::Ready;
@@ -276,11 +271,14 @@ mod tests {
     use std::mem;
     use std::os::unix::net::UnixStream;
 
+    use bytes::BytesMut;
+
     use super::*;
     use crate::id::{ConnectionId, RequestId};
     use crate::limits::READ_BYTES_PER_TURN;
     use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
     use crate::task::{Outcome, Payload};
+    use crate::wire::encode;
 
     /// A connection, the poller it is registered with, and its peer.
     struct Pair {

@@ -58,6 +58,7 @@ impl Daemon<'_> {
             env: settings.env.clone(),
             allow_fault_injection: self.config.allow_fault_injection,
             threads: settings.threads,
+            commands: self.config.commands_of(settings),
         });
     }
 

@@ -20,6 +20,7 @@
 //! | `clients`, `requests` | who is connected; what their requests mean |
 //! | `functions` | functions that run and are clients themselves |
 //! | `workers`, `output`, `spawner` | the processes; what they print; how they are started |
+//! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
 //! | `door`, `listener` | how clients come in |
@@ -33,6 +34,7 @@ mod dispatch;
 mod door;
 mod error;
 mod functions;
+mod guard;
 mod listener;
 mod logging;
 mod notify;
@@ -48,6 +50,7 @@ mod workers;
 
 pub use door::Audience;
 pub use error::Error;
+pub(crate) use guard::run_if_started_as_guard;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -62,6 +65,7 @@ use self::clock::Clock;
 use self::config::Config;
 use self::door::Door;
 use self::functions::Functions;
+use self::guard::Guard;
 use self::logging::{Filter, Logging};
 use self::notify::Notifier;
 use self::signals::Signals;
@@ -185,9 +189,10 @@ impl<'a> Daemon<'a> {
         };
         let mut clients = Clients::new(welcome, registry()?);
         let door = Door::open(audience, &config, &mut clients, (now, user), poll.registry())?;
-        let spawner =
-            Spawner::start(OWN_PROGRAM, poll.registry(), nofile).map_err(setup("start the spawner"))?;
-        let workers = Workers::new(registry()?);
+        let guard = Guard::new(OWN_PROGRAM).map_err(setup("make a pipe to the guard"))?;
+        let spawner = Spawner::start(OWN_PROGRAM, guard, poll.registry(), nofile);
+        let spawner = spawner.map_err(setup("start the spawner"))?;
+        let workers = Workers::new(registry()?, spawner.records());
         let notifier = Notifier::from_environment(now, registry()?);
         Ok(Daemon {
             clock,

@@ -14,6 +14,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 
@@ -21,10 +22,13 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Waker};
 
 use super::connection::Connection;
+use super::guard::{Guard, Records};
 use super::output::Output;
 use super::token::{OutputStream, Token};
 use crate::id::{Pid, PoolName, WorkerId};
 use crate::limits::SPAWNS_AHEAD;
+use crate::message::command::CommandSpec;
+use crate::message::guard::Record;
 use crate::os::pidfd::Child;
 use crate::wire::Role;
 
@@ -50,6 +54,8 @@ pub(super) struct Order {
     pub(super) allow_fault_injection: bool,
     /// How many attempts it is to run at a time.
     pub(super) threads: u32,
+    /// Functions that run a command.
+    pub(super) commands: Arc<[CommandSpec]>,
 }
 
 /// A process that was started, with the daemon's ends of all that it holds.
@@ -84,21 +90,31 @@ pub(super) struct Spawner {
     answers: Receiver<Answer>,
     /// Orders for which the thread has no room yet. At most one for each slot.
     backlog: VecDeque<Order>,
+    records: Records,
 }
 
 impl Spawner {
-    /// Starts the thread. What it starts executes `program` and is registered with `registry`; `nofile`
+    /// Starts the thread. What it starts executes `program` and is registered with `registry`, and
+    /// each has a guard that runs; `nofile`
     /// is the limit on descriptors that workers get back.
-    pub(super) fn start(program: &'static str, registry: &Registry, nofile: u64) -> io::Result<Self> {
+    pub(super) fn start(
+        program: &'static str,
+        (mut guard, records): (Guard, Records),
+        registry: &Registry,
+        nofile: u64,
+    ) -> io::Result<Self> {
         let waker = Waker::new(registry, Token::Spawner.into())?;
         let registry = registry.try_clone()?;
+        let starter = Starter { program, nofile, registry, records: records.clone() };
         let (orders, to_do) = sync_channel::<Order>(SPAWNS_AHEAD);
         // When it is full the thread waits for the loop, which never waits for the thread.
         let (done, answers) = sync_channel(SPAWNS_AHEAD);
         thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             for order in to_do {
                 let worker = order.worker;
-                let answer = start_worker(program, order, nofile, &registry)
+                let answer = guard
+                    .keep_running()
+                    .and_then(|()| starter.start(order))
                     .map(Box::new)
                     .map_err(|error| Failed { worker, message: error.to_string() });
                 if done.send(answer).is_err() || waker.wake().is_err() {
@@ -106,7 +122,7 @@ impl Spawner {
                 }
             }
         })?;
-        Ok(Spawner { orders, answers, backlog: VecDeque::new() })
+        Ok(Spawner { orders, answers, backlog: VecDeque::new(), records })
     }
 
     /// Has a process started. Its answer comes later.
@@ -122,6 +138,11 @@ impl Spawner {
         answer
     }
 
+    /// What the guard is told with.
+    pub(super) fn records(&self) -> Records {
+        self.records.clone()
+    }
+
     fn hand_over(&mut self) {
         while let Some(order) = self.backlog.pop_front() {
             match self.orders.try_send(order) {
@@ -135,49 +156,64 @@ impl Spawner {
     }
 }
 
-/// Starts the process of `order` as `src/worker` expects it: see there.
-fn start_worker(program: &str, order: Order, nofile: u64, registry: &Registry) -> io::Result<Started> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let mut command = Command::new(program);
-    command
-        .arg0(format!("poold: worker {} ({})", order.worker, order.pool))
-        .args(order.command.iter().flatten())
-        .envs(&order.env)
-        .env("POOLD_WORKER", std::process::id().to_string())
-        .env("POOLD_WORKER_NOFILE", nofile.to_string())
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    for variable in DAEMON_VARIABLES {
-        command.env_remove(variable);
-    }
-    let mut process = command.spawn()?;
-    // Closes the worker's ends: from here on its death is the end of ours.
-    drop(command);
+/// What the thread starts workers with.
+struct Starter {
+    program: &'static str,
+    nofile: u64,
+    registry: Registry,
+    records: Records,
+}
 
-    let slot = order.worker.slot;
-    let stdout = process.stdout.take().map(OwnedFd::from);
-    let stderr = process.stderr.take().map(OwnedFd::from);
-    let held = Child::hold(Pid(process.id())).and_then(|child| {
-        let output = |stream, pipe: Option<OwnedFd>| {
-            let pipe = pipe.ok_or(io::ErrorKind::BrokenPipe)?;
-            Output::open(stream, pipe, Token::WorkerOutput(slot, stream), registry)
-        };
-        let outputs = [output(OutputStream::Stdout, stdout)?, output(OutputStream::Stderr, stderr)?];
-        let connection = Connection::open(ours.into(), Role::Worker, Token::WorkerSocket(slot), registry)?;
-        let exit = Token::WorkerExit(slot);
-        registry.register(&mut SourceFd(&child.as_fd().as_raw_fd()), exit.into(), Interest::READABLE)?;
-        Ok((child, connection, outputs))
-    });
-    match held {
-        Ok((child, connection, outputs)) => Ok(Started { order, child, connection, outputs }),
-        Err(error) => {
-            // Nobody else knows of it: it must not stay, and it is reaped here.
-            if process.kill().and_then(|()| process.wait()).is_err() {
-                log::error!("process {} could not be ended", process.id());
+impl Starter {
+    /// Starts the process of `order` as `src/worker` expects it: see there.
+    fn start(&self, order: Order) -> io::Result<Started> {
+        let Starter { program, nofile, registry, records } = self;
+        let (ours, theirs) = UnixStream::pair()?;
+        let mut command = Command::new(program);
+        command
+            .arg0(format!("poold: worker {} ({})", order.worker, order.pool))
+            .args(order.command.iter().flatten())
+            .envs(&order.env)
+            .env("POOLD_WORKER", std::process::id().to_string())
+            .env("POOLD_WORKER_NOFILE", nofile.to_string())
+            .env("POOLD_WORKER_GUARD", records.fd().to_string())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        for variable in DAEMON_VARIABLES {
+            command.env_remove(variable);
+        }
+        let mut process = command.spawn()?;
+        // Closes the worker's ends: from here on its death is the end of ours.
+        drop(command);
+        records.tell(Record::WorkerStarted { worker: Pid(process.id()) });
+
+        let slot = order.worker.slot;
+        let stdout = process.stdout.take().map(OwnedFd::from);
+        let stderr = process.stderr.take().map(OwnedFd::from);
+        let held = Child::hold(Pid(process.id())).and_then(|child| {
+            let output = |stream, pipe: Option<OwnedFd>| {
+                let pipe = pipe.ok_or(io::ErrorKind::BrokenPipe)?;
+                Output::open(stream, pipe, Token::WorkerOutput(slot, stream), registry)
+            };
+            let outputs = [output(OutputStream::Stdout, stdout)?, output(OutputStream::Stderr, stderr)?];
+            let connection =
+                Connection::open(ours.into(), Role::Worker, Token::WorkerSocket(slot), registry)?;
+            let exit = Token::WorkerExit(slot);
+            registry.register(&mut SourceFd(&child.as_fd().as_raw_fd()), exit.into(), Interest::READABLE)?;
+            Ok((child, connection, outputs))
+        });
+        match held {
+            Ok((child, connection, outputs)) => Ok(Started { order, child, connection, outputs }),
+            Err(error) => {
+                // Nobody else knows of it: it must not stay, and it is reaped here.
+                if process.kill().and_then(|()| process.wait()).is_err() {
+                    log::error!("process {} could not be ended", process.id());
+                }
+                records.tell(Record::WorkerEnded { worker: Pid(process.id()) });
+                Err(error)
             }
-            Err(error)
         }
     }
 }

@@ -19,12 +19,18 @@ use crate::wire::{Answer, Filled, HANDSHAKE_BYTES, Hello, Inbox, Role, Verdict, 
 /// How long a test waits for an event that must come before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A program in the guard's place that does nothing: this one would run all tests again.
+fn guard() -> (Guard, guard::Records) {
+    Guard::new("/bin/true").expect("a pipe")
+}
+
 fn config(socket: &Path) -> Config {
     Config {
         socket: Some(socket.to_owned()),
         socket_mode: 0o600,
         socket_group: None,
         allow_fault_injection: false,
+        allow_run: crate::supervisor::RunAccess::Owner,
         drain_timeout: limits::DRAIN_TIMEOUT,
         limits: Limits {
             connections: 2,
@@ -36,6 +42,7 @@ fn config(socket: &Path) -> Config {
             result_age: limits::RESULT_AGE_MAX,
         },
         restart: RestartPolicy::default(),
+        functions: Vec::new(),
         pools: Vec::<Pool>::new(),
     }
 }
@@ -384,8 +391,8 @@ impl Shell {
     fn start(script: &str) -> Self {
         let poll = mio::Poll::new().expect("a poller");
         let registry = poll.registry().try_clone().expect("it can be shared");
-        let spawner = Spawner::start("/bin/sh", &registry, 1024).expect("a thread");
-        let mut shell = Shell { poll, workers: Workers::new(registry), spawner };
+        let spawner = Spawner::start("/bin/sh", guard(), &registry, 1024).expect("a thread");
+        let mut shell = Shell { poll, workers: Workers::new(registry, spawner.records()), spawner };
         shell.spawner.order(Order {
             worker: WorkerId { slot: SLOT, generation: Generation(0) },
             pool: PoolName::new("cpu").expect("a name"),
@@ -393,6 +400,7 @@ impl Shell {
             env: BTreeMap::new(),
             allow_fault_injection: false,
             threads: 1,
+            commands: [].into(),
         });
         shell
     }
@@ -470,7 +478,7 @@ fn processes_that_a_worker_started_end_with_it() {
 #[test]
 fn program_that_is_not_there_is_an_answer() {
     let poll = mio::Poll::new().expect("a poller");
-    let mut spawner = Spawner::start("/nonexistent", poll.registry(), 1024).expect("a thread");
+    let mut spawner = Spawner::start("/nonexistent", guard(), poll.registry(), 1024).expect("a thread");
     spawner.order(Order {
         worker: WorkerId { slot: SLOT, generation: Generation(0) },
         pool: PoolName::new("cpu").expect("a name"),
@@ -478,6 +486,7 @@ fn program_that_is_not_there_is_an_answer() {
         env: BTreeMap::new(),
         allow_fault_injection: false,
         threads: 1,
+        commands: [].into(),
     });
     let answer = loop {
         if let Some(answer) = spawner.next_answer() {

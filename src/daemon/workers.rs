@@ -17,6 +17,7 @@ use mio::unix::SourceFd;
 
 use super::connection::{Connection, Heard, answer_to, in_words};
 use super::functions::Ask;
+use super::guard::Records;
 use super::output::{Output, Speaker};
 use super::spawner::{Order, Started};
 use super::token::OutputStream;
@@ -25,6 +26,7 @@ use crate::limits::{
     ATTEMPTS_PER_WORKER_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_PER_WORKER_MAX, LAST_WORDS_BYTES_MAX,
     MESSAGE_BYTES_MAX, OUTPUT_BYTES_PER_TURN, PAYLOAD_BYTES_MAX,
 };
+use crate::message::guard::Record;
 use crate::message::worker::{FromWorker, Report, ToWorker};
 use crate::os::pidfd::Child;
 use crate::supervisor::{Event, Signal};
@@ -37,6 +39,7 @@ pub(super) struct Workers {
     /// A slot has one process at a time.
     by_slot: BTreeMap<SlotId, Worker>,
     registry: Registry,
+    guard: Records,
 }
 
 #[derive(Debug)]
@@ -78,9 +81,9 @@ pub(super) enum WorkerDid {
 }
 
 impl Workers {
-    /// None yet.
-    pub(super) fn new(registry: Registry) -> Self {
-        Workers { by_slot: BTreeMap::new(), registry }
+    /// None yet; `guard` is told of their ends.
+    pub(super) fn new(registry: Registry, guard: Records) -> Self {
+        Workers { by_slot: BTreeMap::new(), registry, guard }
     }
 
     /// Takes up a process that was started.
@@ -135,6 +138,7 @@ impl Workers {
             return events;
         };
         worker.child.kill_group();
+        self.guard.tell(Record::WorkerEnded { worker: worker.child.pid() });
         worker.connection.give_up_writing();
         for stream in OutputStream::ALL {
             worker.read_output(stream, LAST_WORDS_BYTES_MAX);
@@ -207,6 +211,7 @@ impl Worker {
             worker: self.order.worker,
             allow_fault_injection: self.order.allow_fault_injection,
             threads: self.order.threads,
+            commands: self.order.commands.to_vec(),
         };
         match self.connection.say(&setup) {
             Ok(()) => WorkerDid::Enter,

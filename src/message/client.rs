@@ -267,6 +267,12 @@ pub enum Refusal {
     /// The client said something that is not in the protocol. The connection is closed.
     #[error("protocol error: {0}; the connection is closed")]
     Protocol(String),
+    /// The client's tasks hold as many open files as they may.
+    #[error("your tasks hold {descriptors_max} open files, the most at a time; wait for some to end")]
+    TooManyDescriptors {
+        /// The cap.
+        descriptors_max: u32,
+    },
 }
 
 fn nearest_hint(nearest: &[FunctionName]) -> String {

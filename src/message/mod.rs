@@ -4,6 +4,8 @@
 //! they are: the daemon forwards them and never reads them.
 
 pub mod client;
+pub mod command;
+pub mod guard;
 pub mod status;
 pub mod worker;
 

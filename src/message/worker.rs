@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Message;
 use super::client::{Reply, Request};
+use super::command::CommandSpec;
 use super::status::FunctionInfo;
 use crate::id::{AttemptId, FunctionName, TaskId, WorkerId};
 use crate::task::{Failure, Payload};
@@ -32,6 +33,8 @@ pub enum ToWorker {
         allow_fault_injection: bool,
         /// How many attempts it is to run at a time, each on a thread of its own.
         threads: u32,
+        /// Functions that run a command, for it to have beside its own.
+        commands: Vec<CommandSpec>,
     },
     /// Run a function.
     Attempt {

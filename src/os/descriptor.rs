@@ -15,16 +15,30 @@ use rustix::net::{AddressFamily, SocketType};
 /// The first descriptor that is not a standard stream.
 const FIRST_FD: RawFd = 3;
 
-/// Closes every descriptor but standard input, output and error (close_range(2), Linux 5.9).
+/// Closes every descriptor but standard input, output and error, and `but` (close_range(2), Linux 5.9).
 ///
 /// Only for the first lines of `main`: afterwards, others own descriptors that this would close.
 ///
 /// # Errors
 /// What the system gives; `ENOSYS` on an older kernel.
-pub(crate) fn close_inherited() -> io::Result<()> {
-    // SAFETY: the call reads no memory of ours. What it closes was inherited: its one caller runs before
+pub(crate) fn close_inherited(but: Option<RawFd>) -> io::Result<()> {
+    match but.and_then(|fd| libc::c_uint::try_from(fd).ok()) {
+        None => close_range(FIRST_FD.unsigned_abs(), libc::c_uint::MAX),
+        Some(but) => {
+            close_range(FIRST_FD.unsigned_abs(), but.saturating_sub(1))?;
+            close_range(but.saturating_add(1), libc::c_uint::MAX)
+        }
+    }
+}
+
+/// Closes the descriptors from `first` to `last`, if there are any.
+fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: the call reads no memory of ours. What it closes was inherited: `close_inherited` runs before
     // anything in this process has opened a descriptor, so no `OwnedFd` loses its own.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, FIRST_FD, libc::c_uint::MAX, 0) };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -29,10 +29,7 @@ impl Child {
     /// # Errors
     /// Whatever pidfd_open(2) gives: above all that no descriptor is left.
     pub(crate) fn hold(pid: Pid) -> io::Result<Self> {
-        let pid = i32::try_from(pid.0)
-            .ok()
-            .and_then(rustix::process::Pid::from_raw)
-            .ok_or(io::ErrorKind::InvalidInput)?;
+        let pid = as_rustix(pid)?;
         Ok(Child { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? })
     }
 
@@ -44,6 +41,13 @@ impl Child {
     /// Asks it and its process group to end (SIGTERM). That the group is empty is no error.
     pub(crate) fn terminate_group(&self) {
         self.signal_group(Signal::TERM);
+    }
+
+    /// Sends its process group the signal of that number, if there is one.
+    pub(crate) fn signal_group_by_number(&self, number: i32) {
+        if let Some(signal) = Signal::from_named_raw(number) {
+            self.signal_group(signal);
+        }
     }
 
     /// Ends it and its process group (SIGKILL). That the group is empty is no error.
@@ -83,6 +87,33 @@ impl Child {
         // that has ended or changed its user cannot be signalled.
         let _ = pidfd_send_signal(&self.pidfd, signal);
     }
+}
+
+/// A process that is no child of this one.
+///
+/// Its descriptor polls readable when the process has ended (pidfd_open(2)).
+#[derive(Debug)]
+pub(crate) struct Watched(OwnedFd);
+
+impl Watched {
+    /// Takes hold of the process that has the id `pid` now.
+    ///
+    /// # Errors
+    /// Whatever pidfd_open(2) gives: above all that there is none.
+    pub(crate) fn open(pid: Pid) -> io::Result<Self> {
+        Ok(Watched(pidfd_open(as_rustix(pid)?, PidfdFlags::empty())?))
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn as_rustix(pid: Pid) -> io::Result<rustix::process::Pid> {
+    let pid = i32::try_from(pid.0).ok().and_then(rustix::process::Pid::from_raw);
+    pid.ok_or(io::ErrorKind::InvalidInput.into())
 }
 
 impl AsFd for Child {

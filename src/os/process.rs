@@ -1,12 +1,19 @@
 //! What a process sets for itself, once, and the end of its process group.
 
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
-    Resource, Rlimit, Signal, getrlimit, kill_current_process_group, set_parent_process_death_signal,
-    setrlimit,
+    Resource, Rlimit, Signal, fchdir, getpid, getppid, getrlimit, kill_current_process_group,
+    kill_process_group, set_parent_process_death_signal, setrlimit, setsid,
 };
 use rustix::thread::{set_name, set_no_new_privs};
+
+use crate::id::Pid;
+use crate::message::guard::Record;
 
 /// Lets the kernel kill this process when the thread that started it ends (PR_SET_PDEATHSIG).
 ///
@@ -42,6 +49,74 @@ pub(crate) fn set_open_files_max(files: u64) -> io::Result<()> {
 /// What the system gives.
 pub(crate) fn name_thread(name: &std::ffi::CStr) -> io::Result<()> {
     Ok(set_name(name)?)
+}
+
+/// Has `command` start as the leader of a session and a process group of its own, which no terminal's
+/// signals reach. Before it executes anything it sees to it that it ends with the thread that starts it,
+/// enters `directory` and tells `guard` of its group: from the first moment on, somebody knows of it.
+pub(crate) fn start_in_own_session(
+    command: &mut Command,
+    directory: Option<OwnedFd>,
+    guard: Option<&'static OwnedFd>,
+) {
+    let worker = getpid();
+    let before_exec = move || {
+        setsid()?;
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        // It may have ended before.
+        if getppid() != Some(worker) {
+            return Err(io::Error::from(rustix::io::Errno::CHILD));
+        }
+        if let Some(directory) = &directory {
+            fchdir(directory)?;
+        }
+        if let Some(guard) = guard {
+            let record = Record::GroupStarted { worker: own_id(worker), group: own_id(getpid()) };
+            rustix::io::write(guard, &record.encode())?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only what is async-signal-safe may be done (signal-safety(7)), and
+    // the closure only makes system calls: it allocates nothing, takes no lock and cannot panic. The
+    // descriptors it uses are open in the child as they are here.
+    unsafe { command.pre_exec(before_exec) };
+}
+
+fn own_id(pid: rustix::process::Pid) -> Pid {
+    Pid(pid.as_raw_pid().unsigned_abs())
+}
+
+/// Kills every process of the group that `leader` leads or led.
+///
+/// The caller knows that the group is the one it means. Process 1 and whatever is no process id are left
+/// alone: kill(2) would take them for something else. That the group is empty is no error.
+pub(crate) fn kill_group_of(leader: Pid) {
+    let leader = i32::try_from(leader.0).ok().filter(|leader| *leader > 1);
+    if let Some(leader) = leader.and_then(rustix::process::Pid::from_raw) {
+        // What can fail: ESRCH, when all its members have ended; EPERM, when they changed their user.
+        let _ = kill_process_group(leader, Signal::KILL);
+    }
+}
+
+/// Writes a record to the guard, waiting while its pipe is full.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn tell_guard(guard: impl AsFd, record: Record) -> io::Result<()> {
+    loop {
+        match rustix::io::write(&guard, &record.encode()) {
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::AGAIN) => wait_for_room(&guard)?,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn wait_for_room(pipe: impl AsFd) -> io::Result<()> {
+    let mut polled = [PollFd::new(&pipe, PollFlags::OUT)];
+    rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+    Ok(())
 }
 
 /// Kills every process of this one's group, itself included.

@@ -5,7 +5,7 @@
 //!      └────────────── an inherited socket ──────────────┘
 //! ```
 //!
-//! One call, [`init`], at the top of `main` tells the three apart. Without a private supervisor it is the
+//! One call, [`init`], at the top of `main` tells them apart, and the guard that ends with the supervisor what it started. Without a private supervisor it is the
 //! other way round: a pool of a daemon's names the program as its `command`.
 
 mod error;
@@ -16,12 +16,13 @@ mod supervisor;
 pub use error::PrivateError;
 pub use pools::PoolOptions;
 
+use crate::daemon;
 use crate::worker::{self, Registry};
 
 /// Makes a program the home of its own functions: to be called first in `main`.
 ///
-/// In the program itself it returns at once. In a process that was started as a worker or as the private
-/// supervisor of the program ([`Executor::private`](crate::Executor::private)) it does that work,
+/// In the program itself it returns at once. In a process that was started as a worker, as the private
+/// supervisor of the program ([`Executor::private`](crate::Executor::private)) or as its guard it does that work,
 /// and does not return: what follows in `main` is for the program alone, as in Python what follows
 /// `if __name__ == "__main__":`.
 ///
@@ -45,6 +46,7 @@ use crate::worker::{self, Registry};
 /// }
 /// ```
 pub fn init(functions: impl FnOnce() -> Registry) {
+    daemon::run_if_started_as_guard();
     supervisor::run_if_started_as_one();
     worker::run_if_started_as_worker(functions);
 }

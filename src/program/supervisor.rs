@@ -61,7 +61,7 @@ fn prepare(options: &str) -> Result<RunOptions, StartError> {
 }
 
 fn take_socket() -> io::Result<OwnedFd> {
-    descriptor::close_inherited()?;
+    descriptor::close_inherited(None)?;
     let program = descriptor::move_standard_input()?;
     signal::restore_inherited()?;
     process::name_thread(c"poold-private")?;

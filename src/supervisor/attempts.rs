@@ -71,7 +71,9 @@ impl Supervisor {
             self.reply(submitter, ReplyBody::Started { task });
         }
         let task = self.tasks.get(key);
-        if let Some(timeout) = task.timeout.or(self.pools[task.pool.0].policy.timeout) {
+        let of_function = self.policy.function_timeouts.get(&task.function).copied();
+        let timeout = task.timeout.or(of_function).or(self.pools[task.pool.0].policy.timeout);
+        if let Some(timeout) = timeout {
             self.timers.arm(Timer::AttemptTimeout(worker_id, attempt), now + timeout);
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::tasks::TaskKey;
+use crate::descriptor::Watch;
 use crate::id::{TaskId, Uid};
 
 /// A connected client.
@@ -17,6 +18,8 @@ pub(super) struct Client {
     pub(super) watched: BTreeSet<TaskKey>,
     /// How many such requests there are.
     pub(super) watches: usize,
+    /// The open files that came with its tasks; gone once no task holds them.
+    pub(super) files: Vec<Watch>,
     /// Whether it leaves too many outcomes unread.
     pub(super) blocked: bool,
 }
@@ -29,6 +32,7 @@ impl Client {
             attached: BTreeSet::new(),
             watched: BTreeSet::new(),
             watches: 0,
+            files: Vec::new(),
             blocked: false,
         }
     }

@@ -48,7 +48,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use action::{Action, EndReason, Notice, Signal};
 pub use event::Event;
-pub use policy::{Policy, PoolPolicy, RestartPolicy};
+pub use policy::{Policy, PoolPolicy, RestartPolicy, RunAccess};
 
 use clients::Client;
 use pools::{Pool, PoolId};

@@ -1,5 +1,6 @@
 //! What the supervisor is told to keep to: the part of the configuration that decides something.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::id::{FunctionName, PoolName, Uid};
@@ -28,6 +29,20 @@ pub struct Policy {
     pub daemon_user: Uid,
     /// How failing workers are restarted.
     pub restart: RestartPolicy,
+    /// Who may run any command.
+    pub allow_run: RunAccess,
+    /// For each attempt of a task that names none, before the pool's: by function.
+    pub function_timeouts: BTreeMap<FunctionName, Duration>,
+}
+
+/// Who may run any command, as the daemon's user: by the function of that name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RunAccess {
+    /// That user and root, who could do it anyway.
+    #[default]
+    Owner,
+    /// Everyone who may connect.
+    All,
 }
 
 /// How failing workers are restarted.
@@ -106,6 +121,16 @@ impl Policy {
             drain_timeout: limits::DRAIN_TIMEOUT,
             daemon_user,
             restart: RestartPolicy::default(),
+            allow_run: RunAccess::default(),
+            function_timeouts: BTreeMap::new(),
+        }
+    }
+
+    /// Whether `user` may run any command.
+    pub fn may_run(&self, user: Uid) -> bool {
+        match self.allow_run {
+            RunAccess::Owner => self.may_administer(user),
+            RunAccess::All => true,
         }
     }
 

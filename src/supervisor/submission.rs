@@ -8,8 +8,9 @@ use super::queue::Ticket;
 use super::tasks::{State, Task, TaskKey, Watcher};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
-use crate::id::{ConnectionId, FunctionName, TaskId};
-use crate::limits::RETRIES_MAX;
+use crate::descriptor::Watch;
+use crate::id::{ConnectionId, FunctionName, RUN_FUNCTION, TaskId};
+use crate::limits::{DESCRIPTORS_PER_CLIENT_MAX, RETRIES_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody};
 use crate::message::status::Phase;
 use crate::task::{Attachment, Limit, Outcome, Payload, TaskSpec};
@@ -72,6 +73,7 @@ impl Supervisor {
         if let Err(refusal) = self.check(&submission) {
             return self.refuse(submission.submitter, refusal);
         }
+        self.count_files(&submission);
         match self.place(&submission) {
             Placement::Pool(pool) => self.accept(submission, pool),
             Placement::Refused(refusal) => self.refuse(submission.submitter, refusal),
@@ -158,6 +160,7 @@ impl Supervisor {
         if submission.spec.timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Refusal::BadOption("a timeout must be longer than nothing".to_owned()));
         }
+        self.check_run(submission)?;
         if tasks >= self.policy.queue_tasks_max {
             return Err(Refusal::QueueFull { tasks_max: self.policy.queue_tasks_max });
         }
@@ -165,6 +168,41 @@ impl Supervisor {
             return Err(Refusal::QueueBytesFull { bytes_max: self.policy.queue_bytes_max });
         }
         Ok(())
+    }
+
+    /// Whether a task may run a command of the caller's, and with the caller's open files.
+    fn check_run(&self, submission: &Submission) -> Result<(), Refusal> {
+        let Submission { submitter, spec, args, .. } = submission;
+        let Some(client) = self.clients.get(&submitter.client) else { return Ok(()) };
+        let is_run = spec.function.as_str() == RUN_FUNCTION;
+        if is_run && !self.policy.may_run(client.user) {
+            let rule =
+                "only root and the user that poold runs as may run commands, unless allow_run is \"all\"";
+            return Err(Refusal::NotAllowed(rule.to_owned()));
+        }
+        let descriptors = args.descriptors.count();
+        if descriptors == 0 {
+            return Ok(());
+        }
+        if !is_run || spec.attachment == Attachment::Detached {
+            let rule = format!("open files can only go with `{RUN_FUNCTION}`, and attached");
+            return Err(Refusal::BadOption(rule));
+        }
+        let held: usize = client.files.iter().map(Watch::held).sum();
+        match held + descriptors as usize > DESCRIPTORS_PER_CLIENT_MAX {
+            true => Err(Refusal::TooManyDescriptors { descriptors_max: DESCRIPTORS_PER_CLIENT_MAX as u32 }),
+            false => Ok(()),
+        }
+    }
+
+    /// Remembers what open files a client's task holds, for as long as it does.
+    fn count_files(&mut self, submission: &Submission) {
+        if submission.args.descriptors.count() > 0
+            && let Some(client) = self.clients.get_mut(&submission.submitter.client)
+        {
+            client.files.retain(|files| files.held() > 0);
+            client.files.push(submission.args.descriptors.watch());
+        }
     }
 
     /// The pools that a task may go to, the first one first.

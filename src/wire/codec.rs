@@ -7,7 +7,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::WireError;
 use super::frame::{FRAME_HEADER_BYTES, Frame, header};
-use crate::limits::{DECODE_BYTES_MAX, FRAME_BYTES_MAX};
+use crate::limits::{DECODE_BYTES_MAX, DESCRIPTORS_PER_PAYLOAD_MAX, FRAME_BYTES_MAX};
 use crate::message::Message;
 
 /// Bytes of memory that decoding a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
@@ -38,7 +38,11 @@ fn append_frame<M: Message>(message: &M, out: &mut BytesMut, start: usize) -> Re
     out.put_bytes(0, FRAME_HEADER_BYTES);
     bincode::serde::encode_into_std_write(message, &mut out.writer(), config::<DECODE_BYTES_MAX>())
         .map_err(|error| WireError::NotEncodable(error.to_string()))?;
-    let payload = message.payload().map_or(&[][..], |payload| &payload.bytes);
+    let payload = message.payload();
+    if payload.is_some_and(|payload| payload.descriptors.count() as usize > DESCRIPTORS_PER_PAYLOAD_MAX) {
+        return Err(WireError::TooManyDescriptors);
+    }
+    let payload = payload.map_or(&[][..], |payload| &payload.bytes);
     let header = header(out.len() - head_start, payload.len())?;
     out[start..head_start].copy_from_slice(&header);
     out.put_slice(payload);

@@ -11,13 +11,19 @@
 //! and is not understood yet, and an empty one holds no memory.
 
 use std::cell::Cell;
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::{Buf, BytesMut};
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags, recvmsg};
 
 use super::codec::decode;
 use super::frame::Frame;
 use super::{Answer, HANDSHAKE_BYTES, Hello, WireError};
+use crate::descriptor::Descriptors;
+use crate::limits::DESCRIPTORS_PER_PAYLOAD_MAX;
 use crate::message::Message;
 
 /// Bytes asked for in one read.
@@ -60,9 +66,15 @@ pub enum Filled {
 }
 
 /// Bytes received and not yet understood: less than one frame, and what the last read brought.
+///
+/// Open files are received by [`fill_from`](Self::fill_from) alone, and belong to the messages that
+/// announce them, in their order.
 #[derive(Debug, Default)]
 pub struct Inbox {
     buffer: BytesMut,
+    descriptors: Vec<OwnedFd>,
+    /// Whether more open files came than could be taken.
+    overrun: bool,
 }
 
 impl Inbox {
@@ -86,6 +98,43 @@ impl Inbox {
         filled
     }
 
+    /// Reads once from `socket`, open files too.
+    ///
+    /// # Errors
+    /// As [`fill`](Self::fill).
+    pub fn fill_from(&mut self, socket: impl AsFd) -> io::Result<Filled> {
+        let mut room = ROOM.take();
+        room.resize(READ_BYTES, 0);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PAYLOAD_MAX))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let into = &mut [IoSliceMut::new(&mut room)];
+            match recvmsg(&socket, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
+                Err(Errno::INTR) => {}
+                received => break received,
+            }
+        };
+        let held = self.descriptors.len();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                self.descriptors.extend(descriptors);
+            }
+        }
+        let filled = match received {
+            Ok(RecvMsg { bytes: 0, .. }) => Ok(Filled::End),
+            Ok(RecvMsg { bytes, flags, .. }) => {
+                self.buffer.extend_from_slice(&room[..bytes]);
+                self.overrun |= flags.contains(ReturnFlags::CTRUNC);
+                // A read ends behind the bytes that open files came with, though more may be there.
+                Ok(Filled::Bytes { bytes, full: bytes == READ_BYTES || self.descriptors.len() > held })
+            }
+            Err(Errno::AGAIN) => Ok(Filled::Nothing),
+            Err(error) => Err(error.into()),
+        };
+        ROOM.set(room);
+        filled
+    }
+
     /// Whether nothing is left that was received.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
@@ -94,8 +143,9 @@ impl Inbox {
     /// The peer's hello, once it is there.
     ///
     /// # Errors
-    /// [`WireError::NotAHandshake`].
+    /// [`WireError::NotAHandshake`], or that open files came with it.
     pub fn next_hello(&mut self) -> Result<Option<Hello>, WireError> {
+        self.check_descriptors()?;
         let hello = Hello::decode(&self.buffer)?;
         if hello.is_some() {
             self.discard(HANDSHAKE_BYTES);
@@ -120,10 +170,39 @@ impl Inbox {
     /// # Errors
     /// [`WireError`] when the peer broke the protocol; the connection cannot go on.
     pub fn next_message<M: Message>(&mut self) -> Result<Option<M>, WireError> {
+        self.check_descriptors()?;
         let Some(frame) = Frame::at_front_of(&self.buffer)? else { return Ok(None) };
-        let message = decode(frame)?;
+        let mut message: M = decode(frame)?;
         self.discard(frame.bytes());
+        if let Some(payload) = message.payload_mut() {
+            payload.descriptors = self.take_descriptors(payload.descriptors.count())?;
+        }
         Ok(Some(message))
+    }
+
+    /// Whether what open files came can be those of a message: of one that is whole or to be completed.
+    fn check_descriptors(&self) -> Result<(), WireError> {
+        // Those of a frame that is not whole, and what the last read brought.
+        if self.overrun || self.descriptors.len() > 2 * DESCRIPTORS_PER_PAYLOAD_MAX {
+            return Err(WireError::TooManyDescriptors);
+        }
+        if self.buffer.is_empty() && !self.descriptors.is_empty() {
+            return Err(WireError::UninvitedDescriptors);
+        }
+        Ok(())
+    }
+
+    fn take_descriptors(&mut self, announced: u32) -> Result<Descriptors, WireError> {
+        let received = self.descriptors.len();
+        match announced as usize {
+            0 => Ok(Descriptors::default()),
+            count if count > DESCRIPTORS_PER_PAYLOAD_MAX => Err(WireError::TooManyDescriptors),
+            count if count > received => Err(WireError::MissingDescriptors { announced, received }),
+            count => {
+                let rest = self.descriptors.split_off(count);
+                Ok(std::mem::replace(&mut self.descriptors, rest).into())
+            }
+        }
     }
 
     /// The next message, waiting for it on a blocking `stream`.
@@ -149,6 +228,23 @@ impl Inbox {
                 return Ok(answer);
             }
             self.fill_waiting(stream)?;
+        }
+    }
+
+    /// The next message and its open files, waiting for it on a blocking `socket`.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]
+    pub fn receive_from<M: Message>(&mut self, socket: impl AsFd) -> Result<M, ReceiveError> {
+        loop {
+            if let Some(message) = self.next_message()? {
+                return Ok(message);
+            }
+            match self.fill_from(&socket)? {
+                Filled::Bytes { .. } => {}
+                Filled::End => return Err(ReceiveError::Closed),
+                Filled::Nothing => return Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into())),
+            }
         }
     }
 

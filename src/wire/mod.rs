@@ -14,6 +14,7 @@ mod codec;
 mod frame;
 mod handshake;
 mod inbox;
+mod outbox;
 
 pub use codec::{decode_value, encode, encode_value};
 pub use frame::FRAME_HEADER_BYTES;
@@ -21,6 +22,7 @@ pub use handshake::{
     Answer, HANDSHAKE_BYTES, Hello, Role, VERSION_MAX, VERSION_MIN, Verdict, agree_on_version,
 };
 pub use inbox::{Filled, Inbox, ReceiveError};
+pub use outbox::Outbox;
 
 use crate::limits;
 
@@ -58,6 +60,23 @@ pub enum WireError {
         /// How many.
         bytes: usize,
     },
+    /// More open files than may go with a message, or than this process can take.
+    #[error(
+        "more open files than {} with a message, or than can be taken",
+        limits::DESCRIPTORS_PER_PAYLOAD_MAX
+    )]
+    TooManyDescriptors,
+    /// A message announces open files that did not come with it.
+    #[error("{announced} open files are announced and {received} came")]
+    MissingDescriptors {
+        /// What the message says.
+        announced: u32,
+        /// How many there were.
+        received: usize,
+    },
+    /// Open files that no message announced.
+    #[error("open files that no message announces")]
+    UninvitedDescriptors,
     /// The first bytes are not a handshake.
     #[error("the first bytes are not poold's handshake")]
     NotAHandshake,

@@ -155,7 +155,7 @@ mod tests {
     }
 
     fn finished(attempt: u64, json: &'static str) -> FromWorker {
-        let result = Payload { encoding: Encoding::Json, bytes: json.into() };
+        let result = Payload::new(Encoding::Json, json.into());
         FromWorker::Finished { attempt: AttemptId(attempt), report: Report::Ok(result) }
     }
 
@@ -190,7 +190,8 @@ mod tests {
     #[test]
     fn second_setup_is_a_violation() {
         let worker = WorkerId { slot: SlotId(0), generation: Generation(0) };
-        let (_, ended) = converse(&[ToWorker::Setup { worker, allow_fault_injection: true, threads: 1 }], 0);
+        let setup = ToWorker::Setup { worker, allow_fault_injection: true, threads: 1, commands: Vec::new() };
+        let (_, ended) = converse(&[setup], 0);
         assert!(matches!(ended, Err(Broken::Unexpected(_))));
     }
 

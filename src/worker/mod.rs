@@ -20,6 +20,15 @@
 //! socket. When that socket ends, the worker does too: at once and by itself when it is idle, by SIGKILL
 //! to its process group while a function runs.
 //!
+//! | file | its noun |
+//! | --- | --- |
+//! | `setup`, `session`, `hangup` | the first lines of the process; its socket; that socket's end |
+//! | `attempts`, `registry`, `call` | what was sent; what can be called; calling it |
+//! | `arguments`, `signature`, `result` | what a function takes; in words; what it gives |
+//! | `command`, `run` | functions that run a command; the one that runs any |
+//! | `process`, `termination` | a command's processes; asking them to end |
+//! | `builtin` | the functions that every `poold` has |
+//!
 //! # Functions of your own
 //!
 //! A program that registers functions is a worker when a pool names it as its `command`:
@@ -49,13 +58,17 @@ mod asking;
 mod attempts;
 mod builtin;
 mod call;
+mod command;
 mod hangup;
+mod process;
 mod receiver;
 mod registry;
 mod result;
+mod run;
 mod session;
 mod setup;
 mod signature;
+mod termination;
 mod threads;
 
 pub use registry::{Functions, RegisterError, Registry, Returns};
@@ -125,9 +138,8 @@ fn run(
     let setup = session.open()?;
     let hangup = Hangup::default();
     let functions = registry
-        .and_then(|registry| {
-            registry().finish(setup.allow_fault_injection).map_err(|error| error.to_string())
-        })
+        .and_then(|registry| registry().with_commands(setup.commands))
+        .and_then(|registry| registry.finish(setup.allow_fault_injection).map_err(|error| error.to_string()))
         .and_then(|functions| match hangup.watch(session.socket()) {
             Ok(()) => Ok(functions),
             Err(error) => Err(format!("cannot watch the daemon's socket: {error}")),

@@ -110,7 +110,7 @@ impl Router {
     /// Goes on until the socket ends, or the loop does.
     fn run(mut self) {
         loop {
-            match self.inbox.receive(&mut &*self.stream) {
+            match self.inbox.receive_from(&*self.stream) {
                 Ok(ToWorker::Answer { attempt, reply }) => self.desk.deliver(attempt, reply),
                 received => {
                     let is_last = received.is_err();
@@ -124,7 +124,7 @@ impl Router {
 }
 
 fn read_once(stream: &Stream, inbox: &mut Inbox) -> Result<(), Broken> {
-    match inbox.fill(&mut &*stream).map_err(ReceiveError::Io)? {
+    match inbox.fill_from(stream).map_err(ReceiveError::Io)? {
         Filled::Bytes { .. } => Ok(()),
         Filled::End => Err(ReceiveError::Closed.into()),
         Filled::Nothing => Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into()).into()),

@@ -7,11 +7,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::call::catching_panics;
+use super::command::CommandFunction;
 use super::signature::Signature;
-use super::{arguments, cut_message, result};
+use super::{arguments, cut_message, process, result, run};
 use crate::function::Function;
-use crate::id::{BadName, FunctionName};
+use crate::id::{BadName, FunctionName, RUN_FUNCTION};
 use crate::limits::FUNCTIONS_PER_WORKER_MAX;
+use crate::message::command::CommandSpec;
 use crate::message::status::FunctionInfo;
 use crate::message::worker::Report;
 use crate::task::{Failure, FailureKind, Payload};
@@ -65,7 +67,7 @@ pub enum RegisterError {
 ///
 /// assert_eq!(functions.infos()[0].signature, "divide(DIVIDEND: u64, DIVISOR: u64) -> u64");
 /// let result = functions.call(&"divide".parse()?, Payload::from_args(["85", "2"]));
-/// assert_eq!(result, Report::Ok(Payload { encoding: Encoding::Json, bytes: "42".into() }));
+/// assert_eq!(result, Report::Ok(Payload::new(Encoding::Json, "42".into())));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Default)]
@@ -197,6 +199,24 @@ impl Registry {
         Ok(Functions { functions: self.functions, initializers: self.initializers })
     }
 
+    /// Adds functions that run a command, and `run`, which runs any, where a guard sees to it that nothing is
+    /// left of them. A configured one takes the place of a function of the same name; a function of the program
+    /// that is named `run` stays.
+    ///
+    /// # Errors
+    /// What is wrong with one of them.
+    pub(super) fn with_commands(mut self, commands: Vec<CommandSpec>) -> Result<Self, String> {
+        for spec in commands {
+            let function = Entry::command(CommandFunction::new(spec)?);
+            self.functions.insert(function.info.name.clone(), function);
+        }
+        let has_own = self.functions.keys().any(|name| name.as_str() == RUN_FUNCTION);
+        if process::has_guard() && !has_own {
+            self = self.insert(Entry::run());
+        }
+        Ok(self)
+    }
+
     fn insert(mut self, function: Result<Entry, RegisterError>) -> Self {
         let added = function.and_then(|function| {
             let name = function.info.name.clone();
@@ -245,6 +265,18 @@ impl Entry {
         let info = FunctionInfo { name, signature: signature.to_owned(), summary: summary.to_owned() };
         let body = move |payload| function(payload).map_err(|error| returned(&error));
         Ok(Entry { info, offered: Offered::Always, body: Box::new(body) })
+    }
+
+    fn run() -> Result<Self, RegisterError> {
+        let name = FunctionName::new(RUN_FUNCTION)?;
+        let info =
+            FunctionInfo { name, signature: run::SIGNATURE.to_owned(), summary: run::SUMMARY.to_owned() };
+        Ok(Entry { info, offered: Offered::Always, body: Box::new(run::run) })
+    }
+
+    fn command(command: CommandFunction) -> Self {
+        let info = command.info();
+        Entry { info, offered: Offered::Always, body: Box::new(move |payload| command.call(payload)) }
     }
 }
 
@@ -360,7 +392,7 @@ mod tests {
                 _ => Err("not a multiple of three"),
             })
         };
-        let json = |json: &'static str| Report::Ok(Payload { encoding: Encoding::Json, bytes: json.into() });
+        let json = |json: &'static str| Report::Ok(Payload::new(Encoding::Json, json.into()));
         assert_eq!(call(registry(), "half", &["9"]), json("4"));
         assert_eq!(call(registry(), "third", &["9"]), json("3"));
         assert_eq!(failed(call(registry(), "third", &["8"])).message, "not a multiple of three");
@@ -462,7 +494,7 @@ mod tests {
     fn large_result_of_raw_function_is_a_failure() {
         let large = |_| {
             let bytes = vec![0; PAYLOAD_BYTES_MAX + 1].into();
-            Ok::<_, Infallible>(Payload { encoding: Encoding::Bytes, bytes })
+            Ok::<_, Infallible>(Payload::new(Encoding::Bytes, bytes))
         };
         let registry = Registry::new().register_raw("f", "f()", "", large);
         assert_eq!(failed(call(registry, "f", &[])).kind, FailureKind::Error);

@@ -15,14 +15,14 @@ pub(super) fn encode<Out: Serialize + 'static>(output: &Out, asked: Encoding) ->
     match asked {
         Encoding::Bincode => {
             let bytes = wire::encode_value(output).map_err(|error| unencodable("bincode", &error))?;
-            Ok(Payload { encoding: Encoding::Bincode, bytes: bytes.into() })
+            Ok(Payload::new(Encoding::Bincode, bytes.into()))
         }
         Encoding::Args | Encoding::Json | Encoding::Bytes | Encoding::Pickle => {
             if let Some(bytes) = (output as &dyn Any).downcast_ref::<Bytes>() {
-                return Ok(Payload { encoding: Encoding::Bytes, bytes: bytes.clone() });
+                return Ok(Payload::new(Encoding::Bytes, bytes.clone()));
             }
             let bytes = serde_json::to_vec(output).map_err(|error| unencodable("JSON", &error))?;
-            Ok(Payload { encoding: Encoding::Json, bytes: bytes.into() })
+            Ok(Payload::new(Encoding::Json, bytes.into()))
         }
     }
 }
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn bytes_stay_bytes() {
         let bytes = Bytes::from_static(b"\xff\0");
-        assert_eq!(encode(&bytes, Encoding::Args), Ok(Payload { encoding: Encoding::Bytes, bytes }));
+        assert_eq!(encode(&bytes, Encoding::Args), Ok(Payload::new(Encoding::Bytes, bytes)));
     }
 
     #[test]
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn result_over_the_cap_is_a_failure() {
-        let result = |bytes| Payload { encoding: Encoding::Bytes, bytes: vec![0; bytes].into() };
+        let result = |bytes| Payload::new(Encoding::Bytes, vec![0; bytes].into());
         assert_eq!(check_size(result(PAYLOAD_BYTES_MAX)).unwrap().bytes.len(), PAYLOAD_BYTES_MAX);
         let failure = check_size(result(PAYLOAD_BYTES_MAX + 1)).unwrap_err();
         assert_eq!(failure.kind, FailureKind::Error);

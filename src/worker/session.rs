@@ -6,13 +6,15 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::BytesMut;
 use interprocess::os::unix::uds_local_socket::Stream;
 use rustix::net::{Shutdown, shutdown};
 
 use super::receiver::Receiver;
+use crate::message::command::CommandSpec;
 use crate::message::worker::{FromWorker, ToWorker};
-use crate::wire::{self, Answer, Hello, Inbox, ReceiveError, Role, VERSION_MAX, VERSION_MIN, Verdict};
+use crate::wire::{
+    self, Answer, Hello, Inbox, Outbox, ReceiveError, Role, VERSION_MAX, VERSION_MIN, Verdict,
+};
 
 /// Why the conversation cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,8 @@ pub(super) struct Setup {
     pub(super) allow_fault_injection: bool,
     /// How many attempts are run at a time, at least 1.
     pub(super) threads: u32,
+    /// Functions that run a command.
+    pub(super) commands: Vec<CommandSpec>,
 }
 
 /// A blocking conversation with the daemon.
@@ -76,7 +80,7 @@ pub(super) struct Session {
 pub(super) struct Sender {
     stream: Arc<Stream>,
     /// Holds what is being written, and is locked meanwhile.
-    outbox: Mutex<BytesMut>,
+    outbox: Mutex<Outbox>,
 }
 
 impl Session {
@@ -100,9 +104,9 @@ impl Session {
         if answer.verdict != Verdict::Accepted || !(VERSION_MIN..=VERSION_MAX).contains(&answer.version) {
             return Err(Broken::Refused(answer));
         }
-        let setup = match inbox.receive(&mut &*stream)? {
-            ToWorker::Setup { worker: _, allow_fault_injection, threads } => {
-                Setup { allow_fault_injection, threads: threads.max(1) }
+        let setup = match inbox.receive_from(stream)? {
+            ToWorker::Setup { worker: _, allow_fault_injection, threads, commands } => {
+                Setup { allow_fault_injection, threads: threads.max(1), commands }
             }
             ToWorker::Attempt { .. } => return Err(Broken::Unexpected("Attempt before Setup")),
             ToWorker::Answer { .. } => return Err(Broken::Unexpected("Answer before Setup")),
@@ -117,11 +121,13 @@ impl Session {
 impl Sender {
     /// Says `message`, waiting until it is written.
     pub(super) fn say(&self, message: &FromWorker) -> Result<(), Broken> {
-        // Whatever a panic left in it, it is cleared.
         let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
-        outbox.clear();
-        wire::encode(message, &mut outbox)?;
-        Ok((&*self.stream).write_all(&outbox)?)
+        outbox.push(message)?;
+        while !outbox.is_empty() {
+            // What fails to be written ends the conversation: the rest of it is never sent.
+            outbox.send(&*self.stream).map_err(io::Error::from)?;
+        }
+        Ok(())
     }
 
     /// Ends the conversation: whoever waits for a message finds its end.

@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, parent_id};
 use std::process::Command;
 
+use super::process as guarded;
 use crate::os::{descriptor, environment, process, signal};
 
 /// Says that this process is a worker, by the daemon's process id. Its socket is standard input.
@@ -17,6 +18,9 @@ const DAEMON_PID: &str = "POOLD_WORKER";
 
 /// The soft limit of open files that the daemon found when it started, and raised for itself.
 const OPEN_FILES_MAX: &str = "POOLD_WORKER_NOFILE";
+
+/// The descriptor on which the guard is told which commands run.
+const GUARD_FD: &str = "POOLD_WORKER_GUARD";
 
 /// Says to the program that a pool names as its `command` which descriptor is its socket.
 const SOCKET_FD: &str = "POOLD_WORKER_FD";
@@ -70,7 +74,13 @@ fn first_stage(daemon: u32) -> Result<Stage, SetupError> {
     if !descriptor::is_unix_stream(io::stdin()) {
         return Err(SetupError::NoSocket { variable: DAEMON_PID, fd: "standard input".to_owned() });
     }
-    descriptor::close_inherited().map_err(failed_to("close what was inherited"))?;
+    let mut command = env::args_os().skip(1).peekable();
+    // A program of the operator's runs no commands of ours, and must not hold the guard's pipe open.
+    let guard = if command.peek().is_none() { number(GUARD_FD)? } else { None };
+    descriptor::close_inherited(guard).map_err(failed_to("close what was inherited"))?;
+    if let Some(guard) = guard {
+        guarded::keep_guard(descriptor::adopt(guard).map_err(failed_to("keep the guard's pipe"))?);
+    }
     let socket =
         descriptor::move_standard_input().map_err(failed_to("move the socket from standard input"))?;
     signal::restore_inherited().map_err(failed_to("restore the signals"))?;
@@ -81,7 +91,6 @@ fn first_stage(daemon: u32) -> Result<Stage, SetupError> {
     process::name_thread(c"poold-worker").map_err(failed_to("name the process"))?;
     environment::remove_the_daemons();
 
-    let mut command = env::args_os().skip(1);
     match command.next() {
         None => Ok(Stage::Worker(socket)),
         Some(program) => Ok(execute(&program, command, socket)),

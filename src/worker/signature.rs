@@ -120,7 +120,7 @@ impl fmt::Display for Parameter {
 }
 
 /// `text`, cut to what a line can hold.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     match text.char_indices().nth(SHOWN_CHARACTERS_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -335,7 +335,12 @@ mod tests {
         worker.say(&waits(1));
         worker.hear_starts(1);
         let id = WorkerId { slot: SlotId(0), generation: Generation(0) };
-        worker.say(&[ToWorker::Setup { worker: id, allow_fault_injection: false, threads: 2 }]);
+        worker.say(&[ToWorker::Setup {
+            worker: id,
+            allow_fault_injection: false,
+            threads: 2,
+            commands: Vec::new(),
+        }]);
         worker.open_gate();
         worker.hear_ends(1);
         assert!(matches!(worker.thread.join().unwrap(), Err(Broken::Unexpected(_))));

@@ -34,7 +34,7 @@ def submit(connection, function, args):
         "attachment": "Attached",
         "report_start": False,
     }
-    body = {"Submit": {"spec": spec, "args": {"encoding": "Args"}}}
+    body = {"Submit": {"spec": spec, "args": {"encoding": "Args", "descriptors": 0}}}
     payload = b"".join(os.fsencode(arg) + b"\0" for arg in args)
     connection.send("Request", {"id": 1, "body": body}, payload)
     while True:

@@ -234,7 +234,7 @@ impl World {
 
     fn draw_args(&mut self) -> Payload {
         let bytes = if self.rng.u32(0..60) == 0 { 5000 } else { self.rng.usize(0..100) };
-        Payload { encoding: Encoding::Json, bytes: Bytes::from(vec![self.rng.u8(..); bytes]) }
+        Payload::new(Encoding::Json, Bytes::from(vec![self.rng.u8(..); bytes]))
     }
 
     fn cancels(&mut self, index: usize, client: ConnectionId) -> Result<(), Violation> {

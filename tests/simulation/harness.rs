@@ -61,7 +61,7 @@ pub fn work() -> TaskSpec {
 
 /// A report of a good end, with a text as its result.
 pub fn ok(text: &'static str) -> Report {
-    Report::Ok(Payload { encoding: Encoding::Bytes, bytes: Bytes::from_static(text.as_bytes()) })
+    Report::Ok(Payload::new(Encoding::Bytes, Bytes::from_static(text.as_bytes())))
 }
 
 /// The outcome that follows from [`ok`].

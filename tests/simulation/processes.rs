@@ -333,5 +333,5 @@ impl World {
 /// A good result, different for each attempt.
 pub fn result(worker: WorkerId, attempt: AttemptId) -> Report {
     let text = format!("result {} of worker {worker}", attempt.0);
-    Report::Ok(Payload { encoding: Encoding::Bytes, bytes: Bytes::from(text) })
+    Report::Ok(Payload::new(Encoding::Bytes, Bytes::from(text)))
 }

@@ -44,7 +44,7 @@ fn request(body: RequestBody) -> Request {
 }
 
 fn finished(payload_bytes: usize) -> FromWorker {
-    let result = Payload { encoding: Encoding::Bytes, bytes: Bytes::from(vec![7; payload_bytes]) };
+    let result = Payload::new(Encoding::Bytes, Bytes::from(vec![7; payload_bytes]));
     FromWorker::Finished { attempt: AttemptId(1), report: Report::Ok(result) }
 }
 

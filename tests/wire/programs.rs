@@ -89,7 +89,7 @@ fn client_answered(body: ReplyBody) -> (String, Option<i32>) {
 
 #[test]
 fn client_in_python_submits_and_prints_the_outcome() {
-    let result = Payload { encoding: Encoding::Json, bytes: Bytes::from_static(b"\"a b c\"") };
+    let result = Payload::new(Encoding::Json, Bytes::from_static(b"\"a b c\""));
     let done = |outcome| ReplyBody::Done { task: TASK, outcome };
     assert_eq!(client_answered(done(Outcome::Ok(result))), ("Ok \"a b c\"\n".to_owned(), Some(0)));
     let crashed = done(Outcome::Crashed(Exit::Signal(9)));
@@ -124,7 +124,8 @@ impl Worker {
             .expect("python3 is installed");
         let mut peer = Peer::accept(ours, Role::Worker);
         let id = WorkerId { slot: SlotId(0), generation: Generation(0) };
-        peer.send(&ToWorker::Setup { worker: id, allow_fault_injection: false, threads: 1 });
+        let commands = Vec::new();
+        peer.send(&ToWorker::Setup { worker: id, allow_fault_injection: false, threads: 1, commands });
         Worker { process, peer }
     }
 
@@ -157,7 +158,7 @@ fn worker_in_python_runs_attempts_until_it_is_stopped() {
     for attempt in [AttemptId(1), AttemptId(2)] {
         worker.attempt(attempt);
         assert_eq!(worker.peer.receive().ok(), Some(FromWorker::Started { attempt }));
-        let result = Payload { encoding: Encoding::Json, bytes: Bytes::from_static(b"\"a b c\"") };
+        let result = Payload::new(Encoding::Json, Bytes::from_static(b"\"a b c\""));
         let finished = FromWorker::Finished { attempt, report: Report::Ok(result) };
         assert_eq!(worker.peer.receive().ok(), Some(finished));
     }

@@ -12,6 +12,7 @@ use poold::id::{
 };
 use poold::message::Message;
 use poold::message::client::{CancelAnswer, Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
+use poold::message::command::CommandSpec;
 use poold::message::status::{
     FunctionInfo, FunctionStatus, Phase, PoolStatus, Status, TaskCounts, TaskState, TaskStatus, WorkerState,
     WorkerStatus,
@@ -60,6 +61,7 @@ pub mod nested {
                 },
             ),
             ("protocol", Refusal::Protocol("a head that is no message".to_owned())),
+            ("too_many_descriptors", Refusal::TooManyDescriptors { descriptors_max: 256 }),
         ]
     }
 
@@ -244,9 +246,28 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
     };
     let outcome = Outcome::Ok(payload(Encoding::Json, b"true"));
     let reply = Reply { request: Some(RequestId(3)), body: ReplyBody::Done { task: task(18), outcome } };
+    let text = str::to_owned;
+    let thumbnail = CommandSpec {
+        name: function("thumbnail"),
+        summary: text("Makes a small picture."),
+        exec: ["convert", "-resize", "128x128", "--", "{0}", "png:-"].map(text).into(),
+        stdin: Some(1),
+        cwd: Some(text("/srv/pictures")),
+        env: BTreeMap::from([(text("LANG"), text("C.UTF-8"))]),
+        args_min: 2,
+        args_max: 1024,
+        patterns: vec![text("[a-z]+"), text(".*")],
+        options: false,
+    };
+    let commands = vec![thumbnail];
+    let setup_commands = ToWorker::Setup { worker, allow_fault_injection: false, threads: 1, commands };
     let answer = ToWorker::Answer { attempt: AttemptId(1), reply };
     vec![
-        ("setup", ToWorker::Setup { worker, allow_fault_injection: false, threads: 32 }),
+        (
+            "setup",
+            ToWorker::Setup { worker, allow_fault_injection: false, threads: 32, commands: Vec::new() },
+        ),
+        ("setup_commands", setup_commands),
         ("attempt", attempt),
         ("recall", ToWorker::Recall { attempt: AttemptId(2) }),
         ("answer", answer),
@@ -293,7 +314,7 @@ fn pool(name: &str) -> PoolName {
 }
 
 fn payload(encoding: Encoding, bytes: &[u8]) -> Payload {
-    Payload { encoding, bytes: Bytes::copy_from_slice(bytes) }
+    Payload::new(encoding, Bytes::copy_from_slice(bytes))
 }
 
 fn status(phase: Phase) -> Status {

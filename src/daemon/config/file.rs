@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::section::{Mistake, Section, Word};
-use super::{Config, Limits, Pool};
+use super::{Config, Limits, Pool, function};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
-use crate::supervisor::RestartPolicy;
+use crate::supervisor::{RestartPolicy, RunAccess};
 
 /// A count that has no cap but must not be zero.
 const FROM_ONE: std::ops::RangeInclusive<u64> = 1..=u64::MAX;
@@ -28,9 +28,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Config, Mistake> {
         socket_mode: socket_mode(&mut top)?.unwrap_or(default.socket_mode),
         socket_group: top.text("socket_group")?,
         allow_fault_injection: top.flag("allow_fault_injection")?.unwrap_or(default.allow_fault_injection),
+        allow_run: run_access(&mut top)?.unwrap_or(default.allow_run),
         drain_timeout: top.duration("drain_timeout")?.unwrap_or(default.drain_timeout),
         limits: limits(top.section("limits")?, default.limits)?,
         restart: restart(top.section("restart")?, default.restart)?,
+        functions: function::functions(top.section("function")?)?,
         pools: pools(top.section("pool")?)?.unwrap_or(default.pools),
     };
     top.finish()?;
@@ -63,6 +65,14 @@ fn socket_mode(top: &mut Section<'_>) -> Result<Option<u32>, Mistake> {
     top.value("socket_mode", r#"octal permission bits in quotes such as "0660""#, |value| {
         let digits = value.as_str().filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
         u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777)
+    })
+}
+
+fn run_access(top: &mut Section<'_>) -> Result<Option<RunAccess>, Mistake> {
+    top.value("allow_run", r#""owner" or "all""#, |value| match value.as_str()? {
+        "owner" => Some(RunAccess::Owner),
+        "all" => Some(RunAccess::All),
+        _ => None,
     })
 }
 
@@ -155,7 +165,8 @@ fn command(section: &mut Section<'_>) -> Result<Option<Vec<String>>, Mistake> {
     }
 }
 
-fn environment(section: Section<'_>) -> Result<BTreeMap<String, String>, Mistake> {
+/// Variables for a process.
+pub(super) fn environment(section: Section<'_>) -> Result<BTreeMap<String, String>, Mistake> {
     let variables = section.texts_by_name()?.into_iter().map(|(name, value)| {
         let Word { offset, text: variable } = name;
         let shown = variable.escape_debug();

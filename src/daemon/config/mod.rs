@@ -12,6 +12,7 @@
 //! on it.
 
 mod file;
+mod function;
 mod reload;
 mod section;
 
@@ -20,11 +21,13 @@ pub use reload::reload;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{FunctionName, PoolName, Uid};
 use crate::limits;
-use crate::supervisor::{Policy, PoolPolicy, RestartPolicy};
+use crate::message::command::CommandSpec;
+use crate::supervisor::{Policy, PoolPolicy, RestartPolicy, RunAccess};
 
 /// The pool for functions that compute, when the file names no pool.
 const CPU_POOL: &str = "cpu";
@@ -49,12 +52,16 @@ pub struct Config {
     pub socket_group: Option<String>,
     /// Whether functions that show faults (`crash`, `spin`) can be run.
     pub allow_fault_injection: bool,
+    /// Who may run any command.
+    pub allow_run: RunAccess,
     /// How long running tasks may go on after a request to stop.
     pub drain_timeout: Duration,
     /// The caps.
     pub limits: Limits,
     /// How failing workers are restarted.
     pub restart: RestartPolicy,
+    /// Functions that run a command, in the order of the file.
+    pub functions: Vec<Function>,
     /// The pools, in the order of the file.
     pub pools: Vec<Pool>,
 }
@@ -76,6 +83,15 @@ pub struct Limits {
     pub result_bytes: u64,
     /// How long results are kept.
     pub result_age: Duration,
+}
+
+/// A function that runs a command, for every pool whose workers are poold's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// What workers are told of it.
+    pub command: CommandSpec,
+    /// For each attempt of a task that names none; by default the pool's.
+    pub timeout: Option<Duration>,
 }
 
 /// One pool.
@@ -165,9 +181,11 @@ impl Default for Config {
             socket_mode: limits::SOCKET_MODE,
             socket_group: None,
             allow_fault_injection: false,
+            allow_run: RunAccess::default(),
             drain_timeout: limits::DRAIN_TIMEOUT,
             limits: Limits::default(),
             restart: RestartPolicy::default(),
+            functions: Vec::new(),
             pools: default_pools(),
         }
     }
@@ -284,6 +302,8 @@ impl Config {
             result_bytes_max: self.limits.result_bytes,
             drain_timeout: self.drain_timeout,
             restart: self.restart,
+            allow_run: self.allow_run,
+            function_timeouts: self.function_timeouts(),
             ..Policy::new(pools.collect(), daemon_user)
         }
     }
@@ -293,6 +313,17 @@ impl Config {
         self.pools.iter().find(|pool| pool.name == *name)
     }
 
+    /// The functions that run a command in the workers of `pool`: in those of another program, none.
+    pub fn commands_of(&self, pool: &Pool) -> Arc<[CommandSpec]> {
+        let functions = if pool.command.is_none() { self.functions.as_slice() } else { &[] };
+        functions.iter().map(|function| function.command.clone()).collect()
+    }
+
+    fn function_timeouts(&self) -> BTreeMap<FunctionName, Duration> {
+        let timeout = |function: &Function| Some((function.command.name.clone(), function.timeout?));
+        self.functions.iter().filter_map(timeout).collect()
+    }
+
     fn revision(&self, pool: &Pool, config_before: &Config, policy_before: &Policy) -> u64 {
         let policy_of_pool = policy_before.pools.iter().find(|policy| policy.name == pool.name);
         match (config_before.pool(&pool.name), policy_of_pool) {
@@ -300,6 +331,7 @@ impl Config {
                 let same_start = self.allow_fault_injection == config_before.allow_fault_injection
                     && pool.threads == pool_before.threads
                     && pool.command == pool_before.command
+                    && self.commands_of(pool) == config_before.commands_of(pool_before)
                     && pool.env == pool_before.env;
                 policy_of_pool.revision + u64::from(!same_start)
             }

@@ -25,6 +25,7 @@ pub fn reload(source: &Source, old: &Config) -> Result<(Config, Vec<String>), Co
         return Err(ConfigError::SocketChanged);
     }
     let mut changes = differences("", settings_of_daemon(old), settings_of_daemon(&new));
+    changes.extend(function_changes(old, &new));
     changes.extend(pool_changes(old, &new));
     Ok((new, changes))
 }
@@ -38,9 +39,11 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
         socket_mode,
         socket_group,
         allow_fault_injection,
+        allow_run,
         drain_timeout,
         limits,
         restart,
+        functions: _,
         pools: _,
     } = config;
     let Limits { connections, queue_tasks, queue_bytes, unread_bytes, results, result_bytes, result_age } =
@@ -50,6 +53,7 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
         ("socket_mode", format!("{socket_mode:04o}")),
         ("socket_group", socket_group.clone().unwrap_or_else(|| NOT_SET.to_owned())),
         ("allow_fault_injection", allow_fault_injection.to_string()),
+        ("allow_run", format!("{allow_run:?}").to_lowercase()),
         ("drain_timeout", format_duration(*drain_timeout).to_string()),
         ("limits.connections", connections.to_string()),
         ("limits.queue_tasks", queue_tasks.to_string()),
@@ -86,6 +90,25 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
 fn differences(prefix: &str, before: Vec<Setting>, after: Vec<Setting>) -> Vec<String> {
     let pairs = before.into_iter().zip(after).filter(|(before, after)| before != after);
     pairs.map(|((key, before), (_, after))| format!("{prefix}{key} {before} -> {after}")).collect()
+}
+
+fn function_changes(old: &Config, new: &Config) -> Vec<String> {
+    let find = |config: &'_ Config, name: &FunctionName| {
+        config.functions.iter().find(|function| function.command.name == *name).cloned()
+    };
+    let mut changes = Vec::new();
+    for function in &new.functions {
+        let name = &function.command.name;
+        match find(old, name) {
+            None => changes.push(format!("function {name}: added")),
+            Some(before) if before != *function => changes.push(format!("function {name}: changed")),
+            Some(_) => {}
+        }
+    }
+    let removed = old.functions.iter().map(|function| &function.command.name);
+    let removed = removed.filter(|name| find(new, name).is_none());
+    changes.extend(removed.map(|name| format!("function {name}: removed")));
+    changes
 }
 
 fn pool_changes(old: &Config, new: &Config) -> Vec<String> {

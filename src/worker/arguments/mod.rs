@@ -220,7 +220,7 @@ mod tests {
     }
 
     fn json<In: DeserializeOwned>(json: &'static str) -> Result<In, Mismatch> {
-        decode(Arity::of::<In>(), &Payload { encoding: Encoding::Json, bytes: json.into() })
+        decode(Arity::of::<In>(), &Payload::new(Encoding::Json, json.into()))
     }
 
     fn wrong<In: DeserializeOwned + Debug>(result: Result<In, Mismatch>) -> (usize, String, String) {
@@ -389,8 +389,7 @@ mod tests {
     #[test]
     fn bincode_is_the_input_type_itself() {
         let bytes = wire::encode_value(&(7_u8, "x")).unwrap();
-        let payload =
-            |bytes: &[u8]| Payload { encoding: Encoding::Bincode, bytes: Bytes::copy_from_slice(bytes) };
+        let payload = |bytes: &[u8]| Payload::new(Encoding::Bincode, Bytes::copy_from_slice(bytes));
         assert_eq!(decode(Arity::Exactly(2), &payload(&bytes)), Ok((7_u8, "x".to_owned())));
         let cut = decode::<(u8, String)>(Arity::Exactly(2), &payload(&bytes[..1]));
         assert!(matches!(cut, Err(Mismatch::Whole(_))), "{cut:?}");
@@ -399,7 +398,7 @@ mod tests {
     #[test]
     fn what_is_no_list_of_arguments_is_refused() {
         let of = |encoding, bytes: &'static [u8]| {
-            decode::<u8>(Arity::One, &Payload { encoding, bytes: Bytes::from_static(bytes) })
+            decode::<u8>(Arity::One, &Payload::new(encoding, Bytes::from_static(bytes)))
         };
         for (encoding, bytes) in [
             (Encoding::Args, &b"7"[..]),

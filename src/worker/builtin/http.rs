@@ -127,7 +127,7 @@ mod tests {
     fn load_url(args: &[&str]) -> Result<Bytes, Failure> {
         let functions = Registry::built_in().finish(false).unwrap();
         match functions.call(&"load_url".parse().unwrap(), Payload::from_args(args)) {
-            Report::Ok(Payload { encoding: Encoding::Bytes, bytes }) => Ok(bytes),
+            Report::Ok(Payload { encoding: Encoding::Bytes, bytes, .. }) => Ok(bytes),
             Report::Ok(other) => panic!("{other:?}"),
             Report::Failed(failure) => Err(failure),
         }

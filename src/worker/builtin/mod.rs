@@ -53,11 +53,8 @@ fn echo(args: Payload) -> Result<Payload, String> {
             let texts = arguments::split(&args.bytes).map_err(|mismatch| mismatch.to_string())?;
             let joined = texts.join(&b' ');
             Ok(match String::from_utf8(joined) {
-                Ok(text) => Payload {
-                    encoding: Encoding::Json,
-                    bytes: serde_json::Value::from(text).to_string().into(),
-                },
-                Err(error) => Payload { encoding: Encoding::Bytes, bytes: error.into_bytes().into() },
+                Ok(text) => Payload::new(Encoding::Json, serde_json::Value::from(text).to_string().into()),
+                Err(error) => Payload::new(Encoding::Bytes, error.into_bytes().into()),
             })
         }
         Encoding::Json | Encoding::Bincode | Encoding::Bytes | Encoding::Pickle => Ok(args),
@@ -97,7 +94,7 @@ mod tests {
     }
 
     fn json(json: &'static str) -> Report {
-        Report::Ok(Payload { encoding: Encoding::Json, bytes: json.into() })
+        Report::Ok(Payload::new(Encoding::Json, json.into()))
     }
 
     fn refused(name: &str, args: &[&str]) -> String {
@@ -135,14 +132,14 @@ mod tests {
 
     #[test]
     fn echo_returns_what_is_no_text_as_bytes() {
-        let bytes = Payload { encoding: Encoding::Bytes, bytes: b"\xff x"[..].into() };
+        let bytes = Payload::new(Encoding::Bytes, b"\xff x"[..].into());
         assert_eq!(call("echo", Payload::from_args([&b"\xff"[..], b"x"])), Report::Ok(bytes));
     }
 
     #[test]
     fn echo_returns_other_encodings_as_they_are() {
         for encoding in [Encoding::Json, Encoding::Bincode, Encoding::Bytes, Encoding::Pickle] {
-            let payload = Payload { encoding, bytes: b"[1, \xff"[..].into() };
+            let payload = Payload::new(encoding, b"[1, \xff"[..].into());
             assert_eq!(call("echo", payload.clone()), Report::Ok(payload));
         }
     }

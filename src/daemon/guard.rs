@@ -1,0 +1,279 @@
+//! The guard: a small process that outlives the daemon by a moment, and takes along what it left behind.
+//!
+//! ```text
+//!   daemon ──WorkerStarted, WorkerEnded──┐
+//!   command ──GroupStarted───────────────┼──> pipe ──> guard: the groups that are alive
+//!   worker ──GroupEnded──────────────────┘               │
+//!                                                        ├── a worker ended: its commands' groups are killed
+//!   daemon ──its end (pidfd)─────────────────────────────┴── the daemon ended: every group is
+//! ```
+//!
+//! Workers and commands ask the kernel to be killed with their parent, which reaches no child of theirs: so
+//! their groups are killed, by the one process that knows them all and depends on neither. Each group is
+//! made known by its leader before it executes anything, and taken back while its leader is not reaped, so
+//! that its number can be no other group's. When the daemon is gone, the guard goes on until the pipe's
+//! last writer is: whatever registers late is killed then.
+//!
+//! It is this program again, started with `POOLD_GUARD` before the first worker. It lives in a group of its
+//! own, blocks every signal that can be blocked, holds nothing but its end of the pipe, and says nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::{CommandExt, parent_id};
+use std::process::{self, Command, Stdio};
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::id::Pid;
+use crate::message::guard::{RECORD_BYTES, Record};
+use crate::os::pidfd::{Child, Watched};
+use crate::os::process::kill_group_of;
+use crate::os::{descriptor, process as own, signal};
+
+/// Says to a process that it is the guard, by the daemon's process id.
+const DAEMON_PID: &str = "POOLD_GUARD";
+
+/// Bytes asked for in one read of the pipe.
+const READ_BYTES: usize = 64 * 1024;
+
+/// The daemon's end of the pipe.
+#[derive(Clone, Debug)]
+pub(super) struct Records(Arc<OwnedFd>);
+
+impl Records {
+    /// Tells the guard. Never waits.
+    pub(super) fn tell(&self, record: Record) {
+        if let Err(error) = rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &record.encode())) {
+            log::error!("the guard cannot be told of {record:?}: {error}");
+        }
+    }
+
+    /// What workers inherit it as.
+    pub(super) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// The guard, from the thread that starts it.
+#[derive(Debug)]
+pub(super) struct Guard {
+    program: &'static str,
+    /// Kept open here too: a pipe that lost its reader would kill who writes to it.
+    pipe: OwnedFd,
+    process: Option<Child>,
+}
+
+impl Guard {
+    /// A guard that will execute `program`, and what it is told by. It is not started.
+    pub(super) fn new(program: &'static str) -> io::Result<(Self, Records)> {
+        let (pipe, records) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        descriptor::keep_open_on_exec(&records)?;
+        Ok((Guard { program, pipe, process: None }, Records(Arc::new(records))))
+    }
+
+    /// Starts the guard unless it runs. One that was killed is replaced: what the old one knew is lost, so
+    /// that a command that runs at that time may outlive the daemon.
+    pub(super) fn keep_running(&mut self) -> io::Result<()> {
+        if let Some(process) = self.process.take_if(|process| process.has_ended()) {
+            let exit = process.reap().map_or_else(|error| error.to_string(), |exit| exit.to_string());
+            log::error!("the guard died ({exit}); another is started, which does not know what runs now");
+        }
+        if self.process.is_none() {
+            self.process = Some(self.start()?);
+        }
+        Ok(())
+    }
+
+    fn start(&self) -> io::Result<Child> {
+        let mut command = Command::new(self.program);
+        command
+            .arg0("poold: guard")
+            .env_clear()
+            .env(DAEMON_PID, process::id().to_string())
+            .stdin(Stdio::from(self.pipe.try_clone()?))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0);
+        let mut process = command.spawn()?;
+        Child::hold(Pid(process.id())).inspect_err(|_| {
+            // Nobody else knows of it. Failing, it would be because it has ended.
+            let _ = process.kill().and_then(|()| process.wait());
+        })
+    }
+}
+
+/// Becomes the guard if the daemon started this process as that, and then does not return; otherwise
+/// returns at once.
+///
+/// To be called first in `main`: it closes what the process inherited. Programs call [`init`](crate::init).
+pub(crate) fn run_if_started_as_guard() {
+    let Some(daemon) = env::var_os(DAEMON_PID) else { return };
+    let daemon = daemon.to_str().and_then(|text| text.parse().ok()).map(Pid);
+    let guarded = daemon.ok_or(io::ErrorKind::InvalidInput.into()).and_then(guard);
+    process::exit(guarded.is_err().into())
+}
+
+/// Keeps watch until the daemon and all that it started are gone.
+fn guard(daemon: Pid) -> io::Result<()> {
+    signal::block_all()?;
+    descriptor::close_inherited(None)?;
+    own::name_thread(c"poold-guard")?;
+    let mut groups = Groups::default();
+    let mut pipe = Pipe::default();
+    if let Some(daemon) = watch(daemon)? {
+        while wait(&daemon)? == Awaited::Record {
+            pipe.read(&mut |record| groups.take_in(record))?;
+        }
+    }
+    // What was said before the daemon's end, then what is said by those that are still on their way out.
+    pipe.read(&mut |record| groups.take_in(record))?;
+    groups.kill_all();
+    while !pipe.is_over {
+        wait_for_record()?;
+        pipe.read(&mut kill_at_once)?;
+    }
+    Ok(())
+}
+
+/// The daemon, unless it is gone and something else may have its process id.
+fn watch(daemon: Pid) -> io::Result<Option<Watched>> {
+    let watched = Watched::open(daemon);
+    if parent_id() == daemon.0 { watched.map(Some) } else { Ok(None) }
+}
+
+/// What the guard wakes up for.
+#[derive(PartialEq, Eq)]
+enum Awaited {
+    Record,
+    End,
+}
+
+fn wait(daemon: &Watched) -> io::Result<Awaited> {
+    let stdin = io::stdin();
+    let mut polled = [PollFd::new(daemon, PollFlags::IN), PollFd::new(&stdin, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+    Ok(if polled[0].revents().is_empty() { Awaited::Record } else { Awaited::End })
+}
+
+fn wait_for_record() -> io::Result<()> {
+    let stdin = io::stdin();
+    rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None))?;
+    Ok(())
+}
+
+/// What a late word makes necessary: nobody is left who would end that group.
+fn kill_at_once(record: Record) {
+    match record {
+        Record::WorkerStarted { worker } => kill_group_of(worker),
+        Record::GroupStarted { worker: _, group } => kill_group_of(group),
+        Record::WorkerEnded { .. } | Record::GroupEnded { .. } => {}
+    }
+}
+
+/// The reading end of the pipe, which is standard input.
+#[derive(Default)]
+struct Pipe {
+    /// Less than a record.
+    rest: Vec<u8>,
+    /// Whether nobody can write to it any more.
+    is_over: bool,
+}
+
+impl Pipe {
+    /// Reads all that is there.
+    fn read(&mut self, take: &mut dyn FnMut(Record)) -> io::Result<()> {
+        let mut room = vec![0; READ_BYTES];
+        loop {
+            match rustix::io::retry_on_intr(|| rustix::io::read(io::stdin().as_fd(), &mut room)) {
+                Ok(0) => {
+                    self.is_over = true;
+                    return Ok(());
+                }
+                Ok(bytes) => self.take_in(&room[..bytes], take),
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn take_in(&mut self, bytes: &[u8], take: &mut dyn FnMut(Record)) {
+        self.rest.extend_from_slice(bytes);
+        let (records, rest) = self.rest.as_chunks::<RECORD_BYTES>();
+        records.iter().filter_map(|record| Record::decode(*record)).for_each(take);
+        self.rest = rest.to_vec();
+    }
+}
+
+/// The groups that are alive: of each worker its own, and those of the commands that it runs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Groups(BTreeMap<Pid, BTreeSet<Pid>>);
+
+impl Groups {
+    fn take_in(&mut self, record: Record) {
+        match record {
+            Record::WorkerStarted { worker } => _ = self.0.entry(worker).or_default(),
+            Record::GroupStarted { worker, group } => _ = self.0.entry(worker).or_default().insert(group),
+            Record::GroupEnded { worker, group } => {
+                if let Some(groups) = self.0.get_mut(&worker) {
+                    groups.remove(&group);
+                }
+            }
+            Record::WorkerEnded { worker } => {
+                self.0.remove(&worker).into_iter().flatten().for_each(kill_group_of);
+            }
+        }
+    }
+
+    fn kill_all(&mut self) {
+        for (worker, groups) in std::mem::take(&mut self.0) {
+            kill_group_of(worker);
+            groups.into_iter().for_each(kill_group_of);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORKER: Pid = Pid(0x7fff_0001);
+    const GROUP: Pid = Pid(0x7fff_0002);
+
+    fn after(records: &[Record]) -> Groups {
+        let mut groups = Groups::default();
+        records.iter().for_each(|record| groups.take_in(*record));
+        groups
+    }
+
+    #[test]
+    fn group_is_known_until_it_or_its_worker_has_ended() {
+        let started =
+            [Record::WorkerStarted { worker: WORKER }, Record::GroupStarted { worker: WORKER, group: GROUP }];
+        let known = BTreeMap::from([(WORKER, BTreeSet::from([GROUP]))]);
+        assert_eq!(after(&started), Groups(known));
+        let idle = Groups(BTreeMap::from([(WORKER, BTreeSet::new())]));
+        let ended = Record::GroupEnded { worker: WORKER, group: GROUP };
+        assert_eq!(after(&[&started[..], &[ended]].concat()), idle);
+        let gone = Record::WorkerEnded { worker: WORKER };
+        assert_eq!(after(&[&started[..], &[gone]].concat()), Groups::default());
+        assert_eq!(after(&[&started[..], &[gone, ended]].concat()), Groups::default());
+    }
+
+    #[test]
+    fn record_split_over_two_reads_is_understood() {
+        let record = Record::GroupStarted { worker: WORKER, group: GROUP };
+        let bytes = [record.encode(), record.encode()].concat();
+        for cut in 0..bytes.len() {
+            let mut pipe = Pipe::default();
+            let mut taken = Vec::new();
+            pipe.take_in(&bytes[..cut], &mut |record| taken.push(record));
+            pipe.take_in(&bytes[cut..], &mut |record| taken.push(record));
+            assert_eq!(taken, [record, record], "cut at {cut}");
+        }
+    }
+}

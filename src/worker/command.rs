@@ -1,0 +1,353 @@
+//! Functions that run a command: the configuration's `[function.NAME]`.
+//!
+//! ```text
+//!   arguments ──count, patterns──> words ──> Process ──stdout──> result
+//!                                    │          └──stderr──> log, and its end in the failure
+//!                                    └── an argument in front of which nothing stands is no option
+//! ```
+//!
+//! No shell has a part in it. An argument is a word, or a part of one, and never two; whatever is in it,
+//! it stays as it is.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::process::{Command, Stdio};
+
+use bytes::Bytes;
+use regex_lite::Regex;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use serde_json::value::RawValue;
+
+use super::arguments;
+use super::process::{Pipes, Process};
+use super::signature::shown as cut;
+use super::termination::{self, Termination};
+use crate::limits::{COMMAND_ERROR_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::message::command::{CommandSpec, Part, Word};
+use crate::message::status::FunctionInfo;
+use crate::task::{Encoding, Exit, Failure, FailureKind, Payload};
+
+/// Bytes asked for in one read of a command's output.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Reads of one pipe before it is the others' turn: together, more than a pipe holds and more than a
+/// result may.
+const READS_PER_TURN: usize = 16;
+
+/// A function that runs a command, ready to be called.
+#[derive(Debug)]
+pub(super) struct CommandFunction {
+    spec: CommandSpec,
+    words: Vec<Word>,
+    patterns: Vec<Regex>,
+    /// The first argument that has no place of its own.
+    rest: u32,
+}
+
+impl CommandFunction {
+    /// # Errors
+    /// What is wrong with `spec`: nothing, unless the daemon did not check it.
+    pub(super) fn new(spec: CommandSpec) -> Result<Self, String> {
+        let words = spec.words().map_err(|(_, error)| format!("function `{}`: {error}", spec.name))?;
+        let patterns = spec.patterns.iter().map(|pattern| whole(pattern));
+        let patterns = patterns
+            .collect::<Result<_, _>>()
+            .map_err(|error: regex_lite::Error| format!("function `{}`: {error}", spec.name))?;
+        let rest = spec.named(&words).last().map_or(0, |last| last + 1);
+        Ok(CommandFunction { spec, words, patterns, rest })
+    }
+
+    /// What there is to say of it: `thumbnail(ARG1, ARG2) -> bytes`.
+    pub(super) fn info(&self) -> FunctionInfo {
+        let CommandSpec { name, summary, args_min, args_max, .. } = &self.spec;
+        let mut parameters: Vec<String> = (1..=*args_min).map(|number| format!("ARG{number}")).collect();
+        if args_max > args_min {
+            parameters.push("ARG...".to_owned());
+        }
+        let signature = format!("{name}({}) -> bytes", parameters.join(", "));
+        FunctionInfo { name: name.clone(), signature, summary: summary.clone() }
+    }
+
+    /// Runs the command with these arguments; its standard output is the result.
+    pub(super) fn call(&self, args: Payload) -> Result<Payload, Failure> {
+        let args = texts(&args).map_err(|reason| self.refuse(reason))?;
+        self.check(&args)?;
+        let mut words = self.fill(&args)?.into_iter();
+        let mut command = Command::new(words.next().unwrap_or_default());
+        let input = self.spec.stdin.map(|number| Bytes::copy_from_slice(&args[number as usize]));
+        command
+            .args(words)
+            .envs(&self.spec.env)
+            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        if let Some(directory) = &self.spec.cwd {
+            command.current_dir(directory);
+        }
+        self.run(command, input.unwrap_or_default())
+    }
+
+    /// Whether the arguments are as many as they should be, and look as they should.
+    fn check(&self, args: &[Vec<u8>]) -> Result<(), Failure> {
+        let (fewest, most) = (self.spec.args_min as usize, self.spec.args_max as usize);
+        if !(fewest..=most).contains(&args.len()) {
+            let takes = match (fewest, most) {
+                (0, 0) => "no arguments".to_owned(),
+                (1, 1) => "1 argument".to_owned(),
+                (fewest, most) if fewest == most => format!("{fewest} arguments"),
+                (fewest, most) => format!("{fewest} to {most} arguments"),
+            };
+            return Err(self.bad_arguments(format!("takes {takes}, got {}", args.len())));
+        }
+        for (number, arg) in args.iter().enumerate() {
+            if self.spec.stdin != Some(number as u32) && arg.contains(&0) {
+                return Err(self.refuse(format!(
+                    "argument {} holds a zero byte, which no command line can",
+                    number + 1
+                )));
+            }
+            let Some(pattern) = self.patterns.get(number).or(self.patterns.last()) else { continue };
+            if !std::str::from_utf8(arg).is_ok_and(|text| pattern.is_match(text)) {
+                let pattern = self.spec.patterns.get(number).or(self.spec.patterns.last());
+                return Err(self.bad_arguments(format!(
+                    "argument {} is {}, which does not match {}",
+                    number + 1,
+                    shown(arg),
+                    pattern.map_or("", String::as_str),
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The command line.
+    fn fill(&self, args: &[Vec<u8>]) -> Result<Vec<OsString>, Failure> {
+        let mut words = Vec::with_capacity(self.words.len());
+        let mut options_over = self.spec.options;
+        for word in &self.words {
+            let from = words.len();
+            match word {
+                Word::Rest => {
+                    words.extend(args.iter().skip(self.rest as usize).cloned().map(OsString::from_vec));
+                }
+                Word::One(parts) => words.push(OsString::from_vec(filled(parts, args))),
+            }
+            let is_option = |word: &&OsString| word.as_bytes().starts_with(b"-");
+            if let Some(option) = words[from..].iter().find(is_option)
+                && word.is_open()
+                && !options_over
+            {
+                return Err(self.bad_arguments(format!(
+                    "does not accept {}, which the program could take for an option; put ./ before a file's name",
+                    shown(option.as_bytes())
+                )));
+            }
+            // What follows is no option, whatever it looks like (POSIX utility syntax, guideline 10).
+            options_over |= word.is_fixed() && words[from..] == ["--"];
+        }
+        Ok(words)
+    }
+
+    fn run(&self, command: Command, input: Bytes) -> Result<Payload, Failure> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let system = |what: &str, error: io::Error| self.fail(format!("cannot {what} {program}: {error}"));
+        let termination = Termination::heed().map_err(|error| system("prepare to run", error))?;
+        let (process, pipes) = Process::start(command, None).map_err(|error| system("run", error))?;
+        let mut dialogue = Dialogue::new(process, pipes, input).map_err(|error| system("talk to", error))?;
+        let ended = dialogue.hold(&termination);
+        let Dialogue { process, output, error_end, is_terminated, .. } = dialogue;
+        let exit = process.end();
+        drop(termination);
+        termination::obey(is_terminated);
+        match (ended, exit) {
+            (Ok(Ended::ByItself), Ok(Exit::Code(0))) => {
+                Ok(Payload::new(Encoding::Bytes, output.into()))
+            }
+            (Ok(Ended::ByItself), Ok(exit)) => {
+                let error_end = String::from_utf8_lossy(&error_end);
+                let said = error_end.trim();
+                let colon = if said.is_empty() { "" } else { ": " };
+                Err(self.fail(format!("{program}: {exit}{colon}{said}")))
+            }
+            (Ok(Ended::TooLarge), _) => Err(self.fail(format!(
+                "{program}: its output exceeds {PAYLOAD_BYTES_MAX} bytes, the most for a result; have it write to a file"
+            ))),
+            (Err(error), _) | (_, Err(error)) => Err(system("talk to", error)),
+        }
+    }
+
+    fn refuse(&self, reason: String) -> Failure {
+        self.bad_arguments(format!("does not accept the arguments: {reason}"))
+    }
+
+    fn bad_arguments(&self, what: String) -> Failure {
+        let message = format!("{} {what}", self.spec.name);
+        Failure { kind: FailureKind::BadArguments, message, location: None }
+    }
+
+    fn fail(&self, message: String) -> Failure {
+        Failure { kind: FailureKind::Error, message, location: None }
+    }
+}
+
+/// `pattern`, to match a text as a whole.
+fn whole(pattern: &str) -> Result<Regex, regex_lite::Error> {
+    Regex::new(&format!(r"\A(?:{pattern})\z"))
+}
+
+/// The arguments in `payload` as they are: no type is asked for, so none is read.
+fn texts(payload: &Payload) -> Result<Vec<Vec<u8>>, String> {
+    match payload.encoding {
+        Encoding::Args => {
+            let texts = arguments::split(&payload.bytes).map_err(|mismatch| mismatch.to_string())?;
+            Ok(texts.into_iter().map(<[u8]>::to_vec).collect())
+        }
+        Encoding::Json => {
+            let values: Vec<&RawValue> = serde_json::from_slice(&payload.bytes)
+                .map_err(|error| format!("they are not a JSON array: {error}"))?;
+            let text = |value: &RawValue| match serde_json::from_str::<String>(value.get()) {
+                Ok(text) => text.into_bytes(),
+                Err(_) => value.get().as_bytes().to_vec(),
+            };
+            Ok(values.into_iter().map(text).collect())
+        }
+        Encoding::Bytes => Ok(vec![payload.bytes.to_vec()]),
+        Encoding::Bincode => Err("they came as bincode; send texts, JSON or bytes".to_owned()),
+        Encoding::Pickle => Err("they came as a Python pickle; send texts, JSON or bytes".to_owned()),
+    }
+}
+
+fn filled(parts: &[Part], args: &[Vec<u8>]) -> Vec<u8> {
+    let piece = |part| match part {
+        &Part::Argument(number) => args.get(number as usize).map_or(&[][..], Vec::as_slice),
+        Part::Text(text) => text.as_bytes(),
+    };
+    parts.iter().flat_map(piece).copied().collect()
+}
+
+/// An argument in a message, cut to what a line can hold.
+fn shown(arg: &[u8]) -> String {
+    cut(&format!("{:?}", String::from_utf8_lossy(arg)))
+}
+
+/// How a dialogue with a command ended.
+enum Ended {
+    /// The command did.
+    ByItself,
+    /// It wrote more than may be returned.
+    TooLarge,
+}
+
+/// A command that runs, and what was read of it.
+struct Dialogue {
+    process: Process,
+    pipes: Pipes,
+    /// What it is still to read.
+    input: Bytes,
+    output: Vec<u8>,
+    /// The last of its standard error.
+    error_end: Vec<u8>,
+    is_terminated: bool,
+}
+
+impl Dialogue {
+    fn new(process: Process, mut pipes: Pipes, input: Bytes) -> io::Result<Self> {
+        for pipe in [&pipes.stdin, &pipes.stdout, &pipes.stderr].into_iter().flatten() {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        if input.is_empty() {
+            pipes.stdin = None;
+        }
+        let (output, error_end) = (Vec::new(), Vec::new());
+        Ok(Dialogue { process, pipes, input, output, error_end, is_terminated: false })
+    }
+
+    /// Gives the command its input and takes its output, until its first process has ended. What others
+    /// of its group write later is not waited for.
+    fn hold(&mut self, termination: &Termination) -> io::Result<Ended> {
+        loop {
+            // Asked before the pipes are read: what it wrote before it ended is there by now.
+            let has_ended = self.process.has_ended();
+            self.write_input()?;
+            self.read_error()?;
+            if !self.read_output()? {
+                return Ok(Ended::TooLarge);
+            }
+            if has_ended {
+                return Ok(Ended::ByItself);
+            }
+            self.wait(termination)?;
+            if termination.has_come() {
+                self.is_terminated = true;
+                self.process.terminate();
+            }
+        }
+    }
+
+    fn wait(&self, termination: &Termination) -> io::Result<()> {
+        let (signal, exit) = (termination.signal(), self.process.exit());
+        let mut polled = vec![PollFd::from_borrowed_fd(signal, PollFlags::IN)];
+        polled.extend(exit.map(|exit| PollFd::from_borrowed_fd(exit, PollFlags::IN)));
+        let outputs = [&self.pipes.stdout, &self.pipes.stderr].into_iter().flatten();
+        polled.extend(outputs.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
+        polled.extend(self.pipes.stdin.iter().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
+        rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+        Ok(())
+    }
+
+    fn write_input(&mut self) -> io::Result<()> {
+        while let Some(pipe) = &self.pipes.stdin {
+            match rustix::io::retry_on_intr(|| rustix::io::write(pipe, &self.input)) {
+                Ok(bytes) => drop(self.input.split_to(bytes)),
+                Err(Errno::AGAIN) => return Ok(()),
+                // It does not want the rest.
+                Err(Errno::PIPE) => self.input.clear(),
+                Err(error) => return Err(error.into()),
+            }
+            if self.input.is_empty() {
+                self.pipes.stdin = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Says whether what it wrote may still be returned.
+    fn read_output(&mut self) -> io::Result<bool> {
+        let output = &mut self.output;
+        read_all(&mut self.pipes.stdout, |bytes| {
+            output.extend_from_slice(bytes);
+            output.len() <= PAYLOAD_BYTES_MAX
+        })
+    }
+
+    fn read_error(&mut self) -> io::Result<()> {
+        let end = &mut self.error_end;
+        read_all(&mut self.pipes.stderr, |bytes| {
+            // The daemon logs it; if it cannot, that is no failure of the command.
+            let _ = io::stderr().write_all(bytes);
+            end.extend_from_slice(bytes);
+            end.drain(..end.len().saturating_sub(COMMAND_ERROR_BYTES_MAX));
+            true
+        })?;
+        Ok(())
+    }
+}
+
+/// Reads what is in `pipe`, a turn's worth at the most, and drops it at its end. Says whether `take` would take more.
+fn read_all(pipe: &mut Option<OwnedFd>, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
+    let mut room = [0; READ_BYTES];
+    for _ in 0..READS_PER_TURN {
+        let Some(open) = pipe else { break };
+        match rustix::io::retry_on_intr(|| rustix::io::read(open.as_fd(), &mut room)) {
+            Ok(0) => *pipe = None,
+            Ok(bytes) if !take(&room[..bytes]) => return Ok(false),
+            Ok(_) => {}
+            Err(Errno::AGAIN) => return Ok(true),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,122 @@
+//! The processes of a command: started in a group of their own, and all gone when the attempt is over.
+//!
+//! ```text
+//!   worker ──fork──> command: own session, killed with its worker, tells the guard its group ──exec──>
+//!      │                                                          │
+//!      └── its leader ended: group killed ──> guard told ──> leader reaped
+//! ```
+//!
+//! The group's number is the leader's process id, which stays its own until the leader is reaped: so the
+//! guard knows of each group from before it can start anything until after it was killed, and never kills
+//! another's. A process that leaves its group (setsid(2)) escapes, unless a cgroup holds it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::id::Pid;
+use crate::message::guard::Record;
+use crate::os::pidfd::Child;
+use crate::os::process;
+use crate::task::Exit;
+
+/// Where the guard is told of groups. Workers that the daemon did not start itself have none.
+static GUARD: OnceLock<OwnedFd> = OnceLock::new();
+
+/// Keeps what the daemon gave this process to tell the guard with.
+pub(super) fn keep_guard(guard: OwnedFd) {
+    // A second one would be the same pipe.
+    let _ = GUARD.set(guard);
+}
+
+/// Whether commands can be run here so that none is ever left behind.
+pub(super) fn has_guard() -> bool {
+    GUARD.get().is_some()
+}
+
+/// A command that was started. Its group ends with this value, at the latest.
+#[derive(Debug)]
+pub(super) struct Process {
+    /// None once it is reaped.
+    child: Option<Child>,
+}
+
+/// The worker's ends of the pipes that a command was given.
+#[derive(Debug, Default)]
+pub(super) struct Pipes {
+    pub(super) stdin: Option<OwnedFd>,
+    pub(super) stdout: Option<OwnedFd>,
+    pub(super) stderr: Option<OwnedFd>,
+}
+
+impl Process {
+    /// Starts `command` in `directory`, by default where it says itself.
+    ///
+    /// # Errors
+    /// What the system gives: above all that there is no such program, or that it may not be executed.
+    pub(super) fn start(mut command: Command, directory: Option<OwnedFd>) -> io::Result<(Self, Pipes)> {
+        process::start_in_own_session(&mut command, directory, GUARD.get());
+        let mut started = command.spawn()?;
+        let child = Child::hold(Pid(started.id())).inspect_err(|_| {
+            // Nobody else knows of it. Failing, it would be because it has ended.
+            process::kill_group_of(Pid(started.id()));
+            let _ = started.wait();
+        })?;
+        let pipes = Pipes {
+            stdin: started.stdin.take().map(OwnedFd::from),
+            stdout: started.stdout.take().map(OwnedFd::from),
+            stderr: started.stderr.take().map(OwnedFd::from),
+        };
+        Ok((Process { child: Some(child) }, pipes))
+    }
+
+    /// Whether its first process has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        self.child.as_ref().is_none_or(Child::has_ended)
+    }
+
+    /// Polls readable when its first process has ended.
+    pub(super) fn exit(&self) -> Option<BorrowedFd<'_>> {
+        self.child.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Sends its group the signal of that number, if there is one.
+    pub(super) fn signal(&self, number: i32) {
+        if let Some(child) = &self.child {
+            child.signal_group_by_number(number);
+        }
+    }
+
+    /// Asks its group to end (SIGTERM).
+    pub(super) fn terminate(&self) {
+        if let Some(child) = &self.child {
+            child.terminate_group();
+        }
+    }
+
+    /// Kills all that is left of its group; waits for its first process alone.
+    ///
+    /// # Errors
+    /// What the system gives when asked how that process ended.
+    pub(super) fn end(mut self) -> io::Result<Exit> {
+        self.kill().unwrap_or(Err(io::ErrorKind::NotFound.into()))
+    }
+
+    fn kill(&mut self) -> Option<io::Result<Exit>> {
+        let child = self.child.take()?;
+        child.kill_group();
+        if let Some(guard) = GUARD.get() {
+            let record = Record::GroupEnded { worker: Pid(std::process::id()), group: child.pid() };
+            // A guard that cannot be told would kill a group that is gone: nothing to be done about here.
+            let _ = process::tell_guard(guard, record);
+        }
+        Some(child.reap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,134 @@
+//! The function `run`: any command, on the caller's own files. What `poolctl run` calls.
+//!
+//! ```text
+//!   caller's directory, standard input, output, error ──descriptors──> command    nothing is copied here
+//!   caller's signals ──pipe, a byte each──> this attempt ──> the command's group
+//! ```
+//!
+//! Who may call it is the supervisor's affair. Its arguments are texts: `NAME=VALUE` for each variable of
+//! the environment, then `--`, then the command's words. Its result says how the command ended.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Command, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use super::arguments;
+use super::process::Process;
+use super::termination::{self, Termination};
+use crate::message::command::RunEnd;
+use crate::task::{Encoding, Exit, Failure, FailureKind, Payload};
+
+/// What listings show.
+pub(super) const SIGNATURE: &str = "run(NAME=VALUE..., --, COMMAND, ARG...)";
+
+/// What it does.
+pub(super) const SUMMARY: &str = "Runs a command on the caller's files, for `poolctl run`.";
+
+/// The open files that come with the arguments, in their order.
+struct Files {
+    directory: OwnedFd,
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+    /// Numbers of signals for the command, a byte each.
+    signals: OwnedFd,
+}
+
+/// Runs the command until it has ended.
+pub(super) fn run(args: Payload) -> Result<Payload, Failure> {
+    let (command, files) = read(args).ok_or_else(|| Failure {
+        kind: FailureKind::BadArguments,
+        message: "run takes what `poolctl run` sends: call that, or see docs/PROTOCOL.md".to_owned(),
+        location: None,
+    })?;
+    let end = follow(command, files).map_err(|error| Failure {
+        kind: FailureKind::Error,
+        message: format!("cannot follow the command: {error}"),
+        location: None,
+    })?;
+    let json = serde_json::to_string(&end).map_err(|error| Failure {
+        kind: FailureKind::Error,
+        message: error.to_string(),
+        location: None,
+    })?;
+    Ok(Payload::new(Encoding::Json, json.into()))
+}
+
+/// The command and its files; nothing if the arguments are none.
+fn read(args: Payload) -> Option<(Command, Files)> {
+    let texts = match args.encoding {
+        Encoding::Args => arguments::split(&args.bytes).ok()?,
+        Encoding::Json | Encoding::Bincode | Encoding::Bytes | Encoding::Pickle => return None,
+    };
+    let mut texts = texts.into_iter();
+    let mut variables = Vec::new();
+    for text in texts.by_ref().take_while(|text| *text != b"--") {
+        let equals = text.iter().position(|byte| *byte == b'=')?;
+        variables.push((OsStr::from_bytes(&text[..equals]), OsStr::from_bytes(&text[equals + 1..])));
+    }
+    let mut command = Command::new(OsStr::from_bytes(texts.next()?));
+    command.args(texts.map(OsStr::from_bytes)).env_clear().envs(variables);
+    let files: [OwnedFd; 5] = args.descriptors.into_files()?.try_into().ok()?;
+    let [directory, stdin, stdout, stderr, signals] = files;
+    Some((command, Files { directory, stdin, stdout, stderr, signals }))
+}
+
+/// Starts the command on `files`, passes signals on, and says how it ended.
+fn follow(mut command: Command, files: Files) -> io::Result<RunEnd> {
+    let Files { directory, stdin, stdout, stderr, signals } = files;
+    let program = command.get_program().to_string_lossy().into_owned();
+    command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+    let termination = Termination::heed()?;
+    let process = match Process::start(command, Some(directory)) {
+        Ok((process, _)) => process,
+        Err(error) => {
+            let is_missing = error.kind() == io::ErrorKind::NotFound;
+            let reason = format!("cannot run {program}: {error}");
+            return Ok(RunEnd::NotStarted { reason, is_missing });
+        }
+    };
+    let mut signals = Some(signals);
+    let mut is_terminated = false;
+    while !process.has_ended() {
+        wait(&process, &termination, signals.as_ref())?;
+        if termination.has_come() {
+            is_terminated = true;
+            process.terminate();
+        }
+        pass_on(&process, &mut signals)?;
+    }
+    let exit = process.end();
+    drop(termination);
+    termination::obey(is_terminated);
+    Ok(match exit? {
+        Exit::Code(code) => RunEnd::Exited(code),
+        Exit::Signal(signal) => RunEnd::Signalled(signal),
+    })
+}
+
+fn wait(process: &Process, termination: &Termination, signals: Option<&OwnedFd>) -> io::Result<()> {
+    let mut polled = vec![PollFd::from_borrowed_fd(termination.signal(), PollFlags::IN)];
+    polled.extend(process.exit().map(|exit| PollFd::from_borrowed_fd(exit, PollFlags::IN)));
+    polled.extend(signals.map(|signals| PollFd::new(signals, PollFlags::IN)));
+    rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+    Ok(())
+}
+
+/// Sends the command's group the signals that are there. A caller who is gone sends no more: that its task
+/// is cancelled is heard in another way.
+fn pass_on(process: &Process, signals: &mut Option<OwnedFd>) -> io::Result<()> {
+    let Some(pipe) = signals else { return Ok(()) };
+    if !crate::os::descriptor::is_readable(pipe.as_fd())? {
+        return Ok(());
+    }
+    let mut numbers = [0; 64];
+    match rustix::io::retry_on_intr(|| rustix::io::read(&*pipe, &mut numbers)) {
+        Ok(0) | Err(_) => *signals = None,
+        Ok(count) => numbers[..count].iter().for_each(|number| process.signal((*number).into())),
+    }
+    Ok(())
+}
