@@ -144,7 +144,6 @@ fn interrupt_ends_the_command_and_what_it_left_in_the_background() {
 }
 
 #[test]
-#[ignore = "a signal that comes before poolctl has word of the start cancels, though the command may have begun"]
 fn signals_are_passed_on_and_the_command_decides() {
     let daemon = daemon();
     let script = "trap 'echo got TERM' TERM; trap 'exit 9' USR1; echo ready; while :; do sleep 0.01; done";

@@ -135,7 +135,10 @@ fn files() -> io::Result<(Vec<OwnedFd>, OwnedFd)> {
     Ok((files, passed_on))
 }
 
-/// From here on signals go to the command, once it has started, as the returned switch says; before that they
+/// How long word of a start may be on its way: a command can begin, and be seen to, before it is here.
+const START_NEWS_GRACE: Duration = Duration::from_millis(200);
+
+/// From here on signals go to the command. If it has not started by then, as the returned switch says, they
 /// end this process, and with the connection the task.
 fn pass_signals_on(passed_on: OwnedFd) -> io::Result<Arc<AtomicBool>> {
     let passed = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
@@ -146,11 +149,14 @@ fn pass_signals_on(passed_on: OwnedFd) -> io::Result<Arc<AtomicBool>> {
         for signal in signals.forever() {
             // Their numbers are below 32.
             let number = signal as u8;
+            // A command that is gone needs no signal; its end is on its way here.
+            let _ = rustix::io::write(&passed_on, &[number]);
+            if !started.load(Ordering::SeqCst) {
+                thread::sleep(START_NEWS_GRACE);
+            }
             if !started.load(Ordering::SeqCst) {
                 std::process::exit((SIGNALLED + number).into());
             }
-            // A command that is gone needs no signal; its end is on its way here.
-            let _ = rustix::io::write(&passed_on, &[number]);
         }
     });
     Ok(has_started)
