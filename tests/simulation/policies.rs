@@ -13,7 +13,8 @@ use poold::supervisor::{Policy, PoolPolicy, RestartPolicy};
 /// The user that the simulated daemon runs as.
 pub const DAEMON_USER: Uid = Uid(999);
 
-const POOLS: [&str; 4] = ["cpu", "io", "gpu", "net"];
+/// The pools that there may be.
+pub const POOLS: [&str; 4] = ["cpu", "io", "gpu", "net"];
 const FUNCTIONS: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
 
 /// What the workers of a pool are like.

@@ -12,15 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
-use poold::id::{AttemptId, PoolName, TaskId, WorkerId};
+use poold::id::{AttemptId, PoolName, RequestId, TaskId, WorkerId};
 use poold::message::client::ReplyBody;
 use poold::message::worker::ToWorker;
 use poold::supervisor::{Action, Event, Signal};
-use poold::task::Exit;
+use poold::task::{Exit, TaskSpec};
 use poold::time::Time;
 
 use crate::clients::Clients;
 use crate::faults::{Fault, Odds, Tally};
+use crate::functions::Functions;
 use crate::history::State;
 use crate::policies::{self, Breed};
 use crate::processes::Process;
@@ -53,6 +54,10 @@ pub enum Happening {
     Signalled(WorkerId, Signal),
     /// A worker looks for an attempt to start.
     Begins(WorkerId),
+    /// A function submits tasks of its own.
+    FunctionSubmits(WorkerId, AttemptId),
+    /// What a function submits is read.
+    Asked(WorkerId, AttemptId, RequestId, Box<TaskSpec>),
     /// A function returns.
     FunctionEnds(WorkerId, AttemptId),
     /// A process ends.
@@ -83,6 +88,8 @@ pub struct World {
     pub trial: Trial,
     /// Those who submit.
     pub clients: Clients,
+    /// Functions that do.
+    pub functions: Functions,
     /// Processes that are there.
     pub processes: BTreeMap<WorkerId, Process>,
     /// The pools of workers that were asked for.
@@ -114,6 +121,7 @@ impl World {
         let trial = Trial::new(Time::from_nanos(now), policy, seed, trace);
         World {
             clients: Clients::draw(&mut rng),
+            functions: Functions::default(),
             rng,
             odds,
             tally: Tally::new(),
@@ -256,7 +264,7 @@ impl World {
                     Event::WorkerExited { worker, .. } => Some(*worker),
                     _ => None,
                 };
-                self.tell(event)?;
+                self.told_of_worker(event)?;
                 if let Some(worker) = gone {
                     self.processes.remove(&worker);
                 }
@@ -267,6 +275,8 @@ impl World {
             Happening::Arrives(worker, message) => self.arrives(worker, message),
             Happening::Signalled(worker, signal) => self.signalled(worker, signal),
             Happening::Begins(worker) => self.begins(worker),
+            Happening::FunctionSubmits(worker, attempt) => self.function_submits(worker, attempt),
+            Happening::Asked(worker, attempt, request, spec) => self.asked(worker, attempt, request, *spec),
             Happening::FunctionEnds(worker, attempt) => self.function_ends(worker, attempt),
             Happening::Dies(worker, exit) => self.dies(worker, exit),
             Happening::Thaws(worker) => {
@@ -304,6 +314,9 @@ impl World {
                 Action::Reply { client, reply } => {
                     if let ReplyBody::Accepted { task } = reply.body {
                         self.clients.learn(client, task);
+                    }
+                    if let Some((worker, attempt)) = self.functions.place_of(client) {
+                        self.send(worker, ToWorker::Answer { attempt, reply });
                     }
                 }
                 Action::Notice(_) | Action::Exit { .. } => {}
