@@ -9,3 +9,4 @@ pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
+pub(crate) mod start;
