@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use poold::id::{AttemptId, ConnectionId, PoolName, RequestId, TaskId, WorkerId};
-use poold::message::client::{Refusal, Reply, ReplyBody};
+use poold::message::client::{Reply, ReplyBody};
 use poold::supervisor::Event;
 use poold::task::{Deadline, TaskSpec};
 
@@ -117,15 +117,10 @@ impl World {
         let (Some(waiting), Some(request)) = (self.functions.waiting.get_mut(&place), reply.request) else {
             return;
         };
-        match reply.body {
-            ReplyBody::Accepted { task } => {
-                let is_attached = self.trial.history.tasks.get(&task).is_some_and(|task| !task.is_detached());
-                if is_attached {
-                    return;
-                }
-            }
-            ReplyBody::Refused(Refusal::WouldDeadlock { .. }) => self.tally.count(Fault::WouldDeadlock),
-            _ => {}
+        if let ReplyBody::Accepted { task } = reply.body
+            && self.trial.history.tasks.get(&task).is_some_and(|task| !task.is_detached())
+        {
+            return;
         }
         waiting.remove(&request);
         if waiting.is_empty() {
