@@ -484,19 +484,6 @@ mod submit {
     }
 
     #[test]
-    fn output_that_was_closed_from_the_start_is_status_141() {
-        let daemon = daemon_that_ends_with(json("true"));
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "exec \"$0\" submit f --socket \"$1\" >&-", env!("CARGO_BIN_EXE_poolctl")]);
-        shell.arg(daemon.socket());
-        run(shell, b"").assert(141, "", "");
-        daemon.end();
-
-        let mut to_nowhere = poolctl(Path::new("/nowhere"), &["--version"]);
-        assert_eq!(to_nowhere.stdout(Stdio::null()).status().unwrap().code(), Some(0), "/dev/null is open");
-    }
-
-    #[test]
     fn closed_output_is_status_141_without_a_word() {
         let daemon = daemon_that_ends_with(json("true"));
         let mut child = spawn(daemon.poolctl(&["submit", "f"]));

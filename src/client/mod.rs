@@ -35,9 +35,3 @@ pub use future::Future;
 pub use locate::socket_paths;
 pub use map::{Map, MapOptions};
 pub use waiting::{AsCompleted, ReturnWhen, Waited, as_completed, wait};
-
-/// Whether this process was started without a standard output. It finds /dev/null in its place, so that what
-/// it writes is lost without a word.
-pub fn stdout_was_closed() -> bool {
-    crate::os::start::stdout_was_closed()
-}

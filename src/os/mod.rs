@@ -9,4 +9,3 @@ pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod signal;
 pub(crate) mod socket;
-pub(crate) mod start;
