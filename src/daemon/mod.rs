@@ -222,6 +222,7 @@ impl<'a> Daemon<'a> {
     fn run(mut self) -> Result<ExitKind, Error> {
         let mut readiness = mio::Events::with_capacity(EVENTS_PER_TURN);
         self.dispatch();
+        self.spawner.hand_over();
         let exit = loop {
             self.tell_service_manager();
             if let Some(exit) = self.exit {
@@ -262,6 +263,7 @@ impl<'a> Daemon<'a> {
         }
         self.pass_time();
         self.flush();
+        self.spawner.hand_over();
     }
 
     fn note(&mut self, event: &mio::event::Event) {

@@ -125,10 +125,9 @@ impl Spawner {
         Ok(Spawner { orders, answers, backlog: VecDeque::new(), records })
     }
 
-    /// Has a process started. Its answer comes later.
+    /// Has a process started, once the thread is handed the order. Its answer comes later.
     pub(super) fn order(&mut self, order: Order) {
         self.backlog.push_back(order);
-        self.hand_over();
     }
 
     /// The next answer that is there.
@@ -143,7 +142,8 @@ impl Spawner {
         self.records.clone()
     }
 
-    fn hand_over(&mut self) {
+    /// Hands the thread what was ordered. It runs at once, beside the loop: so what is urgent comes before.
+    pub(super) fn hand_over(&mut self) {
         while let Some(order) = self.backlog.pop_front() {
             match self.orders.try_send(order) {
                 Ok(()) => {}

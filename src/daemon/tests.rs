@@ -404,6 +404,7 @@ impl Shell {
             threads: 1,
             commands: [].into(),
         });
+        shell.spawner.hand_over();
         shell
     }
 
@@ -492,6 +493,7 @@ fn program_that_is_not_there_is_an_answer() {
         threads: 1,
         commands: [].into(),
     });
+    spawner.hand_over();
     let answer = loop {
         if let Some(answer) = spawner.next_answer() {
             break answer;
