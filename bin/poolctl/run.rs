@@ -32,8 +32,8 @@ const FIRST_FD: i32 = 3;
 ///
 /// Its exit status is the command's: 128+N if it died of signal N, 127 if there is no such command, 126 if it
 /// cannot be executed, 124 if it timed out, 125 if poolctl or the daemon failed. Signals are passed on; when
-/// the command ends, all that it started does. For root and the user that poold runs as, unless the
-/// configuration's allow_run is "all".
+/// the command ends, all that it started does. For root, the user that poold runs as, and those whom access.run
+/// of the configuration names for `run`.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The pool to run in, instead of the first there is

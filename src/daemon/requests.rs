@@ -49,19 +49,9 @@ impl Daemon<'_> {
         self.touched.insert(Token::Client(client));
     }
 
-    fn refuse(&mut self, client: ConnectionId, request: RequestId, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, client: ConnectionId, request: RequestId, refusal: Refusal) {
         self.clients.refuse(client, request, refusal);
         self.touched.insert(Token::Client(client));
-    }
-
-    /// Whether a client may do something that concerns everyone; if not, it is told so.
-    fn may_administer(&mut self, client: ConnectionId, request: RequestId, what: &str) -> bool {
-        let may = self.clients.user(client).is_some_and(|user| self.supervisor.policy().may_administer(user));
-        if !may {
-            let rule = format!("only root and the user that poold runs as may {what} it");
-            self.refuse(client, request, Refusal::NotAllowed(rule));
-        }
-        may
     }
 
     fn status(&self) -> Status {
@@ -95,6 +85,7 @@ impl Daemon<'_> {
             Ok(changes) => self.answer(client, request, ReplyBody::Reloaded { changes }),
             Err(reason) => self.refuse(client, request, Refusal::NotReloaded(reason)),
         }
+        self.turn_out_unwelcome();
     }
 
     /// Reads the configuration again; gives what changed, or why nothing did. Logs either.
@@ -124,6 +115,8 @@ impl Daemon<'_> {
         let policy = Box::new(config.policy(before.daemon_user, Some((&self.config, before))));
         self.config = config;
         self.step(Event::PolicyChanged { policy });
+        self.are_rules_checked = false;
+        self.check_rules();
         Ok(changes)
     }
 }

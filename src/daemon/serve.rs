@@ -4,14 +4,15 @@
 
 use interprocess::os::unix::uds_local_socket::Stream;
 
+use super::access::Objection;
 use super::clients::ClientDid;
-use super::listener::{Accepted, tell_too_many};
+use super::listener::{Accepted, turn_away};
 use super::requests::share_of;
 use super::signals::Request;
 use super::token::{OutputStream, Token};
 use super::workers::WorkerDid;
 use super::{Daemon, LOG_TARGET};
-use crate::id::{ConnectionId, SlotId, Uid};
+use crate::id::{ConnectionId, Credentials, SlotId};
 use crate::limits::{
     ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
 };
@@ -67,7 +68,7 @@ impl Daemon<'_> {
         let mut budget_requests = REQUESTS_PER_TURN;
         while budget_requests > 0 {
             match self.clients.hear(self.now, client, &mut budget_bytes) {
-                ClientDid::Enter(user) => self.step(Event::ClientConnected { client, user }),
+                ClientDid::Enter(peer) => self.step(Event::ClientConnected { client, peer }),
                 ClientDid::Ask(request) => {
                     budget_requests = budget_requests.saturating_sub(share_of(&request.body));
                     self.take_request(client, request);
@@ -106,7 +107,10 @@ impl Daemon<'_> {
                     self.step(Event::StopRequested);
                 }
                 // Either way it is in the log, and nobody waits for an answer.
-                Request::Reload => _ = self.reload_config(),
+                Request::Reload => {
+                    _ = self.reload_config();
+                    self.turn_out_unwelcome();
+                }
             }
         }
     }
@@ -114,7 +118,7 @@ impl Daemon<'_> {
     fn serve_listener(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.door.accept(self.now) {
-                Accepted::Client(stream, user) => self.take_up(stream, user),
+                Accepted::Client(stream, peer) => self.take_up(stream, peer),
                 Accepted::TurnedAway(user) => {
                     self.clients.note_turned_away(user, "no descriptor is left for it");
                 }
@@ -131,19 +135,12 @@ impl Daemon<'_> {
         self.ready.insert(Token::Listener);
     }
 
-    fn take_up(&mut self, stream: Stream, user: Uid) {
-        let connections = self.clients.len();
-        let rule = match self.config.limits.connections {
-            most if connections >= most => Some("limits.connections allows"),
-            _ if connections >= self.connections_within_descriptors() => {
-                Some("the limit on descriptors (RLIMIT_NOFILE) leaves to clients")
-            }
-            _ => None,
-        };
-        if let Some(rule) = rule {
-            tell_too_many(&stream);
-            self.clients.note_turned_away(user, &format!("{connections} are open, the most that {rule}"));
-        } else if let Err(error) = self.clients.add(self.now, stream, user) {
+    fn take_up(&mut self, stream: Stream, peer: Credentials) {
+        let user = peer.user;
+        if let Some(Objection { verdict, reason }) = self.objection_to(&peer) {
+            turn_away(&stream, verdict);
+            self.clients.note_turned_away(user, &reason);
+        } else if let Err(error) = self.clients.add(self.now, stream, peer) {
             log::error!("a client (uid {}) cannot be let in: {error}", user.0);
         }
     }

@@ -15,7 +15,7 @@ use fastrand::Rng;
 use poold::id::{AttemptId, PoolName, TaskId, WorkerId};
 use poold::message::client::ReplyBody;
 use poold::message::worker::ToWorker;
-use poold::supervisor::{Action, Event, Signal};
+use poold::supervisor::{Action, Event, Notice, Signal};
 use poold::task::Exit;
 use poold::time::Time;
 
@@ -306,8 +306,19 @@ impl World {
                         self.clients.learn(client, task);
                     }
                 }
+                Action::Notice(Notice::ResultExpired { task }) => self.count_expired(task),
                 Action::Notice(_) | Action::Exit { .. } => {}
             }
+        }
+    }
+
+    /// Counts a result that was given up since its user kept as many as one may.
+    fn count_expired(&mut self, task: TaskId) {
+        let history = &self.trial.history;
+        let user_of = |id: &TaskId| history.tasks.get(id).map(|task| task.user);
+        let of_user = history.kept.iter().filter(|id| user_of(id) == user_of(&task)).count() as u64;
+        if of_user == history.policy.user_results_max {
+            self.tally.count(Fault::UserResultsFull);
         }
     }
 

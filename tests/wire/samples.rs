@@ -62,6 +62,8 @@ pub mod nested {
             ),
             ("protocol", Refusal::Protocol("a head that is no message".to_owned())),
             ("too_many_descriptors", Refusal::TooManyDescriptors { descriptors_max: 256 }),
+            ("user_queue_full", Refusal::UserQueueFull { tasks_max: 1_000_000 }),
+            ("user_queue_bytes_full", Refusal::UserQueueBytesFull { bytes_max: 1 << 29 }),
         ]
     }
 

@@ -82,7 +82,7 @@ impl History {
     }
 
     fn accepted(&mut self, client: ConnectionId, id: TaskId, submission: Submission) {
-        let user = self.clients.get(&client).map_or(Uid(u32::MAX), |client| client.user);
+        let user = self.clients.get(&client).map_or(Uid(u32::MAX), |client| client.peer.user);
         let pool = self.pool_for(&submission.spec).map(|pool| pool.name.clone());
         let state = match submission.spec.delay {
             Some(delay) if !delay.is_zero() => State::Delayed {

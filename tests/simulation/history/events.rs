@@ -14,8 +14,8 @@ impl History {
         self.now = now;
         self.step += 1;
         match event {
-            Event::ClientConnected { client, user } => {
-                self.clients.insert(*client, Client { user: *user, blocked: false });
+            Event::ClientConnected { client, peer } => {
+                self.clients.insert(*client, Client { peer: peer.clone(), blocked: false });
             }
             Event::FunctionConnected { .. } => {}
             Event::ClientGone { client } => {
