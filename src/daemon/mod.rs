@@ -20,7 +20,7 @@
 //! | `clients`, `requests` | who is connected; what their requests mean |
 //! | `access` | who is let in, who stays, who may administer |
 //! | `functions` | functions that run and are clients themselves |
-//! | `workers`, `output`, `spawner` | the processes; what they print; how they are started |
+//! | `workers`, `output`, `spawner`, `memory` | the processes; what they print; how they are started; what they take |
 //! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
@@ -39,6 +39,7 @@ mod functions;
 mod guard;
 mod listener;
 mod logging;
+mod memory;
 mod notify;
 mod output;
 mod requests;

@@ -9,7 +9,7 @@ use super::section::{Mistake, Section, Word};
 use super::{Config, Limits, Pool, access, function, user_share};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
-use crate::supervisor::RestartPolicy;
+use crate::supervisor::{RestartPolicy, WhenDegraded};
 
 /// A count that has no cap but must not be zero.
 const FROM_ONE: std::ops::RangeInclusive<u64> = 1..=u64::MAX;
@@ -32,6 +32,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Config, Mistake> {
         drain_timeout: top.duration("drain_timeout")?.unwrap_or(default.drain_timeout),
         limits: limits(top.section("limits")?, default.limits)?,
         restart: restart(top.section("restart")?, default.restart)?,
+        quarantine_after: quarantine_after(&mut top)?.unwrap_or(default.quarantine_after),
         functions: function::functions(top.section("function")?)?,
         pools: pools(top.section("pool")?)?.unwrap_or(default.pools),
     };
@@ -65,6 +66,20 @@ fn socket_mode(top: &mut Section<'_>) -> Result<Option<u32>, Mistake> {
     top.value("socket_mode", r#"octal permission bits in quotes such as "0660""#, |value| {
         let digits = value.as_str().filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))?;
         u32::from_str_radix(digits, 8).ok().filter(|mode| *mode <= 0o777)
+    })
+}
+
+/// Nothing if the file does not say; 0 for never.
+fn quarantine_after(top: &mut Section<'_>) -> Result<Option<Option<u32>>, Mistake> {
+    let killed: Option<u32> = top.number("quarantine_after", 0..=u64::from(u32::MAX))?;
+    Ok(killed.map(|killed| (killed > 0).then_some(killed)))
+}
+
+fn when_degraded(section: &mut Section<'_>) -> Result<Option<WhenDegraded>, Mistake> {
+    section.value("when_degraded", r#""queue" or "refuse""#, |value| match value.as_str()? {
+        "queue" => Some(WhenDegraded::Queue),
+        "refuse" => Some(WhenDegraded::Refuse),
+        _ => None,
     })
 }
 
@@ -139,6 +154,11 @@ fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
         timeout: section.duration("timeout")?,
         grace: section.duration("grace")?.unwrap_or(default.grace),
         start_timeout: section.duration("start_timeout")?.unwrap_or(default.start_timeout),
+        standby: section.number("standby", 0..=workers_max)?.unwrap_or(default.standby),
+        max_attempts: section.number("max_attempts", FROM_ONE)?,
+        max_lifetime: section.duration("max_lifetime")?,
+        max_rss_bytes: section.bytes("max_rss")?,
+        when_degraded: when_degraded(&mut section)?.unwrap_or(default.when_degraded),
         command: command(&mut section)?,
         env: environment(section.section("env")?)?,
     };

@@ -46,6 +46,7 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
         drain_timeout,
         limits,
         restart,
+        quarantine_after,
         functions: _,
         pools: _,
     } = config;
@@ -67,7 +68,7 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
     let RestartPolicy { intensity, period, backoff_min, backoff_max } = restart;
     vec![
         ("socket_mode", format!("{socket_mode:04o}")),
-        ("socket_group", socket_group.clone().unwrap_or_else(|| NOT_SET.to_owned())),
+        ("socket_group", or_not_set(socket_group.as_ref())),
         ("allow_fault_injection", allow_fault_injection.to_string()),
         ("access.connect", connect.to_string()),
         ("access.administer", administer.to_string()),
@@ -89,13 +90,33 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
         ("restart.period", format_duration(*period).to_string()),
         ("restart.backoff_min", format_duration(*backoff_min).to_string()),
         ("restart.backoff_max", format_duration(*backoff_max).to_string()),
+        ("quarantine_after", or_not_set(*quarantine_after)),
     ]
+}
+
+fn or_not_set(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| NOT_SET.to_owned(), |value| value.to_string())
 }
 
 /// Without the values of the environment: they may be secrets.
 fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
-    let Pool { name: _, workers, threads, functions, except, timeout, grace, start_timeout, command, env: _ } =
-        pool;
+    let Pool {
+        name: _,
+        workers,
+        threads,
+        functions,
+        except,
+        timeout,
+        grace,
+        start_timeout,
+        standby,
+        max_attempts,
+        max_lifetime,
+        max_rss_bytes,
+        when_degraded,
+        command,
+        env: _,
+    } = pool;
     let listed =
         |names: &Vec<FunctionName>| names.iter().map(FunctionName::as_str).collect::<Vec<_>>().join(", ");
     vec![
@@ -103,9 +124,14 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
         ("threads", threads.to_string()),
         ("functions", functions.as_ref().map_or_else(|| "all".to_owned(), listed)),
         ("except", if except.is_empty() { NOT_SET.to_owned() } else { listed(except) }),
-        ("timeout", timeout.map_or(NOT_SET.to_owned(), |timeout| format_duration(timeout).to_string())),
+        ("timeout", or_not_set(timeout.map(format_duration))),
         ("grace", format_duration(*grace).to_string()),
         ("start_timeout", format_duration(*start_timeout).to_string()),
+        ("standby", standby.to_string()),
+        ("max_attempts", or_not_set(*max_attempts)),
+        ("max_lifetime", or_not_set(max_lifetime.map(format_duration))),
+        ("max_rss", or_not_set(*max_rss_bytes)),
+        ("when_degraded", format!("{when_degraded:?}").to_lowercase()),
         ("command", command.as_ref().map_or("built in".to_owned(), |command| format!("{command:?}"))),
     ]
 }
