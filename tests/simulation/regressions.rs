@@ -1,7 +1,7 @@
 //! What the simulation found once, as the shortest story that shows it.
 
 use poold::message::client::ReplyBody;
-use poold::supervisor::{Action, Event};
+use poold::supervisor::{Action, Event, Signal};
 use poold::task::{Deadline, Exit, Limit, Outcome, TaskSpec};
 
 use crate::harness::{ALICE, Harness, cpu, work, worker};
@@ -46,4 +46,16 @@ fn reload_that_takes_the_failing_slots_away_heals_the_pool() {
     policy.pools[0].workers = 1;
     it.event(Event::PolicyChanged { policy: Box::new(policy) }).expect_no_more();
     assert!(!it.supervisor().pools()[0].degraded);
+}
+
+/// A worker that was killed as soon as its process existed, since its time to start was over, was sent a
+/// TERM after that at the next reload.
+#[test]
+fn worker_that_is_spawned_too_late_is_killed_and_told_nothing_more() {
+    let policy = cpu(1);
+    let mut it = Harness::new(policy.clone());
+    let late = worker(0, 0);
+    it.expect_spawn(late).advance(policy.pools[0].start_timeout);
+    it.spawned(late).expect_signal(late, Signal::Kill);
+    it.event(Event::PolicyChanged { policy: Box::new(policy) }).expect_no_more();
 }
