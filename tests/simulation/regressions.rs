@@ -48,14 +48,16 @@ fn reload_that_takes_the_failing_slots_away_heals_the_pool() {
     assert!(!it.supervisor().pools()[0].degraded);
 }
 
-/// A worker that was killed as soon as its process existed, since its time to start was over, was sent a
-/// TERM after that at the next reload.
+/// A worker that was killed as soon as it had a process was told to end once more, by TERM, when the slots of its
+/// pool exchanged their roles.
 #[test]
-fn worker_that_is_spawned_too_late_is_killed_and_told_nothing_more() {
-    let policy = cpu(1);
+fn worker_that_was_killed_at_its_start_is_not_told_to_end_again() {
+    let mut policy = cpu(1);
+    policy.pools[0].standby = 1;
     let mut it = Harness::new(policy.clone());
-    let late = worker(0, 0);
-    it.expect_spawn(late).advance(policy.pools[0].start_timeout);
-    it.spawned(late).expect_signal(late, Signal::Kill);
-    it.event(Event::PolicyChanged { policy: Box::new(policy) }).expect_no_more();
+    it.expect_spawn(worker(0, 0)).expect_spawn(worker(1, 0));
+    policy.pools[0].revision = 1;
+    it.event(Event::PolicyChanged { policy: Box::new(policy) });
+    it.spawned(worker(0, 0)).expect_signal(worker(0, 0), Signal::Kill);
+    it.event(Event::SpawnFailed { worker: worker(1, 0), message: "no memory".to_owned() }).expect_no_more();
 }

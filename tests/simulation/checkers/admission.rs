@@ -7,10 +7,11 @@ use poold::id::{ConnectionId, RequestId, Uid};
 use poold::limits::RETRIES_MAX;
 use poold::message::client::{Refusal, ReplyBody};
 use poold::supervisor::{Action, Event, Supervisor, WhenDegraded};
+use poold::task::Attachment;
 use poold::time::Time;
 
 use super::{Checker, Verdict, demand};
-use crate::history::{History, Request, Submission, is_privileged};
+use crate::history::{History, Request, Submission, Task, is_privileged};
 use crate::trial::Step;
 
 /// Watches the door.
@@ -106,6 +107,7 @@ fn may_be_accepted(
     match () {
         () if !is_taken => Err("nothing new is taken"),
         () if !is_late && history.pool_for(&submission.spec).is_none() => Err("no pool has its function"),
+        () if !is_late && waits_for_itself(history, client, submission) => Err("it could wait for itself"),
         () if !is_late && history.quarantined.contains(&submission.spec.function) => {
             Err("its function is quarantined")
         }
@@ -115,6 +117,13 @@ fn may_be_accepted(
         () if submission.spec.retries > RETRIES_MAX => Err("it asks for too many retries"),
         () => Ok(()),
     }
+}
+
+/// Whether a task that would wait for this one is in the very pool that this one belongs to.
+fn waits_for_itself(history: &History, client: ConnectionId, submission: &Submission) -> bool {
+    let pool = history.pool_for(&submission.spec).map(|pool| &pool.name);
+    submission.spec.attachment == Attachment::Attached
+        && history.ancestors(client).any(|ancestor| ancestor.pool.is_some() && ancestor.pool.as_ref() == pool)
 }
 
 fn is_true(history: &History, client: ConnectionId, submission: &Submission, refusal: &Refusal) -> bool {
@@ -152,6 +161,14 @@ fn is_true(history: &History, client: ConnectionId, submission: &Submission, ref
         Refusal::NotAllowed(_) => !may_run(history, client, submission),
         Refusal::PayloadTooLarge { bytes: told, bytes_max } => {
             *told == bytes && *bytes_max == policy.payload_bytes_max && bytes > *bytes_max
+        }
+        Refusal::WouldDeadlock { pool, ancestor } => {
+            let may_be_there = |task: &Task| {
+                task.id == *ancestor && task.pool.as_ref().is_none_or(|ancestors| ancestors == pool)
+            };
+            spec.attachment == Attachment::Attached
+                && history.pool_for(spec).is_some_and(|found| found.name == *pool)
+                && history.ancestors(client).any(may_be_there)
         }
         Refusal::Quarantined { function } => {
             *function == spec.function && history.quarantined.contains(function)
@@ -202,7 +219,8 @@ fn queued(history: &History) -> (u64, u64) {
 
 /// The same of one user.
 fn queued_of(history: &History, of_user: Uid) -> (u64, u64) {
-    let live = history.live_tasks().filter(|task| task.user == of_user).map(|task| task.argument_bytes());
+    let live =
+        history.live_tasks().filter(|task| task.owner.user == of_user).map(|task| task.argument_bytes());
     let requests = history.requests.iter().filter(|((client, _), _)| user(history, *client) == Some(of_user));
     let held = requests.filter_map(|(_, request)| match request {
         Request::Submit(submission) => Some(submission.args.bytes.len() as u64),

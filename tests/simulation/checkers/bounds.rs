@@ -64,7 +64,7 @@ impl Checker for Bounds {
 }
 
 fn owner(history: &History, id: &TaskId) -> Option<Uid> {
-    history.tasks.get(id).map(|task| task.user).filter(|user| !is_privileged(*user))
+    history.tasks.get(id).map(|task| task.owner.user).filter(|user| !is_privileged(*user))
 }
 
 /// Results of a user among `ids`, and their bytes.

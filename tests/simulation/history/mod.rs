@@ -75,6 +75,8 @@ pub struct Client {
     pub peer: Credentials,
     /// Whether it has too many unread outcomes.
     pub blocked: bool,
+    /// The task whose function it is.
+    pub parent: Option<TaskId>,
 }
 
 /// What the world alone knows.
@@ -178,7 +180,7 @@ impl History {
     pub fn may_touch(&self, client: ConnectionId, task: &Task) -> bool {
         self.clients
             .get(&client)
-            .is_some_and(|client| client.peer.user == task.user || is_privileged(client.peer.user))
+            .is_some_and(|client| client.peer.user == task.owner.user || is_privileged(client.peer.user))
     }
 
     /// Whether someone may run a function.
@@ -191,6 +193,13 @@ impl History {
             }
         };
         is_named || is_privileged(peer.user)
+    }
+
+    /// The tasks that wait for what a connection submits attached, the nearest first.
+    pub fn ancestors(&self, client: ConnectionId) -> impl Iterator<Item = &Task> {
+        let task = |id: TaskId| self.tasks.get(&id);
+        let parent = self.clients.get(&client).and_then(|client| client.parent).and_then(task);
+        std::iter::successors(parent, move |task_below| task_below.parent.and_then(task))
     }
 
     /// The attempt that a worker holds, and its task.
