@@ -18,6 +18,7 @@
 //! | --- | --- |
 //! | `connection` | a socket with its two buffers |
 //! | `clients`, `requests` | who is connected; what their requests mean |
+//! | `access` | who is let in, who stays, who may administer |
 //! | `functions` | functions that run and are clients themselves |
 //! | `workers`, `output`, `spawner`, `memory` | the processes; what they print; how they are started; what they take |
 //! | `guard` | the process that ends what a killed daemon leaves |
@@ -26,6 +27,7 @@
 //! | `door`, `listener` | how clients come in |
 //! | `signals`, `notify`, `logging` | the other ways to the world |
 
+mod access;
 mod clients;
 mod clock;
 pub mod config;
@@ -162,6 +164,8 @@ struct Daemon<'a> {
     /// How many descriptors it may have open.
     descriptors_max: u64,
     config: Config,
+    /// Whether the rules of `config` were compared with what the pools have.
+    are_rules_checked: bool,
     reload: Reload,
     exit: Option<ExitKind>,
 }
@@ -214,6 +218,7 @@ impl<'a> Daemon<'a> {
             logging,
             descriptors_max,
             config,
+            are_rules_checked: false,
             reload,
             exit: None,
         })
