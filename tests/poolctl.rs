@@ -837,6 +837,7 @@ mod listings {
             outcomes: [(OutcomeKind::Ok, 1000), (OutcomeKind::Crashed, 20)].into(),
             refusals: 3,
             log_lines_dropped: 0,
+            limits: "memory by RLIMIT_AS".to_owned(),
             pools: vec![PoolStatus {
                 name: PoolName::new("cpu").unwrap(),
                 workers: 2,

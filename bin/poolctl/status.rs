@@ -72,6 +72,7 @@ fn summary(status: &Status) -> String {
     text += &format!("outcomes  {}\n", outcomes.join(", "));
     text += &format!("kept      {} ({})\n", counted(tasks.kept, "result"), bytes_text(tasks.result_bytes));
     text += &format!("refused   {}\n", counted(status.refusals, "request"));
+    text += &format!("limits    {}\n", status.limits);
     if status.log_lines_dropped > 0 {
         text += &format!("log       {} dropped\n", counted(status.log_lines_dropped, "line"));
     }

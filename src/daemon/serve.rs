@@ -28,9 +28,7 @@ impl Daemon<'_> {
             }
             Token::WorkerSocket(slot) => self.serve_worker(slot),
             Token::WorkerExit(slot) => {
-                for event in self.workers.take_ended(slot) {
-                    self.step_of_worker(event);
-                }
+                self.serve_worker_exit(slot);
             }
             Token::Client(client) => self.serve_client(client),
             Token::Spawner => self.serve_spawner(),
@@ -57,6 +55,15 @@ impl Daemon<'_> {
             }
         }
         self.ready.insert(token);
+    }
+
+    fn serve_worker_exit(&mut self, slot: SlotId) {
+        let Some((events, remains)) = self.workers.take_ended(slot) else { return };
+        // Before its successor is started.
+        self.spawner.clear_away(remains);
+        for event in events {
+            self.step_of_worker(event);
+        }
     }
 
     fn serve_client(&mut self, client: ConnectionId) {
@@ -107,6 +114,7 @@ impl Daemon<'_> {
                 }
                 // Either way it is in the log, and nobody waits for an answer.
                 Request::Reload => _ = self.reload_config(),
+                Request::Reap => self.spawner.reap_strays(),
             }
         }
     }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::section::{Mistake, Section, Word};
-use super::{Config, Limits, Pool, function};
+use super::{Config, Limits, Pool, function, resources};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
 use crate::supervisor::{RestartPolicy, RunAccess};
@@ -32,10 +32,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Config, Mistake> {
         drain_timeout: top.duration("drain_timeout")?.unwrap_or(default.drain_timeout),
         limits: limits(top.section("limits")?, default.limits)?,
         restart: restart(top.section("restart")?, default.restart)?,
-        functions: function::functions(top.section("function")?)?,
+        functions: Vec::new(),
         pools: pools(top.section("pool")?)?.unwrap_or(default.pools),
     };
+    let functions = function::functions(top.section("function")?, &config.pools)?;
     top.finish()?;
+    let config = Config { functions, ..config };
     Ok(config)
 }
 
@@ -137,9 +139,11 @@ fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
         start_timeout: section.duration("start_timeout")?.unwrap_or(default.start_timeout),
         command: command(&mut section)?,
         env: environment(section.section("env")?)?,
+        limits: default.limits,
     };
+    let limits = resources::of_pool(&mut section, pool.threads)?;
     section.finish()?;
-    Ok(pool)
+    Ok(Pool { limits, ..pool })
 }
 
 fn functions(section: &mut Section<'_>, key: &'static str) -> Result<Option<Vec<FunctionName>>, Mistake> {

@@ -2,9 +2,11 @@
 //!
 //! It puts nothing in force.
 
+use std::time::Duration;
+
 use humantime::format_duration;
 
-use super::{Config, ConfigError, Limits, Pool, Source};
+use super::{Config, ConfigError, Limits, Pool, PoolLimits, Source};
 use crate::id::FunctionName;
 use crate::supervisor::RestartPolicy;
 
@@ -71,19 +73,40 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
 
 /// Without the values of the environment: they may be secrets.
 fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
-    let Pool { name: _, workers, threads, functions, except, timeout, grace, start_timeout, command, env: _ } =
-        pool;
+    let Pool {
+        name: _,
+        workers,
+        threads,
+        functions,
+        except,
+        timeout,
+        grace,
+        start_timeout,
+        command,
+        env: _,
+        limits,
+    } = pool;
     let listed =
         |names: &Vec<FunctionName>| names.iter().map(FunctionName::as_str).collect::<Vec<_>>().join(", ");
+    let PoolLimits { memory_bytes, cpu_time, open_files, processes, file_size_bytes, core_bytes } = limits;
+    let lasting =
+        |time: &Option<Duration>| time.map_or(NOT_SET.to_owned(), |time| format_duration(time).to_string());
+    let number = |number: &Option<u64>| number.map_or(NOT_SET.to_owned(), |number| number.to_string());
     vec![
         ("workers", workers.to_string()),
         ("threads", threads.to_string()),
         ("functions", functions.as_ref().map_or_else(|| "all".to_owned(), listed)),
         ("except", if except.is_empty() { NOT_SET.to_owned() } else { listed(except) }),
-        ("timeout", timeout.map_or(NOT_SET.to_owned(), |timeout| format_duration(timeout).to_string())),
+        ("timeout", lasting(timeout)),
         ("grace", format_duration(*grace).to_string()),
         ("start_timeout", format_duration(*start_timeout).to_string()),
         ("command", command.as_ref().map_or("built in".to_owned(), |command| format!("{command:?}"))),
+        ("memory", number(memory_bytes)),
+        ("cpu_time", lasting(cpu_time)),
+        ("open_files", number(open_files)),
+        ("processes", number(processes)),
+        ("file_size", number(file_size_bytes)),
+        ("core", core_bytes.to_string()),
     ]
 }
 
@@ -94,18 +117,18 @@ fn differences(prefix: &str, before: Vec<Setting>, after: Vec<Setting>) -> Vec<S
 
 fn function_changes(old: &Config, new: &Config) -> Vec<String> {
     let find = |config: &'_ Config, name: &FunctionName| {
-        config.functions.iter().find(|function| function.command.name == *name).cloned()
+        config.functions.iter().find(|function| function.name == *name).cloned()
     };
     let mut changes = Vec::new();
     for function in &new.functions {
-        let name = &function.command.name;
+        let name = &function.name;
         match find(old, name) {
             None => changes.push(format!("function {name}: added")),
             Some(before) if before != *function => changes.push(format!("function {name}: changed")),
             Some(_) => {}
         }
     }
-    let removed = old.functions.iter().map(|function| &function.command.name);
+    let removed = old.functions.iter().map(|function| &function.name);
     let removed = removed.filter(|name| find(new, name).is_none());
     changes.extend(removed.map(|name| format!("function {name}: removed")));
     changes
