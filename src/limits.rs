@@ -164,6 +164,13 @@ pub const RESTART_PERIOD: Duration = Duration::from_secs(5);
 /// A worker that dies this soon after it was ready, without having finished an attempt, failed to start.
 pub const EARLY_DEATH: Duration = Duration::from_secs(1);
 
+/// The part of `max_attempts` and `max_lifetime` by which a worker may go before them, drawn anew for each:
+/// workers that started together are not all replaced together.
+pub const RECYCLING_JITTER: f64 = 0.1;
+
+/// Workers that a function's tasks may kill in a row; with more, it is quarantined.
+pub const QUARANTINE_AFTER: u32 = 100;
+
 /// Most attempts that one worker runs at a time, each on a thread of its own.
 pub const THREADS_PER_WORKER_MAX: u32 = 256;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use poold::daemon::config::{Config, Pool, PoolLimits, Source, reload};
 use poold::id::{FunctionName, PoolName, Uid};
 use poold::limits;
-use poold::supervisor::{Policy, PoolPolicy};
+use poold::supervisor::{Policy, PoolPolicy, WhenDegraded};
 use tempfile::TempDir;
 
 const SHIPPED: &str = include_str!("../systemd/poold.toml");
@@ -127,6 +127,7 @@ fn every_key_is_read_into_its_field() {
         socket_group = "staff"
         allow_fault_injection = true
         drain_timeout = "1m 30s"
+        quarantine_after = 15
         [limits]
         connections = 1
         queue_tasks = 2
@@ -153,6 +154,11 @@ fn every_key_is_read_into_its_field() {
         timeout = "12s"
         grace = "13ms"
         start_timeout = "14s"
+        standby = 16
+        max_attempts = 17
+        max_lifetime = "18h"
+        max_rss = "19 MiB"
+        when_degraded = "refuse"
         command = ["python3", "-c", ""]
         env = { LANG = "C", EMPTY = "" }
         "#,
@@ -162,6 +168,7 @@ fn every_key_is_read_into_its_field() {
     assert_eq!(config.socket_group.as_deref(), Some("staff"));
     assert!(config.allow_fault_injection);
     assert_eq!(config.drain_timeout, Duration::from_secs(90));
+    assert_eq!(config.quarantine_after, Some(15));
     assert_eq!(config.limits.connections, 1);
     assert_eq!(config.limits.queue_tasks, 2);
     assert_eq!(config.limits.queue_bytes, 3 * 1024);
@@ -182,6 +189,11 @@ fn every_key_is_read_into_its_field() {
         timeout: Some(Duration::from_secs(12)),
         grace: Duration::from_millis(13),
         start_timeout: Duration::from_secs(14),
+        standby: 16,
+        max_attempts: Some(17),
+        max_lifetime: Some(Duration::from_secs(18 * 3600)),
+        max_rss_bytes: Some(19 * 1024 * 1024),
+        when_degraded: WhenDegraded::Refuse,
         command: Some(["python3", "-c", ""].map(str::to_owned).into()),
         env: [("EMPTY", ""), ("LANG", "C")].map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         limits: PoolLimits {
@@ -204,6 +216,12 @@ fn policy_carries_what_the_file_sets() {
     assert_eq!(policy.result_age_max, Duration::from_secs(1));
     assert_eq!(policy.pools[0].workers, 3);
     assert_eq!(policy.pools[0].timeout, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn quarantine_after_no_workers_is_never() {
+    assert_eq!(read("quarantine_after = 0").policy(Uid(0), None).quarantine_after, None);
+    assert_eq!(read("quarantine_after = 1").policy(Uid(0), None).quarantine_after, Some(1));
 }
 
 #[test]
@@ -262,6 +280,11 @@ fn every_mistake_is_one_line_with_its_place_and_what_to_do() {
             r#"2:11: `command` takes a list of texts such as ["one", "two"], not `'python3 worker.py'`"#,
         ),
         ("[pool.cpu.env]\nA = 3", "2:5: [pool.cpu.env] holds only texts in quotes, not `3`"),
+        (
+            "[pool.cpu]\nwhen_degraded = 'wait'",
+            r#"2:17: `when_degraded` takes "queue" or "refuse", not `'wait'`"#,
+        ),
+        ("[pool.cpu]\nmax_attempts = 0", "2:16: `max_attempts` takes a whole number from 1, not `0`"),
         // Values out of range.
         ("socket = 'here.sock'", "1:10: `socket` takes a path that starts with `/`"),
         ("socket = ''", "1:10: `socket` takes a text in quotes that is not empty, not `''`"),

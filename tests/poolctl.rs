@@ -843,11 +843,13 @@ mod listings {
                 workers: 2,
                 ready: 2,
                 busy: 1,
+                standby: 1,
                 pending: 12,
                 restarts: 20,
                 degraded: false,
                 last_failure: None,
             }],
+            quarantined: vec![function("crash")],
         }
     }
 
@@ -892,9 +894,10 @@ tasks     1 running, 12 pending (2.0 KiB of arguments), 0 delayed
 outcomes  1000 ok, 0 failed, 20 crashed, 0 timed_out, 0 cancelled, 0 lost
 kept      0 results (0 B)
 refused   3 requests
+blocked   crash (quarantined; `poolctl release` lifts it)
 
-POOL  WORKERS  READY  BUSY  PENDING  RESTARTS  HEALTH
-cpu         2      2     1       12        20  ok
+POOL  WORKERS  READY  BUSY  STANDBY  PENDING  RESTARTS  HEALTH
+cpu         2      2     1        1       12        20  ok
 
 SLOT  POOL   PID  STATE  TASK           FUNCTION        RUNNING  CAPACITY  HELD  STUCK  ATTEMPTS  RESTARTS      RSS
    0  cpu   5000  busy   5f3a91c2-1021  is_prime_trial    350ms         1     1      0       500        10  4.2 MiB
@@ -954,6 +957,7 @@ ID          FUNCTION  POOL  STATE      PRIORITY   UID  DETACHED  ATTEMPTS    AGE
                 signature: "is_prime(N: u128) -> bool".into(),
                 summary: "Whether N is prime.".into(),
                 pools: ["cpu", "io"].map(|name| PoolName::new(name).unwrap()).to_vec(),
+                quarantined: false,
             };
             client.say(Some(id), ReplyBody::Functions { rows: vec![is_prime], more: false });
         });

@@ -34,7 +34,11 @@ fn render(functions: &[FunctionStatus]) -> String {
     let mut table = Table::new(&["FUNCTION", "POOLS", "WHAT IT DOES"]);
     for function in functions {
         let pools: Vec<&str> = function.pools.iter().map(|pool| pool.as_str()).collect();
-        table.push([function.signature.clone(), pools.join(","), function.summary.clone()]);
+        let summary = match function.quarantined {
+            true => format!("(quarantined) {}", function.summary),
+            false => function.summary.clone(),
+        };
+        table.push([function.signature.clone(), pools.join(","), summary]);
     }
     table.render()
 }

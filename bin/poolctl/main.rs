@@ -12,6 +12,7 @@ mod map;
 mod outcome;
 mod output;
 mod pages;
+mod release;
 mod reload;
 mod result;
 mod run;
@@ -86,6 +87,7 @@ enum Command {
     Functions(functions::Functions),
     Reload(reload::Reload),
     Drain(drain::Drain),
+    Release(release::Release),
     Completions(completions::Completions),
 }
 
@@ -116,6 +118,7 @@ fn run(cli: Cli) -> Result<u8, Error> {
         Command::Functions(command) => command.run(connect()?),
         Command::Reload(command) => command.run(connect()?),
         Command::Drain(command) => command.run(connect()?),
+        Command::Release(command) => command.run(connect()?),
         Command::Completions(command) => command.run(Cli::command()),
     }
 }

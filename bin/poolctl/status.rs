@@ -73,6 +73,10 @@ fn summary(status: &Status) -> String {
     text += &format!("kept      {} ({})\n", counted(tasks.kept, "result"), bytes_text(tasks.result_bytes));
     text += &format!("refused   {}\n", counted(status.refusals, "request"));
     text += &format!("limits    {}\n", status.limits);
+    if !status.quarantined.is_empty() {
+        let functions: Vec<&str> = status.quarantined.iter().map(|function| function.as_str()).collect();
+        text += &format!("blocked   {} (quarantined; `poolctl release` lifts it)\n", functions.join(", "));
+    }
     if status.log_lines_dropped > 0 {
         text += &format!("log       {} dropped\n", counted(status.log_lines_dropped, "line"));
     }
@@ -80,7 +84,8 @@ fn summary(status: &Status) -> String {
 }
 
 fn pools(pools: &[PoolStatus]) -> String {
-    let mut table = Table::new(&["POOL", " WORKERS", " READY", " BUSY", " PENDING", " RESTARTS", "HEALTH"]);
+    let mut table =
+        Table::new(&["POOL", " WORKERS", " READY", " BUSY", " STANDBY", " PENDING", " RESTARTS", "HEALTH"]);
     for pool in pools {
         let health = match &pool.last_failure {
             None => "ok".to_owned(),
@@ -92,6 +97,7 @@ fn pools(pools: &[PoolStatus]) -> String {
             pool.workers.to_string(),
             pool.ready.to_string(),
             pool.busy.to_string(),
+            pool.standby.to_string(),
             pool.pending.to_string(),
             pool.restarts.to_string(),
             health,

@@ -77,6 +77,7 @@ fn state_word(state: WorkerState) -> &'static str {
         WorkerState::Starting => "starting",
         WorkerState::Idle => "idle",
         WorkerState::Busy => "busy",
+        WorkerState::Standby => "standby",
         WorkerState::Stopping => "stopping",
         WorkerState::Down => "down",
     }

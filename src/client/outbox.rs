@@ -107,6 +107,7 @@ fn bytes_of(body: &RequestBody) -> usize {
         | RequestBody::Tasks { .. }
         | RequestBody::Functions { .. }
         | RequestBody::Reload
-        | RequestBody::Drain => REQUEST_BYTES,
+        | RequestBody::Drain
+        | RequestBody::Release { .. } => REQUEST_BYTES,
     }
 }

@@ -3,7 +3,7 @@
 use super::spawner::Order;
 use super::token::Token;
 use super::{Daemon, ExitKind, LOG_TARGET};
-use crate::id::{PoolName, WorkerId};
+use crate::id::{FunctionName, PoolName, WorkerId};
 use crate::message::status::Phase;
 use crate::message::worker::{Report, ToWorker};
 use crate::supervisor::{Action, Event, Notice};
@@ -83,9 +83,13 @@ impl Daemon<'_> {
             | Notice::WorkerExited { .. }
             | Notice::PoolDegraded { .. }
             | Notice::PoolRecovered { .. }
+            | Notice::FunctionQuarantined { .. }
+            | Notice::FunctionReleased { .. }
             | Notice::PhaseChanged(_) => true,
             Notice::WorkerFailed { .. }
             | Notice::WorkerBroke { .. }
+            | Notice::WorkerWorn { .. }
+            | Notice::StandbyPromoted { .. }
             | Notice::WorkerSignalled { .. }
             | Notice::RestartDelayed { .. }
             | Notice::Refused { .. }
@@ -121,9 +125,12 @@ impl Daemon<'_> {
             }
         };
         let mut status = format!("{doing}: {ready} of {workers} workers ready");
-        if !degraded.is_empty() {
-            status.push_str("; degraded: ");
-            status.push_str(&degraded);
+        let quarantined = self.supervisor.quarantined().map(FunctionName::as_str);
+        let quarantined = quarantined.collect::<Vec<_>>().join(", ");
+        for (what, names) in [("degraded", degraded), ("quarantined", quarantined)] {
+            if !names.is_empty() {
+                status.push_str(&format!("; {what}: {names}"));
+            }
         }
         self.notifier.status(status);
     }

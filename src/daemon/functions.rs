@@ -127,7 +127,8 @@ impl Daemon<'_> {
             | RequestBody::Tasks { .. }
             | RequestBody::Functions { .. }
             | RequestBody::Reload
-            | RequestBody::Drain => {
+            | RequestBody::Drain
+            | RequestBody::Release { .. } => {
                 let rule = "a function may submit tasks, cancel them and ask for their results; leave the rest to clients";
                 self.refuse_function(worker, attempt, request.id, rule);
             }

@@ -19,7 +19,7 @@
 //! | `connection` | a socket with its two buffers |
 //! | `clients`, `requests` | who is connected; what their requests mean |
 //! | `functions` | functions that run and are clients themselves |
-//! | `workers`, `output`, `spawner` | the processes; what they print; how they are started |
+//! | `workers`, `output`, `spawner`, `memory` | the processes; what they print; how they are started; what they take |
 //! | `cgroup`, `strays` | each worker's control group; children that nobody started |
 //! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
@@ -39,6 +39,7 @@ mod functions;
 mod guard;
 mod listener;
 mod logging;
+mod memory;
 mod notify;
 mod output;
 mod requests;

@@ -1,9 +1,8 @@
 //! What clients' requests mean: most become events, those that only ask are answered from what the
 //! supervisor and the daemon know.
 
-use std::fs;
-
 use super::clock::deadline_at;
+use super::memory::resident_bytes;
 use super::token::Token;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, Pid, RequestId};
@@ -39,6 +38,11 @@ impl Daemon<'_> {
             RequestBody::Drain => {
                 if self.may_administer(client, request, "drain") {
                     self.step(Event::DrainRequested { client, request });
+                }
+            }
+            RequestBody::Release { function } => {
+                if self.may_administer(client, request, "release functions of") {
+                    self.step(Event::ReleaseRequested { client, request, function });
                 }
             }
         }
@@ -77,6 +81,7 @@ impl Daemon<'_> {
             log_lines_dropped: self.logging.lines_dropped(),
             limits: self.limits.clone(),
             pools: self.supervisor.pools(),
+            quarantined: self.supervisor.quarantined().cloned().collect(),
         }
     }
 
@@ -135,35 +140,12 @@ pub(super) const fn share_of(request: &RequestBody) -> u32 {
         RequestBody::Submit { .. }
         | RequestBody::Cancel { .. }
         | RequestBody::Result { .. }
-        | RequestBody::Drain => 1,
+        | RequestBody::Drain
+        | RequestBody::Release { .. } => 1,
         RequestBody::Status
         | RequestBody::Workers { .. }
         | RequestBody::Tasks { .. }
         | RequestBody::Functions { .. }
         | RequestBody::Reload => REQUESTS_PER_TURN,
-    }
-}
-
-/// Resident memory of the process `pid`, as the kernel counts it (proc_pid_status(5)).
-fn resident_bytes(pid: Pid) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", pid.0)).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
-    Some(kibibytes * 1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn own_resident_memory_is_known() {
-        let bytes = resident_bytes(Pid(std::process::id())).expect("we are running");
-        assert!(bytes > 64 * 1024);
-    }
-
-    #[test]
-    fn process_that_is_not_there_has_no_resident_memory() {
-        assert_eq!(resident_bytes(Pid(u32::MAX)), None);
     }
 }

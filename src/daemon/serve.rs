@@ -6,12 +6,13 @@ use interprocess::os::unix::uds_local_socket::Stream;
 
 use super::clients::ClientDid;
 use super::listener::{Accepted, tell_too_many};
+use super::memory::resident_bytes;
 use super::requests::share_of;
 use super::signals::Request;
 use super::token::{OutputStream, Token};
 use super::workers::WorkerDid;
 use super::{Daemon, LOG_TARGET};
-use crate::id::{ConnectionId, SlotId, Uid};
+use crate::id::{ConnectionId, SlotId, Uid, WorkerId};
 use crate::limits::{
     ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
 };
@@ -44,7 +45,12 @@ impl Daemon<'_> {
         let mut budget_requests = REQUESTS_PER_TURN;
         while budget_requests > 0 {
             match self.workers.hear(slot, &mut budget_bytes) {
-                WorkerDid::Event(event) => self.step_of_worker(event),
+                WorkerDid::Event(event) => {
+                    if let Event::AttemptFinished { worker, .. } = event {
+                        self.measure(worker);
+                    }
+                    self.step_of_worker(event);
+                }
                 WorkerDid::Ask(ask) => {
                     budget_requests -= 1;
                     self.take_ask(ask);
@@ -63,6 +69,17 @@ impl Daemon<'_> {
         self.spawner.clear_away(remains);
         for event in events {
             self.step_of_worker(event);
+        }
+    }
+
+    /// Tells how much memory a worker takes after an attempt, if its pool sets a limit to that.
+    fn measure(&mut self, worker: WorkerId) {
+        let limited = self
+            .workers
+            .process_of(worker)
+            .filter(|(pool, _)| self.config.pool(pool).is_some_and(|pool| pool.max_rss_bytes.is_some()));
+        if let Some(rss_bytes) = limited.and_then(|(_, pid)| resident_bytes(pid)) {
+            self.step(Event::WorkerMeasured { worker, rss_bytes });
         }
     }
 
@@ -158,7 +175,8 @@ impl Daemon<'_> {
 
     /// How many connections leave enough descriptors for the workers to be started again; at least one.
     pub(super) fn connections_within_descriptors(&self) -> usize {
-        let workers = self.config.pools.iter().map(|pool| u64::from(pool.workers)).sum::<u64>();
+        let workers = self.config.pools.iter().map(|pool| u64::from(pool.workers) + u64::from(pool.standby));
+        let workers = workers.sum::<u64>();
         let others = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers;
         usize::try_from(self.descriptors_max.saturating_sub(others)).unwrap_or(usize::MAX).max(1)
     }

@@ -47,6 +47,7 @@ fn config(socket: &Path) -> Config {
             result_age: limits::RESULT_AGE_MAX,
         },
         restart: RestartPolicy::default(),
+        quarantine_after: None,
         functions: Vec::new(),
         pools: Vec::<Pool>::new(),
     }

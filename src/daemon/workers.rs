@@ -22,7 +22,7 @@ use super::guard::Records;
 use super::output::{Output, Speaker};
 use super::spawner::{Order, Remains, Started};
 use super::token::OutputStream;
-use crate::id::{AttemptId, Pid, SlotId, TaskId, WorkerId};
+use crate::id::{AttemptId, Pid, PoolName, SlotId, TaskId, WorkerId};
 use crate::limits::{
     ATTEMPTS_PER_WORKER_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_PER_WORKER_MAX, LAST_WORDS_BYTES_MAX,
     MESSAGE_BYTES_MAX, OUTPUT_BYTES_PER_TURN, PAYLOAD_BYTES_MAX,
@@ -193,6 +193,12 @@ impl Workers {
     pub(super) fn unread(&self, slot: SlotId) -> Option<(WorkerId, usize)> {
         let worker = self.by_slot.get(&slot)?;
         Some((worker.order.worker, worker.connection.outbox_bytes()))
+    }
+
+    /// The pool and the process of a worker.
+    pub(super) fn process_of(&self, id: WorkerId) -> Option<(&PoolName, Pid)> {
+        let worker = self.by_slot.get(&id.slot).filter(|worker| worker.order.worker == id)?;
+        Some((&worker.order.pool, worker.child.pid()))
     }
 
     fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {

@@ -63,6 +63,11 @@ pub enum RequestBody {
     Reload,
     /// Take nothing new, finish what was accepted, then stop. Answered by [`ReplyBody::Drained`] when all is done.
     Drain,
+    /// Take new tasks of a quarantined function again. Answered by [`ReplyBody::Released`].
+    Release {
+        /// Which.
+        function: FunctionName,
+    },
 }
 
 /// What the daemon answers.
@@ -142,6 +147,11 @@ pub enum ReplyBody {
     Drained,
     /// The request was not carried out.
     Refused(Refusal),
+    /// New tasks of the function are taken again.
+    Released {
+        /// Which.
+        function: FunctionName,
+    },
 }
 
 /// What the daemon says of itself when a connection opens.
@@ -273,6 +283,28 @@ pub enum Refusal {
         /// The cap.
         descriptors_max: u32,
     },
+    /// The function's tasks have killed too many workers in a row.
+    #[error(
+        "function `{function}` is quarantined: its tasks killed too many workers in a row; mend it, then `poolctl release {function}`"
+    )]
+    Quarantined {
+        /// The function.
+        function: FunctionName,
+    },
+    /// The function's tasks are taken anyway.
+    #[error("function `{function}` is not quarantined; `poolctl status` names those that are")]
+    NotQuarantined {
+        /// The function.
+        function: FunctionName,
+    },
+    /// The pool's workers keep failing, and it takes nothing new meanwhile.
+    #[error("pool `{pool}` is degraded and takes no new tasks until it is well: {failure}")]
+    Degraded {
+        /// The pool.
+        pool: PoolName,
+        /// Why its last worker that failed did so.
+        failure: String,
+    },
 }
 
 fn nearest_hint(nearest: &[FunctionName]) -> String {
@@ -296,7 +328,8 @@ impl Message for Request {
             | RequestBody::Tasks { .. }
             | RequestBody::Functions { .. }
             | RequestBody::Reload
-            | RequestBody::Drain => None,
+            | RequestBody::Drain
+            | RequestBody::Release { .. } => None,
         }
     }
 
@@ -310,7 +343,8 @@ impl Message for Request {
             | RequestBody::Tasks { .. }
             | RequestBody::Functions { .. }
             | RequestBody::Reload
-            | RequestBody::Drain => None,
+            | RequestBody::Drain
+            | RequestBody::Release { .. } => None,
         }
     }
 }

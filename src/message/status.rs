@@ -49,6 +49,8 @@ pub struct Status {
     pub limits: String,
     /// The pools, in the order of the configuration.
     pub pools: Vec<PoolStatus>,
+    /// Functions whose new tasks are refused because they killed too many workers in a row.
+    pub quarantined: Vec<FunctionName>,
 }
 
 /// Tasks by state.
@@ -79,6 +81,8 @@ pub struct PoolStatus {
     pub ready: u32,
     /// Workers that run an attempt.
     pub busy: u32,
+    /// Workers that are ready beside those, and follow one that is lost.
+    pub standby: u32,
     /// Tasks that wait for one of its workers.
     pub pending: u64,
     /// Processes started in place of ones that died.
@@ -103,6 +107,8 @@ pub enum WorkerState {
     Stopping,
     /// There is no process; one is started when the backoff is over.
     Down,
+    /// Ready, and taking attempts only once another is lost.
+    Standby,
 }
 
 /// How a slot and its worker are.
@@ -199,4 +205,6 @@ pub struct FunctionStatus {
     pub summary: String,
     /// The pools that have it, in the order of the configuration.
     pub pools: Vec<PoolName>,
+    /// Whether its new tasks are refused because it killed too many workers in a row.
+    pub quarantined: bool,
 }

@@ -17,12 +17,14 @@ pub enum PrivateError {
     #[error(transparent)]
     BadName(#[from] BadName),
     /// A number is out of its range.
-    #[error("pool `{pool}` takes 1 to {max} {what}")]
+    #[error("pool `{pool}` takes {min} to {max} {what}")]
     OutOfRange {
         /// Which pool.
         pool: PoolName,
         /// Of what.
         what: &'static str,
+        /// The fewest there may be.
+        min: u32,
         /// The most there may be.
         max: u32,
     },

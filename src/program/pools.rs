@@ -22,6 +22,8 @@ pub struct PoolOptions {
     timeout: Option<Duration>,
     grace: Option<Duration>,
     start_timeout: Option<Duration>,
+    standby: Option<u32>,
+    max_attempts: Option<u32>,
     env: BTreeMap<String, String>,
 }
 
@@ -36,6 +38,8 @@ impl PoolOptions {
             timeout: None,
             grace: None,
             start_timeout: None,
+            standby: None,
+            max_attempts: None,
             env: BTreeMap::new(),
         }
     }
@@ -71,6 +75,18 @@ impl PoolOptions {
         PoolOptions { start_timeout: Some(start_timeout), ..self }
     }
 
+    /// How many processes stand by, ready, beside the workers, to take the place of one that is lost: 0 to
+    /// 4,096; by default none.
+    pub fn standby(self, standby: u32) -> Self {
+        PoolOptions { standby: Some(standby), ..self }
+    }
+
+    /// The calls after which a worker is replaced, or up to a tenth fewer, drawn by lot: at least 1. By
+    /// default it never is.
+    pub fn max_attempts(self, max_attempts: u32) -> Self {
+        PoolOptions { max_attempts: Some(max_attempts), ..self }
+    }
+
     /// Adds a variable to the environment of its workers.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.env.insert(name.to_owned(), value.to_owned());
@@ -80,12 +96,16 @@ impl PoolOptions {
     /// As the daemon takes it.
     fn into_pool(self) -> Result<Pool, PrivateError> {
         let name = PoolName::new(&self.name)?;
-        let in_range = |what, number, max| match number {
-            None | Some(1..) if number <= Some(max) => Ok(number),
-            None | Some(_) => Err(PrivateError::OutOfRange { pool: name.clone(), what, max }),
+        let in_range = |what, number: Option<u32>, min, max| match number {
+            Some(number) if !(min..=max).contains(&number) => {
+                Err(PrivateError::OutOfRange { pool: name.clone(), what, min, max })
+            }
+            Some(_) | None => Ok(number),
         };
-        let workers = in_range("workers", self.workers, WORKERS_PER_POOL_MAX)?;
-        let threads = in_range("threads", self.threads, THREADS_PER_WORKER_MAX)?;
+        let workers = in_range("workers", self.workers, 1, WORKERS_PER_POOL_MAX)?;
+        let threads = in_range("threads", self.threads, 1, THREADS_PER_WORKER_MAX)?;
+        let standby = in_range("standby workers", self.standby, 0, WORKERS_PER_POOL_MAX)?;
+        let max_attempts = in_range("attempts of a worker", self.max_attempts, 1, u32::MAX)?;
         let functions = self.functions.map(|functions| {
             functions.iter().map(|function| FunctionName::new(function)).collect::<Result<_, BadName>>()
         });
@@ -97,6 +117,8 @@ impl PoolOptions {
             timeout: self.timeout,
             grace: self.grace.unwrap_or(defaults.grace),
             start_timeout: self.start_timeout.unwrap_or(defaults.start_timeout),
+            standby: standby.unwrap_or(defaults.standby),
+            max_attempts: max_attempts.map(u64::from),
             env: self.env,
             ..defaults
         })
@@ -156,6 +178,8 @@ mod tests {
         assert_eq!(mistake([cpu().threads(257)]), "pool `cpu` takes 1 to 256 threads");
         assert_eq!(mistake([cpu(), cpu()]), "there are two pools `cpu`; give each a name of its own");
         assert_eq!(mistake([]), "there is no pool; give at least one");
+        assert_eq!(mistake([cpu().standby(4097)]), "pool `cpu` takes 0 to 4096 standby workers");
+        assert_eq!(mistake([cpu().max_attempts(0)]), "pool `cpu` takes 1 to 4294967295 attempts of a worker");
         assert!(mistake([PoolOptions::new("my pool")]).contains("`my pool` is not a pool name"));
         assert!(mistake([cpu().functions(["my function"])]).contains("is not a function name"));
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::recycling::Wear;
 use crate::id::{AttemptId, ConnectionId, FunctionName, Pid, PoolName, SlotId, TaskId, Uid, WorkerId};
 use crate::message::client::{Refusal, Reply};
 use crate::message::status::Phase;
@@ -90,6 +91,8 @@ pub enum EndReason {
     HungUp,
     /// It broke the protocol.
     Broke,
+    /// It has done, lived or grown as much as its pool lets it.
+    Worn,
     /// Its pool has fewer slots now, or starts its workers otherwise.
     Replaced,
     /// The daemon stops.
@@ -103,9 +106,11 @@ impl EndReason {
             EndReason::HungUp | EndReason::Broke | EndReason::Unresponsive | EndReason::NotReadyInTime => {
                 true
             }
-            EndReason::Cancelled(_) | EndReason::TimedOut(_) | EndReason::Replaced | EndReason::Shutdown => {
-                false
-            }
+            EndReason::Cancelled(_)
+            | EndReason::TimedOut(_)
+            | EndReason::Worn
+            | EndReason::Replaced
+            | EndReason::Shutdown => false,
         }
     }
 }
@@ -155,6 +160,15 @@ pub enum Notice {
         /// What it did.
         reason: String,
     },
+    /// A worker takes no more attempts and is replaced once it holds none.
+    WorkerWorn {
+        /// Which.
+        worker: WorkerId,
+        /// Its pool.
+        pool: PoolName,
+        /// What has worn it.
+        wear: Wear,
+    },
     /// A worker was told to end.
     WorkerSignalled {
         /// Which.
@@ -172,6 +186,25 @@ pub enum Notice {
         pool: PoolName,
         /// How long.
         wait: Duration,
+    },
+    /// A worker that stood by is in service: its pool lacked one.
+    StandbyPromoted {
+        /// Which.
+        worker: WorkerId,
+        /// Its pool.
+        pool: PoolName,
+    },
+    /// New tasks of a function are refused: its tasks have killed too many workers in a row.
+    FunctionQuarantined {
+        /// Which.
+        function: FunctionName,
+        /// How many.
+        killed: u32,
+    },
+    /// New tasks of a quarantined function are taken again.
+    FunctionReleased {
+        /// Which.
+        function: FunctionName,
     },
     /// A pool restarts too often.
     PoolDegraded {
@@ -249,6 +282,9 @@ impl Notice {
     pub fn level(&self) -> log::Level {
         match self {
             Notice::WorkerReady { .. }
+            | Notice::WorkerWorn { .. }
+            | Notice::StandbyPromoted { .. }
+            | Notice::FunctionReleased { .. }
             | Notice::PoolRecovered { .. }
             | Notice::TaskRetried { .. }
             | Notice::PhaseChanged(_)
@@ -258,7 +294,7 @@ impl Notice {
             | Notice::WorkerBroke { .. }
             | Notice::RestartDelayed { .. }
             | Notice::Refused { .. } => log::Level::Warn,
-            Notice::PoolDegraded { .. } => log::Level::Error,
+            Notice::PoolDegraded { .. } | Notice::FunctionQuarantined { .. } => log::Level::Error,
             Notice::WorkerSignalled { signal: Signal::Kill, .. } => log::Level::Warn,
             Notice::WorkerSignalled { signal: Signal::Terminate, .. } => log::Level::Info,
             Notice::TaskAccepted { .. }
@@ -297,6 +333,9 @@ impl fmt::Display for Notice {
             Notice::WorkerBroke { worker, pool, reason } => {
                 write!(formatter, "worker {worker} of pool {pool} broke the protocol: {reason}")
             }
+            Notice::WorkerWorn { worker, pool, wear } => {
+                write!(formatter, "worker {worker} of pool {pool} is replaced once it is idle: {wear}")
+            }
             Notice::WorkerSignalled { worker, signal, reason } => {
                 let signal = match signal {
                     Signal::Terminate => "SIGTERM",
@@ -306,6 +345,16 @@ impl fmt::Display for Notice {
             }
             Notice::RestartDelayed { slot, pool, wait } => {
                 write!(formatter, "slot {} of pool {pool} is restarted in {wait:?}", slot.0)
+            }
+            Notice::StandbyPromoted { worker, pool } => {
+                write!(formatter, "worker {worker} of pool {pool} stood by and serves now")
+            }
+            Notice::FunctionQuarantined { function, killed } => write!(
+                formatter,
+                "function {function} is quarantined: its tasks killed {killed} workers in a row; `poolctl release {function}` lifts it"
+            ),
+            Notice::FunctionReleased { function } => {
+                write!(formatter, "function {function} is no longer quarantined")
             }
             Notice::PoolDegraded { pool, cause } => {
                 write!(formatter, "pool {pool} is degraded: its workers keep failing; the last one: {cause}")
@@ -351,6 +400,7 @@ impl fmt::Display for EndReason {
             EndReason::Unresponsive => formatter.write_str("it does not answer"),
             EndReason::HungUp => formatter.write_str("it closed its socket"),
             EndReason::Broke => formatter.write_str("it broke the protocol"),
+            EndReason::Worn => formatter.write_str("it is worn"),
             EndReason::Replaced => formatter.write_str("it is replaced"),
             EndReason::Shutdown => formatter.write_str("the daemon stops"),
         }

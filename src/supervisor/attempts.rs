@@ -45,6 +45,7 @@ impl Supervisor {
         let start_timeout = self.pools[task.pool.0].policy.start_timeout;
         self.timers.arm(Timer::AttemptStart(worker_id, attempt), self.now + start_timeout);
         self.tasks.set_state(key, State::Running { worker: worker_id, attempt, ticket });
+        self.check_attempts(worker_id.slot);
         self.review(worker_id.slot);
     }
 
@@ -94,9 +95,11 @@ impl Supervisor {
         self.count_finished(worker_id.slot);
         match held.task {
             Some(key) => {
+                let task = self.tasks.get_mut(key);
                 if matches!(held.progress, Progress::Sent | Progress::Recalled) {
-                    self.tasks.get_mut(key).attempts += 1;
+                    task.attempts += 1;
                 }
+                self.killers.forget(&task.function);
                 let outcome = match report {
                     Report::Ok(result) => Outcome::Ok(result),
                     Report::Failed(failure) => Outcome::Failed(failure),

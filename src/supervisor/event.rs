@@ -1,7 +1,7 @@
 //! Facts that the supervisor is told.
 
 use super::Policy;
-use crate::id::{AttemptId, ConnectionId, Pid, RequestId, TaskId, Uid, WorkerId};
+use crate::id::{AttemptId, ConnectionId, FunctionName, Pid, RequestId, TaskId, Uid, WorkerId};
 use crate::message::status::FunctionInfo;
 use crate::message::worker::Report;
 use crate::task::{Exit, Payload, TaskSpec};
@@ -79,6 +79,15 @@ pub enum Event {
         /// Its number for the request.
         request: RequestId,
     },
+    /// A client that may administer asked to take new tasks of a quarantined function again.
+    ReleaseRequested {
+        /// Which client.
+        client: ConnectionId,
+        /// Its number for the request.
+        request: RequestId,
+        /// Which function.
+        function: FunctionName,
+    },
     /// The daemon was told to stop; told so again, it stops at once.
     StopRequested,
     /// The configuration was read again.
@@ -138,6 +147,13 @@ pub enum Event {
         worker: WorkerId,
         /// Which attempt.
         attempt: AttemptId,
+    },
+    /// A worker's memory was measured, before it is told that the attempt finished after which it was.
+    WorkerMeasured {
+        /// Which.
+        worker: WorkerId,
+        /// Bytes of it that are resident.
+        rss_bytes: u64,
     },
     /// A worker's socket ended. Nearly always because its process does, which is then told next.
     WorkerHungUp {

@@ -18,8 +18,10 @@
 //! is none, then wait for the next event, at most until [`Supervisor::poll_deadline`].
 //!
 //! One file per subject: `submission` takes tasks in, `requests` answers clients, `attempts` sends tasks
-//! to workers and hears of them, `workers` starts and ends processes, `ending` gives every task its one
-//! outcome, `phases` drains and stops, `reload` changes the policy, `summary` tells how things are.
+//! to workers and hears of them, `workers` starts and ends processes, `restart` says how soon, `standby` has
+//! others ready, `recycling` wears them out, `ending` gives every task its one outcome, `quarantine` keeps
+//! functions that kill workers away, `phases` drains and stops, `reload` changes the policy, `summary` tells
+//! how things are.
 
 mod action;
 mod attempts;
@@ -31,11 +33,14 @@ mod function_tests;
 mod phases;
 mod policy;
 mod pools;
+mod quarantine;
 mod queue;
+mod recycling;
 mod reload;
 mod requests;
 mod restart;
 mod slots;
+mod standby;
 mod submission;
 mod summary;
 mod tasks;
@@ -48,10 +53,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub use action::{Action, EndReason, Notice, Signal};
 pub use event::Event;
-pub use policy::{Policy, PoolPolicy, RestartPolicy, RunAccess};
+pub use policy::{Policy, PoolPolicy, RestartPolicy, RunAccess, WhenDegraded};
+pub use recycling::Wear;
 
 use clients::Client;
 use pools::{Pool, PoolId};
+use quarantine::Killers;
 use queue::Ticket;
 use slots::Slot;
 use submission::{Submission, Unplaced};
@@ -84,6 +91,7 @@ pub struct Supervisor {
     clients: BTreeMap<ConnectionId, Client>,
     /// Submissions that wait for a pool to say that it has the function.
     unplaced: Unplaced,
+    killers: Killers,
     timers: Timers,
     drain_requests: Vec<Watcher>,
     /// Whether running tasks were killed to stop.
@@ -114,6 +122,7 @@ impl Supervisor {
             next_slot: SlotId(0),
             clients: BTreeMap::new(),
             unplaced: Unplaced::default(),
+            killers: Killers::default(),
             timers: Timers::default(),
             drain_requests: Vec::new(),
             forced: false,
@@ -151,6 +160,9 @@ impl Supervisor {
                 self.result_requested(Watcher { client, request }, task, wait);
             }
             Event::DrainRequested { client, request } => self.drain_requested(Watcher { client, request }),
+            Event::ReleaseRequested { client, request, function } => {
+                self.release_requested(Watcher { client, request }, function);
+            }
             Event::StopRequested => self.stop_requested(),
             Event::PolicyChanged { policy } => self.policy_changed(*policy),
             Event::WorkerSpawned { worker, pid } => self.worker_spawned(worker, pid),
@@ -164,6 +176,7 @@ impl Supervisor {
                 self.attempt_finished(worker, attempt, report);
             }
             Event::AttemptRecalled { worker, attempt } => self.attempt_recalled(worker, attempt),
+            Event::WorkerMeasured { worker, rss_bytes } => self.worker_measured(worker, rss_bytes),
             Event::WorkerHungUp { worker } => self.worker_hung_up(worker),
             Event::WorkerBroke { worker, reason } => self.worker_broke(worker, reason),
             Event::WorkerExited { worker, exit } => self.worker_exited(worker, exit),
@@ -194,6 +207,7 @@ impl Supervisor {
                 Timer::AttemptTimeout(worker, attempt) => self.attempt_timed_out(worker, attempt),
                 Timer::WorkerStart(worker) => self.end_worker(worker.slot, EndReason::NotReadyInTime),
                 Timer::WorkerSettled(worker) => self.worker_settled(worker.slot),
+                Timer::WorkerLifetime(worker) => self.lifetime_over(worker),
                 Timer::WorkerGrace(worker) => self.grace_over(worker),
                 Timer::SlotRestart(slot) => self.restart(slot),
                 Timer::ResultExpiry => self.expire_results(),

@@ -29,6 +29,8 @@ pub struct Policy {
     pub daemon_user: Uid,
     /// How failing workers are restarted.
     pub restart: RestartPolicy,
+    /// Workers that a function's tasks may kill in a row before it is quarantined; by none, it never is.
+    pub quarantine_after: Option<u32>,
     /// Who may run any command.
     pub allow_run: RunAccess,
     /// For each attempt of a task that names none, before the pool's: by function.
@@ -58,6 +60,16 @@ pub struct RestartPolicy {
     pub backoff_max: Duration,
 }
 
+/// What becomes of a pool's new tasks while it is degraded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenDegraded {
+    /// They wait until it is well again.
+    #[default]
+    Queue,
+    /// They are refused.
+    Refuse,
+}
+
 /// What one pool keeps to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolPolicy {
@@ -75,6 +87,16 @@ pub struct PoolPolicy {
     pub grace: Duration,
     /// How long a worker may take to become ready.
     pub start_timeout: Duration,
+    /// Workers that stand by, ready, beside those.
+    pub standby: u32,
+    /// Attempts after which a worker is replaced, or up to a tenth fewer; at least 1.
+    pub max_attempts: Option<u64>,
+    /// How long after it was ready a worker is replaced, or up to a tenth earlier.
+    pub max_lifetime: Option<Duration>,
+    /// Bytes of resident memory beyond which a worker is replaced, as measured after an attempt.
+    pub max_rss_bytes: Option<u64>,
+    /// What becomes of new tasks while its workers keep failing.
+    pub when_degraded: WhenDegraded,
     /// Changes with every change of how workers are started; those of another revision are replaced
     /// as they fall idle.
     pub revision: u64,
@@ -102,6 +124,11 @@ impl PoolPolicy {
             timeout: None,
             grace: limits::GRACE,
             start_timeout: limits::START_TIMEOUT,
+            standby: 0,
+            max_attempts: None,
+            max_lifetime: None,
+            max_rss_bytes: None,
+            when_degraded: WhenDegraded::default(),
             revision: 0,
         }
     }
@@ -121,6 +148,7 @@ impl Policy {
             drain_timeout: limits::DRAIN_TIMEOUT,
             daemon_user,
             restart: RestartPolicy::default(),
+            quarantine_after: Some(limits::QUARANTINE_AFTER),
             allow_run: RunAccess::default(),
             function_timeouts: BTreeMap::new(),
         }

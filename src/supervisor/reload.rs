@@ -5,7 +5,6 @@ use super::pools::{Pool, PoolId};
 use super::slots::Stage;
 use super::{Policy, PoolPolicy, Supervisor};
 use crate::id::SlotId;
-use crate::message::status::Phase;
 
 impl Supervisor {
     pub(super) fn policy_changed(&mut self, policy: Policy) {
@@ -15,6 +14,9 @@ impl Supervisor {
         }
         self.pool_order = self.policy.pools.clone().into_iter().map(|policy| self.adopt(policy)).collect();
         self.resize_pools();
+        for id in self.pool_order.clone() {
+            self.check_wear(id);
+        }
         for id in self.slots.keys().copied().collect::<Vec<SlotId>>() {
             self.replace_if_outdated(id);
         }
@@ -43,12 +45,12 @@ impl Supervisor {
     }
 
     fn resize_pools(&mut self) {
-        match self.phase {
-            Phase::Serving | Phase::Draining => {}
-            Phase::ShuttingDown | Phase::Stopped => return,
+        if !self.keeps_workers() {
+            return;
         }
         for id in self.pool_order.clone() {
-            self.resize(id, self.pool(id).policy.workers as usize);
+            let PoolPolicy { workers, standby, .. } = self.pool(id).policy;
+            self.resize(id, workers as usize + standby as usize);
         }
     }
 
@@ -62,35 +64,16 @@ impl Supervisor {
         }
     }
 
-    fn resize(&mut self, pool: PoolId, workers: usize) {
-        let in_use = |supervisor: &Self| -> Vec<SlotId> {
-            let slots = supervisor.pool(pool).slots.iter().copied();
-            slots.filter(|id| supervisor.slots.get(id).is_some_and(|slot| !slot.retired)).collect()
-        };
-        let mut slots = in_use(self);
-        while slots.len() > workers {
-            if let Some(id) = self.least_useful(&slots) {
-                slots.retain(|other| *other != id);
-                self.retire_slot(id);
-            }
+    /// Adds slots to a pool, or takes those away that are missed least.
+    fn resize(&mut self, pool: PoolId, wanted: usize) {
+        let slots = self.slots_by_rank(pool);
+        for id in slots.iter().skip(wanted).rev() {
+            self.retire_slot(*id);
         }
-        for _ in slots.len()..workers {
+        for _ in slots.len()..wanted {
             self.add_slot(pool);
         }
-    }
-
-    /// The slot that is missed least: an empty one, then one that starts, then an idle one, then the youngest.
-    fn least_useful(&self, slots: &[SlotId]) -> Option<SlotId> {
-        slots.iter().copied().max_by_key(|id| {
-            let worker = self.slots.get(id).and_then(|slot| slot.worker());
-            let uselessness = match worker.map(|worker| (worker.stage, worker.held.is_empty())) {
-                None => 3,
-                Some((Stage::Starting | Stage::Ending { .. }, _)) => 2,
-                Some((Stage::Ready { .. }, true)) => 1,
-                Some((Stage::Ready { .. }, false)) => 0,
-            };
-            (uselessness, *id)
-        })
+        self.deal_roles(pool);
     }
 
     fn retire_slot(&mut self, id: SlotId) {

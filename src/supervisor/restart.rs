@@ -32,9 +32,12 @@ impl Failures {
         became
     }
 
-    /// Forgets all failures; says whether the pool was degraded.
-    pub(super) fn forget(&mut self) -> bool {
-        self.recent.clear();
+    /// A degraded pool is well, and its failures are forgotten; says whether it was one. Those of another
+    /// still count for the period, so that one whose workers fail every other time is degraded too.
+    pub(super) fn heal(&mut self) -> bool {
+        if self.degraded {
+            self.recent.clear();
+        }
         std::mem::take(&mut self.degraded)
     }
 
@@ -73,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_beyond_the_intensity_degrade_once_until_forgotten() {
+    fn failures_beyond_the_intensity_degrade_once_until_healed() {
         let policy = RestartPolicy::default();
         let mut failures = Failures::default();
         let second = |n: u64| Time::from_nanos(n * 1_000_000_000);
@@ -83,9 +86,20 @@ mod tests {
         assert!(failures.record(second(5), &policy), "the sixth within five seconds");
         assert!(!failures.record(second(5), &policy), "said once");
         assert!(failures.are_too_many());
-        assert!(failures.forget());
+        assert!(failures.heal());
         assert!(!failures.record(second(6), &policy));
         assert!(!failures.are_too_many());
+    }
+
+    #[test]
+    fn failures_with_successes_between_them_degrade_all_the_same() {
+        let policy = RestartPolicy::default();
+        let mut failures = Failures::default();
+        let became = (0..6).map(|n| {
+            assert!(!failures.heal(), "it is not degraded");
+            failures.record(Time::from_nanos(n), &policy)
+        });
+        assert_eq!(became.collect::<Vec<_>>(), [false, false, false, false, false, true]);
     }
 
     #[test]

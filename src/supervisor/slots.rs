@@ -6,6 +6,7 @@ use crate::time::Time;
 
 use super::action::EndReason;
 use super::pools::PoolId;
+use super::recycling::Wear;
 use super::tasks::TaskKey;
 
 /// A place for a worker.
@@ -16,12 +17,22 @@ pub(super) struct Slot {
     /// Of the worker in it, or of the next one if it is down.
     pub(super) generation: Generation,
     pub(super) occupant: Occupant,
+    pub(super) role: Role,
     /// Whether it goes away with its worker.
     pub(super) retired: bool,
     /// Failures of its workers in a row.
     pub(super) failures: u32,
     pub(super) attempts: u64,
     pub(super) restarts: u64,
+}
+
+/// What a slot's worker is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Role {
+    /// It takes attempts.
+    Service,
+    /// It stands by.
+    Reserve,
 }
 
 /// What is in a slot.
@@ -38,9 +49,13 @@ pub(super) enum Occupant {
 pub(super) struct Worker {
     /// The pool's revision when it was started.
     pub(super) revision: u64,
+    /// The part of `max_attempts` and `max_lifetime` that it reaches, drawn by lot.
+    pub(super) lasts: f64,
     /// Its process, once there is one.
     pub(super) pid: Option<Pid>,
     pub(super) stage: Stage,
+    /// Why it is to be replaced, if it is.
+    pub(super) wear: Option<Wear>,
     /// The attempts it was sent and has not reported, in the order of sending.
     pub(super) held: Vec<Held>,
     pub(super) last_attempt: AttemptId,
@@ -112,8 +127,11 @@ impl Slot {
         let Some(worker) = self.worker() else { return WorkerState::Down };
         match worker.stage {
             Stage::Starting => WorkerState::Starting,
-            Stage::Ready { .. } if worker.held.is_empty() => WorkerState::Idle,
-            Stage::Ready { .. } => WorkerState::Busy,
+            Stage::Ready { .. } if !worker.held.is_empty() => WorkerState::Busy,
+            Stage::Ready { .. } => match self.role {
+                Role::Service => WorkerState::Idle,
+                Role::Reserve => WorkerState::Standby,
+            },
             Stage::Ending { .. } => WorkerState::Stopping,
         }
     }
@@ -121,16 +139,26 @@ impl Slot {
 
 impl Worker {
     /// One that is being started.
-    pub(super) fn starting(revision: u64) -> Self {
+    pub(super) fn starting(revision: u64, lasts: f64) -> Self {
         Worker {
             revision,
+            lasts,
             pid: None,
             stage: Stage::Starting,
+            wear: None,
             held: Vec::new(),
             last_attempt: AttemptId(0),
             finished: 0,
             complaint: None,
             is_broken: false,
+        }
+    }
+
+    /// Since when it is ready.
+    pub(super) fn ready_since(&self) -> Option<Time> {
+        match self.stage {
+            Stage::Ready { since, .. } => Some(since),
+            Stage::Starting | Stage::Ending { .. } => None,
         }
     }
 

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::pools::{Knowledge, PoolId};
+use super::policy::WhenDegraded;
+use super::pools::{Knowledge, Pool, PoolId};
 use super::queue::Ticket;
 use super::tasks::{State, Task, TaskKey, Watcher};
 use super::timers::Timer;
@@ -214,6 +215,9 @@ impl Supervisor {
 
     fn place(&self, submission: &Submission) -> Placement {
         let spec = &submission.spec;
+        if self.killers.are(&spec.function) {
+            return Placement::Refused(Refusal::Quarantined { function: spec.function.clone() });
+        }
         let knows = |id: PoolId| self.pool(id).knows(&spec.function);
         if let Some(id) = self.candidates(spec).find(|id| knows(*id) == Knowledge::Has) {
             return match self.ancestor_in(id, submission) {
@@ -221,7 +225,7 @@ impl Supervisor {
                     let pool = self.pool(id).policy.name.clone();
                     Placement::Refused(Refusal::WouldDeadlock { pool, ancestor })
                 }
-                None => Placement::Pool(id),
+                None => self.refusal_while_degraded(id).map_or(Placement::Pool(id), Placement::Refused),
             };
         }
         let unknown = self.candidates(spec).filter(|id| knows(*id) == Knowledge::Unknown);
@@ -229,6 +233,14 @@ impl Supervisor {
             return Placement::Wait(wait);
         }
         Placement::Refused(self.nowhere(spec))
+    }
+
+    /// That a pool is degraded and takes nothing new meanwhile, if so.
+    fn refusal_while_degraded(&self, id: PoolId) -> Option<Refusal> {
+        let Pool { policy, failures, last_failure, .. } = self.pool(id);
+        let refuses = failures.are_too_many() && policy.when_degraded == WhenDegraded::Refuse;
+        let failure = last_failure.clone().filter(|_| refuses)?;
+        Some(Refusal::Degraded { pool: policy.name.clone(), failure })
     }
 
     /// Why there is no pool for a task.

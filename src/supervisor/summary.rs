@@ -64,6 +64,7 @@ impl Supervisor {
             workers: if pool.retired { 0 } else { pool.policy.workers },
             ready: in_state(&[WorkerState::Idle, WorkerState::Busy]),
             busy: in_state(&[WorkerState::Busy]),
+            standby: in_state(&[WorkerState::Standby]),
             pending: pool.queue.len(),
             restarts: pool.restarts,
             degraded: pool.failures.are_too_many(),
@@ -140,6 +141,7 @@ impl Supervisor {
                     signature: info.signature.clone(),
                     summary: info.summary.clone(),
                     pools: Vec::new(),
+                    quarantined: self.killers.are(&info.name),
                 });
                 row.pools.push(pool.policy.name.clone());
             }

@@ -23,6 +23,8 @@ pub(super) enum Timer {
     WorkerStart(WorkerId),
     /// A worker has lasted: its failures before are forgotten.
     WorkerSettled(WorkerId),
+    /// A worker has lived as long as its pool lets it.
+    WorkerLifetime(WorkerId),
     /// A worker that was told to end is killed.
     WorkerGrace(WorkerId),
     /// A slot's backoff is over: its next worker is started.

@@ -11,14 +11,16 @@
 //! [`super::restart`]) after a backoff. One that has to end for the sake of one attempt and may finish others
 //! first keeps its slot for that time, and its successor gets another.
 
+use std::collections::BTreeSet;
+
 use super::action::{EndReason, Signal};
 use super::pools::PoolId;
 use super::restart::{backoff, jittered};
-use super::slots::{Held, Occupant, Progress, Slot, Stage, Worker};
+use super::slots::{Held, Occupant, Progress, Role, Slot, Stage, Worker};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
 use crate::id::{AttemptId, Generation, Pid, SlotId, WorkerId};
-use crate::limits::EARLY_DEATH;
+use crate::limits::{EARLY_DEATH, RECYCLING_JITTER};
 use crate::message::status::{FunctionInfo, Phase};
 use crate::task::Exit;
 
@@ -42,6 +44,7 @@ impl Supervisor {
             pool,
             generation: Generation(0),
             occupant: Occupant::Nobody,
+            role: Role::Reserve,
             retired: false,
             failures: 0,
             attempts: 0,
@@ -53,10 +56,19 @@ impl Supervisor {
         id
     }
 
+    /// Whether workers that are lost are replaced.
+    pub(super) fn keeps_workers(&self) -> bool {
+        match self.phase {
+            Phase::Serving | Phase::Draining => true,
+            Phase::ShuttingDown | Phase::Stopped => false,
+        }
+    }
+
     fn start_worker(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let policy = &self.pools[slot.pool.0].policy;
-        slot.occupant = Occupant::Worker(Worker::starting(policy.revision));
+        let lasts = 1.0 - RECYCLING_JITTER * self.random.f64();
+        slot.occupant = Occupant::Worker(Worker::starting(policy.revision, lasts));
         let worker = slot.worker_id();
         self.timers.disarm(Timer::SlotRestart(id));
         self.timers.arm(Timer::WorkerStart(worker), self.now + policy.start_timeout);
@@ -113,8 +125,10 @@ impl Supervisor {
         if let Some(pid) = pid {
             self.note(Notice::WorkerReady { worker: worker_id, pool: name, pid });
         }
+        self.limit_lifetime(worker_id.slot);
         self.place_waiting();
         self.review(worker_id.slot);
+        self.deal_roles(pool_id);
     }
 
     /// A worker gives up before it is ready. It exits by itself, or is killed after the grace.
@@ -182,8 +196,11 @@ impl Supervisor {
     fn forget_failures(&mut self, id: PoolId) {
         let failing = |id: &SlotId| self.slots.get(id).is_some_and(|slot| slot.failures > 0);
         let pool = &mut self.pools[id.0];
-        if !pool.slots.iter().any(failing) && pool.failures.forget() {
-            pool.last_failure = None;
+        if pool.slots.iter().any(failing) {
+            return;
+        }
+        pool.last_failure = None;
+        if pool.failures.heal() {
             let pool = pool.policy.name.clone();
             self.note(Notice::PoolRecovered { pool });
         }
@@ -193,7 +210,7 @@ impl Supervisor {
     /// started and somebody waits for may end within the grace.
     pub(super) fn end_worker(&mut self, id: SlotId, reason: EndReason) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        let (worker_id, pool) = (slot.worker_id(), slot.pool);
+        let (worker_id, pool_id) = (slot.worker_id(), slot.pool);
         let Some(worker) = slot.worker_mut() else { return };
         let ready_since = match worker.stage {
             Stage::Starting => None,
@@ -203,61 +220,68 @@ impl Supervisor {
         worker.stage = Stage::Ending { reason, ready_since, told: false };
         let sent = |held: &&Held| held.progress == Progress::Sent;
         let sent: Vec<AttemptId> = worker.held.iter().filter(sent).map(|held| held.attempt).collect();
-        let pool = self.pool_mut(pool);
+        let pool = self.pool_mut(pool_id);
         pool.open.remove(&id);
         let grace = pool.policy.grace;
         self.timers.disarm(Timer::WorkerStart(worker_id));
         self.timers.disarm(Timer::WorkerSettled(worker_id));
+        self.timers.disarm(Timer::WorkerLifetime(worker_id));
         self.timers.arm(Timer::WorkerGrace(worker_id), self.now + grace);
         for attempt in sent {
             self.recall(worker_id, attempt);
         }
-        if matches!(reason, EndReason::Cancelled(_) | EndReason::TimedOut(_)) {
-            self.relieve(id);
+        self.deal_roles(pool_id);
+        if matches!(reason, EndReason::Cancelled(_) | EndReason::TimedOut(_)) && self.succeed(id) {
+            self.pools[pool_id.0].restarts += 1;
         }
         self.review(id);
     }
 
-    /// Starts the successor of a worker that is to end, in a slot of its own, if other attempts that it has
-    /// started may go on for the grace: their pool need not stand still so long. No more workers are on
-    /// their way out like this than the pool should have.
-    fn relieve(&mut self, id: SlotId) {
-        let Some(slot) = self.slots.get(&id) else { return };
+    /// Starts the successor of a worker that is to end, in a slot of its own, if attempts that it has
+    /// started and somebody waits for may go on: their pool need not stand still so long. No more workers
+    /// are on their way out like this than the pool should have. Says whether it did.
+    pub(super) fn succeed(&mut self, id: SlotId) -> bool {
+        let Some(slot) = self.slots.get(&id) else { return false };
         let (pool_id, pool, failures) = (slot.pool, self.pool(slot.pool), slot.failures);
-        let goes_on = |held: &Held| held.task.is_some() && matches!(held.progress, Progress::Started { .. });
+        let goes_on = |held: &Held| match held.progress {
+            Progress::Sent | Progress::Started { .. } => held.task.is_some(),
+            Progress::Recalled | Progress::Overdue => false,
+        };
         let lingers = slot.worker().is_some_and(|worker| worker.held.iter().any(goes_on));
         let is_leaving = |id: &&SlotId| self.slots.get(id).is_some_and(|slot| slot.retired);
         let leaving = pool.slots.iter().filter(is_leaving).count();
-        let wanted = match self.phase {
-            Phase::Serving | Phase::Draining => !slot.retired && leaving < pool.policy.workers as usize,
-            Phase::ShuttingDown | Phase::Stopped => false,
-        };
-        if lingers && wanted {
+        let is_in_service = slot.role == Role::Service && !slot.retired;
+        let has_room = leaving < pool.policy.workers as usize;
+        let succeeds = lingers && is_in_service && has_room && self.keeps_workers();
+        if succeeds {
             self.slots.entry(id).and_modify(|slot| slot.retired = true);
-            self.pool_mut(pool_id).restarts += 1;
             let successor = self.add_slot(pool_id);
             self.slots.entry(successor).and_modify(|slot| slot.failures = failures);
+            self.deal_roles(pool_id);
         }
+        succeeds
     }
 
     /// Looks again at a worker whose attempts have changed: what it can take, and whether it can go.
     pub(super) fn review(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        let retired = slot.retired;
+        let (role, retired) = (slot.role, slot.retired);
         let pool = &mut self.pools[slot.pool.0];
         let Some(worker) = slot.worker() else { return };
-        let outdated = retired || worker.revision != pool.policy.revision;
-        if worker.has_room() && !outdated {
+        let is_outdated = retired || worker.revision != pool.policy.revision;
+        let leaves_for = match worker.wear {
+            Some(_) => Some(EndReason::Worn),
+            None => is_outdated.then_some(EndReason::Replaced),
+        };
+        if worker.has_room() && role == Role::Service && leaves_for.is_none() {
             pool.open.insert(id);
         } else {
             pool.open.remove(&id);
         }
-        match worker.stage {
-            Stage::Ready { .. } if outdated && worker.held.is_empty() => {
-                self.end_worker(id, EndReason::Replaced)
-            }
-            Stage::Ready { .. } | Stage::Starting => {}
-            Stage::Ending { .. } => self.tell_to_end(id),
+        match (worker.stage, leaves_for) {
+            (Stage::Ready { .. }, Some(reason)) if worker.held.is_empty() => self.end_worker(id, reason),
+            (Stage::Ready { .. } | Stage::Starting, _) => {}
+            (Stage::Ending { .. }, _) => self.tell_to_end(id),
         }
     }
 
@@ -274,12 +298,13 @@ impl Supervisor {
         *told = true;
         let reason = *reason;
         match reason {
-            EndReason::Replaced | EndReason::Shutdown if ready_since.is_some() => {
+            EndReason::Worn | EndReason::Replaced | EndReason::Shutdown if ready_since.is_some() => {
                 self.actions.push_back(Action::StopWorker { worker: worker_id });
             }
             EndReason::HungUp => {}
             EndReason::Unresponsive => self.signal(worker_id, Signal::Kill, reason),
-            EndReason::Replaced
+            EndReason::Worn
+            | EndReason::Replaced
             | EndReason::Shutdown
             | EndReason::Cancelled(_)
             | EndReason::TimedOut(_)
@@ -312,6 +337,7 @@ impl Supervisor {
         self.pool_mut(pool).open.remove(&worker_id.slot);
 
         let mut crashed = Vec::new();
+        let mut killers = BTreeSet::new();
         for held in &worker.held {
             self.timers.disarm(Timer::AttemptStart(worker_id, held.attempt));
             self.timers.disarm(Timer::AttemptTimeout(worker_id, held.attempt));
@@ -320,11 +346,13 @@ impl Supervisor {
                 Progress::Sent | Progress::Recalled => self.take_back(key),
                 Progress::Started { .. } => {
                     crashed.push(held.id);
+                    killers.insert(self.tasks.get(key).function.clone());
                     self.crashed(key, exit);
                 }
                 Progress::Overdue => self.reaped(key),
             }
         }
+        self.count_killed(&worker, killers);
         let vacancy = self.judge(&worker, exit, !crashed.is_empty());
         let expected = matches!(vacancy, Vacancy::Regular)
             || matches!(
@@ -344,7 +372,7 @@ impl Supervisor {
             Stage::Starting => true,
             Stage::Ready { since, .. } => failed_since(since),
             Stage::Ending { reason, ready_since, .. } => match reason {
-                EndReason::Replaced | EndReason::Shutdown => return Vacancy::Regular,
+                EndReason::Worn | EndReason::Replaced | EndReason::Shutdown => return Vacancy::Regular,
                 EndReason::Cancelled(_) | EndReason::TimedOut(_) => false,
                 EndReason::NotReadyInTime
                 | EndReason::HungUp
@@ -374,17 +402,16 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         slot.generation = Generation(slot.generation.0 + 1);
         let pool_id = slot.pool;
-        let wanted = match self.phase {
-            Phase::Serving | Phase::Draining => !slot.retired,
-            Phase::ShuttingDown | Phase::Stopped => false,
-        };
-        if !wanted {
+        let retired = slot.retired;
+        if retired || !self.keeps_workers() {
             return self.remove_slot(id);
         }
+        self.deal_roles(pool_id);
         match vacancy {
             Vacancy::Regular => self.start_worker(id),
             Vacancy::Death => self.restart(id),
             Vacancy::Failure(cause) => {
+                let Some(slot) = self.slots.get_mut(&id) else { return };
                 slot.failures += 1;
                 let failures = slot.failures;
                 let pool = &mut self.pools[pool_id.0];
@@ -409,9 +436,8 @@ impl Supervisor {
         self.timers.disarm(Timer::SlotRestart(id));
         if let Some(slot) = self.slots.remove(&id) {
             self.pool_mut(slot.pool).slots.remove(&id);
-            match self.phase {
-                Phase::Serving | Phase::Draining => self.forget_failures(slot.pool),
-                Phase::ShuttingDown | Phase::Stopped => {}
+            if self.keeps_workers() {
+                self.forget_failures(slot.pool);
             }
         }
     }
@@ -419,6 +445,7 @@ impl Supervisor {
     fn disarm_worker(&mut self, worker: WorkerId) {
         self.timers.disarm(Timer::WorkerStart(worker));
         self.timers.disarm(Timer::WorkerSettled(worker));
+        self.timers.disarm(Timer::WorkerLifetime(worker));
         self.timers.disarm(Timer::WorkerGrace(worker));
     }
 }

@@ -120,6 +120,9 @@ impl World {
 
     /// A task for every function of every pool; how many that were.
     pub fn submit_probes(&mut self) -> Result<u64, Violation> {
+        for function in self.trial.history.quarantined.clone() {
+            self.operator_releases(function)?;
+        }
         self.clients.last_connection += 1;
         let client = ConnectionId(self.clients.last_connection);
         self.tell(Event::ClientConnected { client, user: Uid(1000) })?;
@@ -150,6 +153,16 @@ impl World {
         self.tell(Event::ClientConnected { client, user })?;
         let request = self.clients.next_request();
         self.tell(Event::DrainRequested { client, request })
+    }
+
+    /// Somebody who may lifts a quarantine.
+    pub fn operator_releases(&mut self, function: FunctionName) -> Result<(), Violation> {
+        self.tally.count(Fault::Release);
+        self.clients.last_connection += 1;
+        let client = ConnectionId(self.clients.last_connection);
+        self.tell(Event::ClientConnected { client, user: DAEMON_USER })?;
+        let request = self.clients.next_request();
+        self.tell(Event::ReleaseRequested { client, request, function })
     }
 
     fn connects(&mut self, index: usize) -> Result<(), Violation> {

@@ -48,6 +48,24 @@ faults! {
     IgnoresTerminate,
     /// A process is stopped and answers nothing.
     Freezes,
+    /// A worker takes too much memory.
+    Grows,
+    /// A worker is worn by its attempts.
+    WornByAttempts,
+    /// A worker is worn by its age.
+    WornByLifetime,
+    /// A worker that stood by takes the place of another.
+    StandbyServes,
+    /// A function is quarantined.
+    Quarantined,
+    /// A task of a quarantined function is refused.
+    QuarantineRefuses,
+    /// A function that is quarantined, or not, is released.
+    Release,
+    /// A pool is degraded.
+    Degraded,
+    /// A degraded pool refuses a task.
+    DegradedRefuses,
     /// A worker breaks the protocol and lives.
     BreaksProtocol,
     /// A worker closes its socket and lives.

@@ -196,6 +196,13 @@ impl Harness {
         request
     }
 
+    /// An operator releases a function; what follows is the story's to expect.
+    pub fn release(&mut self, client: ConnectionId, name: &str) -> RequestId {
+        let request = self.next_request();
+        self.event(Event::ReleaseRequested { client, request, function: function(name) });
+        request
+    }
+
     /// A worker's process exists.
     pub fn spawned(&mut self, worker: WorkerId) -> &mut Self {
         self.last_pid += 1;

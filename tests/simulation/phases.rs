@@ -22,6 +22,7 @@ impl World {
         for (fault, happening, times) in [
             (Fault::Reload, Happening::Reloads, 6),
             (Fault::Drain, Happening::Drains, 2),
+            (Fault::Release, Happening::Releases, 6),
             (Fault::Stop, Happening::Stops, 2),
         ] {
             for _ in 0..times {
@@ -75,7 +76,17 @@ impl World {
             let wait = self.delay(100);
             self.schedule(wait, Happening::FunctionEnds(worker, attempt));
         }
+        self.end_lifetimes()?;
         self.clients_heal()
+    }
+
+    /// Lets workers live for ever: else there would be no end to their coming and going.
+    fn end_lifetimes(&mut self) -> Result<(), Violation> {
+        let mut policy = self.trial.history.policy.clone();
+        for pool in &mut policy.pools {
+            pool.max_lifetime = None;
+        }
+        self.tell(Event::PolicyChanged { policy: Box::new(policy) })
     }
 
     /// Every accepted task has ended and every pool is at full strength.
@@ -89,10 +100,10 @@ impl World {
         }
         for pool in &history.policy.pools {
             let ready = history.workers.values().filter(|w| w.pool == pool.name && w.is_ready()).count();
-            if ready != pool.workers as usize {
-                return Err(
-                    self.complaint(&format!("pool {} has {ready} workers of {}", pool.name, pool.workers))
-                );
+            let wanted = (pool.workers + pool.standby) as usize;
+            if ready != wanted {
+                let complaint = format!("pool {} has {ready} workers of {wanted}", pool.name);
+                return Err(self.complaint(&complaint));
             }
         }
         if self.trial.supervisor.pools().iter().any(|pool| pool.degraded) {

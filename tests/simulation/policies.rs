@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use poold::id::{FunctionName, PoolName, Uid};
-use poold::supervisor::{Policy, PoolPolicy, RestartPolicy};
+use poold::supervisor::{Policy, PoolPolicy, RestartPolicy, WhenDegraded};
 
 /// The user that the simulated daemon runs as.
 pub const DAEMON_USER: Uid = Uid(999);
+
+/// The most memory that a pool's workers may take, where there is such a limit.
+pub const RSS_BYTES_MAX: u64 = 1 << 20;
 
 const POOLS: [&str; 4] = ["cpu", "io", "gpu", "net"];
 const FUNCTIONS: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
@@ -72,6 +75,7 @@ pub fn draw(rng: &mut Rng) -> Policy {
     policy.result_age_max = ms(rng.u64(50..5000));
     policy.results_max = if rng.bool() { rng.u64(1..5) } else { 1000 };
     policy.result_bytes_max = if rng.bool() { rng.u64(50..400) } else { 1_000_000 };
+    policy.quarantine_after = draw_quarantine(rng);
     policy.drain_timeout = ms(rng.u64(20..400));
     policy.restart = RestartPolicy {
         intensity: rng.u32(1..5),
@@ -82,15 +86,30 @@ pub fn draw(rng: &mut Rng) -> Policy {
     policy
 }
 
+fn draw_quarantine(rng: &mut Rng) -> Option<u32> {
+    (rng.u32(0..4) > 0).then(|| rng.u32(1..4))
+}
+
 fn draw_pool(rng: &mut Rng, name: &str, grace: Duration, start_timeout: Duration) -> PoolPolicy {
     let mut policy = PoolPolicy::new(pool(name), rng.u32(1..4));
     policy.timeout = (rng.u32(0..4) == 0).then(|| ms(rng.u64(20..200)));
     policy.grace = grace;
     policy.start_timeout = start_timeout;
+    policy.standby = if rng.u32(0..3) == 0 { rng.u32(1..3) } else { 0 };
+    draw_wear(rng, &mut policy);
+    if rng.bool() {
+        policy.when_degraded = WhenDegraded::Refuse;
+    }
     if rng.u32(0..4) == 0 {
         policy.functions = Some(functions().into_iter().filter(|_| rng.u32(0..4) > 0).collect());
     }
     policy
+}
+
+fn draw_wear(rng: &mut Rng, policy: &mut PoolPolicy) {
+    policy.max_attempts = (rng.u32(0..4) == 0).then(|| rng.u64(1..20));
+    policy.max_lifetime = (rng.u32(0..4) == 0).then(|| ms(rng.u64(20..400)));
+    policy.max_rss_bytes = rng.bool().then_some(RSS_BYTES_MAX);
 }
 
 /// What a reload makes of a policy: one or two changes.
@@ -98,7 +117,12 @@ pub fn change(rng: &mut Rng, policy: &Policy) -> Policy {
     let mut changed = policy.clone();
     for _ in 0..rng.u32(1..3) {
         let index = rng.usize(0..changed.pools.len());
-        match rng.u32(0..8) {
+        match rng.u32(0..10) {
+            8 => changed.pools[index].standby = rng.u32(0..3),
+            9 => {
+                draw_wear(rng, &mut changed.pools[index]);
+                changed.quarantine_after = draw_quarantine(rng);
+            }
             0..=2 => changed.pools[index].workers = rng.u32(1..5),
             3 => changed.pools[index].revision += 1,
             4 => {

@@ -14,7 +14,7 @@ use poold::time::Time;
 
 use crate::faults::Fault;
 use crate::history::Fact;
-use crate::policies::{Breed, ms};
+use crate::policies::{Breed, RSS_BYTES_MAX, ms};
 use crate::trial::Violation;
 use crate::world::{Happening, World};
 
@@ -281,6 +281,11 @@ impl World {
             }),
             false => result(worker, attempt),
         };
+        if self.strike(Fault::Grows) {
+            self.write(worker, Event::WorkerMeasured { worker, rss_bytes: RSS_BYTES_MAX + 1 });
+        } else if self.rng.bool() {
+            self.write(worker, Event::WorkerMeasured { worker, rss_bytes: RSS_BYTES_MAX });
+        }
         self.write(worker, Event::AttemptFinished { worker, attempt, report });
         if let Some(process) = self.processes.get_mut(&worker) {
             process.reported.push(attempt);

@@ -6,7 +6,7 @@ use poold::id::{AttemptId, TaskId};
 use poold::limits::WATCHERS_PER_TASK_MAX;
 use poold::message::client::{CancelAnswer, Refusal, ReplyBody};
 use poold::message::status::{Phase, TaskState};
-use poold::supervisor::{Action, Event, Notice, PoolPolicy, Signal};
+use poold::supervisor::{Action, Event, Notice, Policy, PoolPolicy, Signal};
 use poold::task::{Attachment, CancelReason, Deadline, Exit, Limit, Outcome, Started, TaskSpec};
 
 use crate::harness::{ALICE, BOB, Harness, cpu, is_ok, ok, work, worker};
@@ -314,7 +314,9 @@ fn result_that_is_read_with_the_deadline_counts() {
 
 #[test]
 fn pool_whose_workers_keep_dying_degrades_and_recovers() {
-    let mut it = Harness::new(cpu(1));
+    let mut policy = cpu(1);
+    policy.pools[0].start_timeout = Duration::from_secs(60);
+    let mut it = Harness::new(policy);
     it.expect_spawn(worker(0, 0));
     for generation in 0..6 {
         it.spawned(worker(0, generation)).exits(worker(0, generation), Exit::Code(1));
@@ -621,4 +623,99 @@ fn drain_timeout_kills_and_loses_what_runs() {
         .expect_signal(sent.worker, Signal::Kill);
     it.take_stops();
     it.exits(sent.worker, KILLED).expect(Action::Exit { forced: true });
+}
+
+// Standby, recycling, quarantine.
+
+fn with_standby(workers: u32, standby: u32) -> Policy {
+    let mut policy = cpu(workers);
+    policy.pools[0].standby = standby;
+    policy
+}
+
+#[test]
+fn standby_is_sent_the_next_task_when_a_worker_dies_and_the_successor_stands_by() {
+    let mut it = Harness::ready(with_standby(1, 1));
+    let alice = it.connect(ALICE);
+    let (first, sent) = it.submit_running(alice, work());
+    assert_eq!(sent.worker, worker(0, 0));
+    let second = it.submit(alice, work());
+    it.expect_no_more();
+    it.exits(worker(0, 0), KILLED)
+        .expect_done(alice, first, Outcome::Crashed(KILLED))
+        .expect_spawn(worker(0, 1));
+    let sent = it.expect_send(second);
+    assert_eq!(sent.worker, worker(1, 0));
+    let third = it.starts(sent).submit(alice, work());
+    it.spawned(worker(0, 1)).becomes_ready(worker(0, 1), &["work"]).expect_no_more();
+    it.exits(worker(1, 0), KILLED)
+        .expect_done(alice, second, Outcome::Crashed(KILLED))
+        .expect_spawn(worker(1, 1));
+    assert_eq!(it.expect_send(third).worker, worker(0, 1));
+}
+
+#[test]
+fn standby_serves_while_a_cancelled_task_still_runs() {
+    let mut it = Harness::ready(with_standby(1, 1));
+    let alice = it.connect(ALICE);
+    let (task, sent) = it.submit_running(alice, work());
+    let waiting = it.submit(alice, work());
+    let request = it.cancel(alice, task);
+    it.expect_done(alice, task, cancelled(CancelReason::Client))
+        .expect_signal(sent.worker, Signal::Terminate);
+    it.expect_reply(alice, request);
+    assert_eq!(it.expect_send(waiting).worker, worker(1, 0));
+}
+
+#[test]
+fn reload_that_swaps_workers_for_standbys_starts_and_ends_none() {
+    let mut it = Harness::with_workers(2);
+    it.event(Event::PolicyChanged { policy: Box::new(with_standby(1, 1)) }).expect_no_more();
+    let alice = it.connect(ALICE);
+    it.submit_running(alice, work());
+    it.submit(alice, work());
+    it.expect_no_more();
+}
+
+#[test]
+fn worn_worker_is_stopped_when_it_is_idle_and_succeeded_when_it_is_gone() {
+    let mut policy = cpu(1);
+    policy.pools[0].max_attempts = Some(1);
+    let mut it = Harness::ready(policy);
+    let alice = it.connect(ALICE);
+    let (task, sent) = it.submit_running(alice, work());
+    let waiting = it.submit(alice, work());
+    it.expect_no_more();
+    it.finishes(sent, ok("done")).expect_done(alice, task, is_ok("done"));
+    it.expect(Action::StopWorker { worker: worker(0, 0) });
+    it.exits(worker(0, 0), Exit::Code(0)).expect_spawn(worker(0, 1));
+    it.spawned(worker(0, 1)).becomes_ready(worker(0, 1), &["work"]);
+    it.expect_send(waiting);
+    assert_eq!(it.supervisor().pools()[0].restarts, 0, "none died");
+}
+
+#[test]
+fn function_in_quarantine_is_refused_until_it_is_released_and_others_are_not() {
+    let mut policy = cpu(1);
+    policy.quarantine_after = Some(1);
+    let mut it = Harness::new(policy);
+    it.expect_spawn(worker(0, 0));
+    let alice = it.connect(ALICE);
+    for generation in 0..2 {
+        it.spawned(worker(0, generation)).becomes_ready(worker(0, generation), &["work", "play"]);
+        let (task, sent) = it.submit_running(alice, work());
+        it.exits(sent.worker, KILLED)
+            .expect_done(alice, task, Outcome::Crashed(KILLED))
+            .expect_spawn(worker(0, generation + 1));
+    }
+    it.expect_notice(|notice| matches!(notice, Notice::FunctionQuarantined { killed: 2, .. }));
+    let refused = it.submit_only(alice, work());
+    assert_eq!(it.expect_refused(alice, refused), Refusal::Quarantined { function: function("work") });
+    it.submit(alice, TaskSpec::new(function("play")));
+    let operator = it.connect(DAEMON_USER);
+    let release = it.release(operator, "work");
+    assert_eq!(it.expect_reply(operator, release), ReplyBody::Released { function: function("work") });
+    it.submit(alice, work());
+    let release = it.release(operator, "work");
+    assert_eq!(it.expect_refused(operator, release), Refusal::NotQuarantined { function: function("work") });
 }

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use poold::id::{AttemptId, PoolName, TaskId, WorkerId};
-use poold::message::client::ReplyBody;
+use poold::message::client::{Refusal, ReplyBody};
 use poold::message::worker::ToWorker;
-use poold::supervisor::{Action, Event, Signal};
+use poold::supervisor::{Action, Event, Notice, Signal, Wear};
 use poold::task::Exit;
 use poold::time::Time;
 
@@ -65,6 +65,8 @@ pub enum Happening {
     Reloads,
     /// An operator asks to drain.
     Drains,
+    /// An operator lifts a quarantine.
+    Releases,
     /// The daemon is told to stop.
     Stops,
     /// From here on nothing goes wrong.
@@ -283,6 +285,11 @@ impl World {
                 self.tally.count(Fault::Drain);
                 self.operator_drains()
             }
+            Happening::Releases => {
+                let functions = policies::functions();
+                let function = functions[self.rng.usize(0..functions.len())].clone();
+                self.operator_releases(function)
+            }
             Happening::Stops => self.stops(),
             Happening::Heals => self.heals(),
         }
@@ -301,13 +308,31 @@ impl World {
                     let wait = self.delay(1);
                     self.schedule(wait, Happening::Signalled(worker, signal));
                 }
-                Action::Reply { client, reply } => {
-                    if let ReplyBody::Accepted { task } = reply.body {
-                        self.clients.learn(client, task);
+                Action::Reply { client, reply } => match reply.body {
+                    ReplyBody::Accepted { task } => self.clients.learn(client, task),
+                    ReplyBody::Refused(Refusal::Quarantined { .. }) => {
+                        self.tally.count(Fault::QuarantineRefuses);
                     }
-                }
-                Action::Notice(_) | Action::Exit { .. } => {}
+                    ReplyBody::Refused(Refusal::Degraded { .. }) => {
+                        self.tally.count(Fault::DegradedRefuses);
+                    }
+                    _ => {}
+                },
+                Action::Notice(notice) => self.count_notice(&notice),
+                Action::Exit { .. } => {}
             }
+        }
+    }
+
+    /// Counts what only the supervisor decides.
+    fn count_notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::WorkerWorn { wear: Wear::Attempts(_), .. } => self.tally.count(Fault::WornByAttempts),
+            Notice::WorkerWorn { wear: Wear::Lifetime(_), .. } => self.tally.count(Fault::WornByLifetime),
+            Notice::StandbyPromoted { .. } => self.tally.count(Fault::StandbyServes),
+            Notice::FunctionQuarantined { .. } => self.tally.count(Fault::Quarantined),
+            Notice::PoolDegraded { .. } => self.tally.count(Fault::Degraded),
+            _ => {}
         }
     }
 

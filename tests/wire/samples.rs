@@ -63,6 +63,9 @@ pub mod nested {
             ),
             ("protocol", Refusal::Protocol("a head that is no message".to_owned())),
             ("too_many_descriptors", Refusal::TooManyDescriptors { descriptors_max: 256 }),
+            ("quarantined", Refusal::Quarantined { function: function("is_prime") }),
+            ("not_quarantined", Refusal::NotQuarantined { function: function("is_prime") }),
+            ("degraded", Refusal::Degraded { pool: pool("cpu"), failure: "exit status 1".to_owned() }),
         ]
     }
 
@@ -158,8 +161,8 @@ pub mod nested {
     }
 
     pub fn worker_states() -> Vec<WorkerState> {
-        use WorkerState::{Busy, Down, Idle, Starting, Stopping};
-        vec![Starting, Idle, Busy, Stopping, Down]
+        use WorkerState::{Busy, Down, Idle, Standby, Starting, Stopping};
+        vec![Starting, Idle, Busy, Stopping, Down, Standby]
     }
 }
 
@@ -202,6 +205,7 @@ pub fn requests() -> Vec<(String, RequestBody)> {
             ("functions", RequestBody::Functions { skip: 256 }),
             ("reload", RequestBody::Reload),
             ("drain", RequestBody::Drain),
+            ("release", RequestBody::Release { function: function("is_prime") }),
         ]
         .map(|(name, body)| (name.to_owned(), body)),
     );
@@ -234,6 +238,7 @@ pub fn replies() -> Vec<(String, ReplyBody)> {
     add("functions".to_owned(), ReplyBody::Functions { rows: vec![function_row()], more: false });
     add("reloaded".to_owned(), ReplyBody::Reloaded { changes: vec!["pool cpu: workers 2 -> 4".to_owned()] });
     add("drained".to_owned(), ReplyBody::Drained);
+    add("released".to_owned(), ReplyBody::Released { function: function("is_prime") });
     for (name, refusal) in nested::refusals() {
         add(format!("refused.{name}"), ReplyBody::Refused(refusal));
     }
@@ -351,6 +356,7 @@ fn status(phase: Phase) -> Status {
         workers: 2,
         ready: 1,
         busy: 1,
+        standby: 3,
         pending: 250,
         restarts: 7,
         degraded: true,
@@ -368,6 +374,7 @@ fn status(phase: Phase) -> Status {
         log_lines_dropped: 0,
         limits: "memory by RLIMIT_AS; processes: not available (no delegated cgroup)".to_owned(),
         pools: vec![cpu],
+        quarantined: vec![function("is_prime")],
     }
 }
 
@@ -415,6 +422,7 @@ fn function_row() -> FunctionStatus {
         signature: "is_prime(N: u128) -> bool".to_owned(),
         summary: "Whether N is a prime number — exact.".to_owned(),
         pools: vec![pool("cpu"), pool("io")],
+        quarantined: false,
     }
 }
 

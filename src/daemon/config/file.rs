@@ -9,7 +9,7 @@ use super::section::{Mistake, Section, Word};
 use super::{Config, Limits, Pool, function, resources};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
-use crate::supervisor::{RestartPolicy, RunAccess};
+use crate::supervisor::{RestartPolicy, RunAccess, WhenDegraded};
 
 /// A count that has no cap but must not be zero.
 const FROM_ONE: std::ops::RangeInclusive<u64> = 1..=u64::MAX;
@@ -32,6 +32,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Config, Mistake> {
         drain_timeout: top.duration("drain_timeout")?.unwrap_or(default.drain_timeout),
         limits: limits(top.section("limits")?, default.limits)?,
         restart: restart(top.section("restart")?, default.restart)?,
+        quarantine_after: quarantine_after(&mut top)?.unwrap_or(default.quarantine_after),
         functions: Vec::new(),
         pools: pools(top.section("pool")?)?.unwrap_or(default.pools),
     };
@@ -74,6 +75,20 @@ fn run_access(top: &mut Section<'_>) -> Result<Option<RunAccess>, Mistake> {
     top.value("allow_run", r#""owner" or "all""#, |value| match value.as_str()? {
         "owner" => Some(RunAccess::Owner),
         "all" => Some(RunAccess::All),
+        _ => None,
+    })
+}
+
+/// Nothing if the file does not say; 0 for never.
+fn quarantine_after(top: &mut Section<'_>) -> Result<Option<Option<u32>>, Mistake> {
+    let killed: Option<u32> = top.number("quarantine_after", 0..=u64::from(u32::MAX))?;
+    Ok(killed.map(|killed| (killed > 0).then_some(killed)))
+}
+
+fn when_degraded(section: &mut Section<'_>) -> Result<Option<WhenDegraded>, Mistake> {
+    section.value("when_degraded", r#""queue" or "refuse""#, |value| match value.as_str()? {
+        "queue" => Some(WhenDegraded::Queue),
+        "refuse" => Some(WhenDegraded::Refuse),
         _ => None,
     })
 }
@@ -137,6 +152,11 @@ fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
         timeout: section.duration("timeout")?,
         grace: section.duration("grace")?.unwrap_or(default.grace),
         start_timeout: section.duration("start_timeout")?.unwrap_or(default.start_timeout),
+        standby: section.number("standby", 0..=workers_max)?.unwrap_or(default.standby),
+        max_attempts: section.number("max_attempts", FROM_ONE)?,
+        max_lifetime: section.duration("max_lifetime")?,
+        max_rss_bytes: section.bytes("max_rss")?,
+        when_degraded: when_degraded(&mut section)?.unwrap_or(default.when_degraded),
         command: command(&mut section)?,
         env: environment(section.section("env")?)?,
         limits: default.limits,

@@ -29,7 +29,7 @@ use crate::id::{FunctionName, PoolName, Uid};
 use crate::limits;
 use crate::message::command::CommandSpec;
 use crate::message::resources::{AttemptLimits, WorkLimits};
-use crate::supervisor::{Policy, PoolPolicy, RestartPolicy, RunAccess};
+use crate::supervisor::{Policy, PoolPolicy, RestartPolicy, RunAccess, WhenDegraded};
 
 /// The pool for functions that compute, when the file names no pool.
 const CPU_POOL: &str = "cpu";
@@ -62,6 +62,8 @@ pub struct Config {
     pub limits: Limits,
     /// How failing workers are restarted.
     pub restart: RestartPolicy,
+    /// Workers that a function's tasks may kill in a row before it is quarantined; by none, it never is.
+    pub quarantine_after: Option<u32>,
     /// What is set for functions, in the order of the file.
     pub functions: Vec<Function>,
     /// The pools, in the order of the file.
@@ -137,6 +139,16 @@ pub struct Pool {
     pub grace: Duration,
     /// How long a worker may take to become ready.
     pub start_timeout: Duration,
+    /// Processes that stand by, ready, beside those.
+    pub standby: u32,
+    /// Attempts after which a worker is replaced, or up to a tenth fewer.
+    pub max_attempts: Option<u64>,
+    /// How long after it was ready a worker is replaced, or up to a tenth earlier.
+    pub max_lifetime: Option<Duration>,
+    /// Bytes of resident memory beyond which a worker is replaced, measured after each attempt.
+    pub max_rss_bytes: Option<u64>,
+    /// What becomes of new tasks while its workers keep failing.
+    pub when_degraded: WhenDegraded,
     /// Another program to run as the worker, and its arguments; by default the built-in functions.
     pub command: Option<Vec<String>>,
     /// Variables added to the workers' environment.
@@ -211,6 +223,7 @@ impl Default for Config {
             drain_timeout: limits::DRAIN_TIMEOUT,
             limits: Limits::default(),
             restart: RestartPolicy::default(),
+            quarantine_after: Some(limits::QUARANTINE_AFTER),
             functions: Vec::new(),
             pools: default_pools(),
         }
@@ -260,6 +273,11 @@ impl Pool {
             timeout: None,
             grace: limits::GRACE,
             start_timeout: limits::START_TIMEOUT,
+            standby: 0,
+            max_attempts: None,
+            max_lifetime: None,
+            max_rss_bytes: None,
+            when_degraded: WhenDegraded::default(),
             command: None,
             env: BTreeMap::new(),
             limits: PoolLimits::default(),
@@ -324,6 +342,11 @@ impl Config {
             timeout: pool.timeout,
             grace: pool.grace,
             start_timeout: pool.start_timeout,
+            standby: pool.standby,
+            max_attempts: pool.max_attempts,
+            max_lifetime: pool.max_lifetime,
+            max_rss_bytes: pool.max_rss_bytes,
+            when_degraded: pool.when_degraded,
             revision: before.map_or(0, |(config, policy)| self.revision(pool, config, policy)),
             ..PoolPolicy::new(pool.name.clone(), pool.workers)
         });
@@ -335,6 +358,7 @@ impl Config {
             result_bytes_max: self.limits.result_bytes,
             drain_timeout: self.drain_timeout,
             restart: self.restart,
+            quarantine_after: self.quarantine_after,
             allow_run: self.allow_run,
             function_timeouts: self.function_timeouts(),
             ..Policy::new(pools.collect(), daemon_user)

@@ -2,8 +2,6 @@
 //!
 //! It puts nothing in force.
 
-use std::time::Duration;
-
 use humantime::format_duration;
 
 use super::{Config, ConfigError, Limits, Pool, PoolLimits, Source};
@@ -45,6 +43,7 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
         drain_timeout,
         limits,
         restart,
+        quarantine_after,
         functions: _,
         pools: _,
     } = config;
@@ -53,7 +52,7 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
     let RestartPolicy { intensity, period, backoff_min, backoff_max } = restart;
     vec![
         ("socket_mode", format!("{socket_mode:04o}")),
-        ("socket_group", socket_group.clone().unwrap_or_else(|| NOT_SET.to_owned())),
+        ("socket_group", or_not_set(socket_group.as_ref())),
         ("allow_fault_injection", allow_fault_injection.to_string()),
         ("allow_run", format!("{allow_run:?}").to_lowercase()),
         ("drain_timeout", format_duration(*drain_timeout).to_string()),
@@ -68,7 +67,12 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
         ("restart.period", format_duration(*period).to_string()),
         ("restart.backoff_min", format_duration(*backoff_min).to_string()),
         ("restart.backoff_max", format_duration(*backoff_max).to_string()),
+        ("quarantine_after", or_not_set(*quarantine_after)),
     ]
+}
+
+fn or_not_set(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| NOT_SET.to_owned(), |value| value.to_string())
 }
 
 /// Without the values of the environment: they may be secrets.
@@ -82,6 +86,11 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
         timeout,
         grace,
         start_timeout,
+        standby,
+        max_attempts,
+        max_lifetime,
+        max_rss_bytes,
+        when_degraded,
         command,
         env: _,
         limits,
@@ -89,23 +98,25 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
     let listed =
         |names: &Vec<FunctionName>| names.iter().map(FunctionName::as_str).collect::<Vec<_>>().join(", ");
     let PoolLimits { memory_bytes, cpu_time, open_files, processes, file_size_bytes, core_bytes } = limits;
-    let lasting =
-        |time: &Option<Duration>| time.map_or(NOT_SET.to_owned(), |time| format_duration(time).to_string());
-    let number = |number: &Option<u64>| number.map_or(NOT_SET.to_owned(), |number| number.to_string());
     vec![
         ("workers", workers.to_string()),
         ("threads", threads.to_string()),
         ("functions", functions.as_ref().map_or_else(|| "all".to_owned(), listed)),
         ("except", if except.is_empty() { NOT_SET.to_owned() } else { listed(except) }),
-        ("timeout", lasting(timeout)),
+        ("timeout", or_not_set(timeout.map(format_duration))),
         ("grace", format_duration(*grace).to_string()),
         ("start_timeout", format_duration(*start_timeout).to_string()),
+        ("standby", standby.to_string()),
+        ("max_attempts", or_not_set(*max_attempts)),
+        ("max_lifetime", or_not_set(max_lifetime.map(format_duration))),
+        ("max_rss", or_not_set(*max_rss_bytes)),
+        ("when_degraded", format!("{when_degraded:?}").to_lowercase()),
         ("command", command.as_ref().map_or("built in".to_owned(), |command| format!("{command:?}"))),
-        ("memory", number(memory_bytes)),
-        ("cpu_time", lasting(cpu_time)),
-        ("open_files", number(open_files)),
-        ("processes", number(processes)),
-        ("file_size", number(file_size_bytes)),
+        ("memory", or_not_set(*memory_bytes)),
+        ("cpu_time", or_not_set(cpu_time.map(format_duration))),
+        ("open_files", or_not_set(*open_files)),
+        ("processes", or_not_set(*processes)),
+        ("file_size", or_not_set(*file_size_bytes)),
         ("core", core_bytes.to_string()),
     ]
 }

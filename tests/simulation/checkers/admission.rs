@@ -6,7 +6,7 @@ use std::time::Duration;
 use poold::id::{ConnectionId, RequestId};
 use poold::limits::RETRIES_MAX;
 use poold::message::client::{Refusal, ReplyBody};
-use poold::supervisor::{Action, Event, Supervisor};
+use poold::supervisor::{Action, Event, Supervisor, WhenDegraded};
 use poold::time::Time;
 
 use super::{Checker, Verdict, demand};
@@ -71,7 +71,7 @@ fn is_not_held_too_long(history: &History, step: &Step) -> Verdict {
 fn submission(history: &History, client: ConnectionId, request: RequestId) -> Option<&Submission> {
     match history.requests.get(&(client, request))? {
         Request::Submit(submission) => Some(submission),
-        Request::Cancel(_) | Request::Result { .. } | Request::Drain => None,
+        Request::Cancel(_) | Request::Result { .. } | Request::Drain | Request::Release => None,
     }
 }
 
@@ -85,6 +85,10 @@ fn may_be_accepted(history: &History, submission: &Submission) -> Result<(), &'s
     match () {
         () if !is_taken => Err("nothing new is taken"),
         () if !is_late && history.pool_for(&submission.spec).is_none() => Err("no pool has its function"),
+        () if !is_late && history.quarantined.contains(&submission.spec.function) => {
+            Err("its function is quarantined")
+        }
+        () if !is_late && is_refused_while_degraded(history, submission) => Err("its pool is degraded"),
         () if bytes > policy.payload_bytes_max => Err("its arguments are too large"),
         () if submission.spec.retries > RETRIES_MAX => Err("it asks for too many retries"),
         () => Ok(()),
@@ -118,6 +122,13 @@ fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> boo
         Refusal::PayloadTooLarge { bytes: told, bytes_max } => {
             *told == bytes && *bytes_max == policy.payload_bytes_max && bytes > *bytes_max
         }
+        Refusal::Quarantined { function } => {
+            *function == spec.function && history.quarantined.contains(function)
+        }
+        Refusal::Degraded { pool, .. } => {
+            history.pool_for(spec).is_some_and(|policy| policy.name == *pool)
+                && is_refused_while_degraded(history, submission)
+        }
         Refusal::BadOption(_) => {
             spec.retries > RETRIES_MAX
                 || spec.timeout == Some(Duration::ZERO)
@@ -125,6 +136,13 @@ fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> boo
         }
         _ => false,
     }
+}
+
+/// Whether the pool that a submission belongs to is degraded and takes nothing new meanwhile.
+fn is_refused_while_degraded(history: &History, submission: &Submission) -> bool {
+    history.pool_for(&submission.spec).is_some_and(|pool| {
+        pool.when_degraded == WhenDegraded::Refuse && history.degraded.contains(&pool.name)
+    })
 }
 
 /// Whether a submission has waited as long as it must for a pool that may yet turn out to have its

@@ -73,7 +73,7 @@ impl Checker for ExactlyOneOutcome {
             let answered_later = match body {
                 Request::Submit(submission) => history.may_yet_be_known(&submission.spec),
                 Request::Result { task, wait } => *wait && history.live.contains(task),
-                Request::Cancel(_) => false,
+                Request::Cancel(_) | Request::Release => false,
                 Request::Drain => true,
             };
             demand(answered_later, || {
@@ -113,6 +113,7 @@ impl ExactlyOneOutcome {
                 demand(asked == task, || format!("{} asked for {asked} and is told of {task}", name()))
             }
             (Some(Request::Drain), ReplyBody::Drained) => Ok(()),
+            (Some(Request::Release), ReplyBody::Released { .. }) => Ok(()),
             (Some(_), ReplyBody::Refused(_)) => Ok(()),
             (asked, _) => Err(format!("{} was {asked:?} and is answered {body:?}", name())),
         }

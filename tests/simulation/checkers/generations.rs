@@ -48,6 +48,7 @@ fn worker_of(event: &Event) -> Option<WorkerId> {
         | Event::AttemptStarted { worker, .. }
         | Event::AttemptFinished { worker, .. }
         | Event::AttemptRecalled { worker, .. }
+        | Event::WorkerMeasured { worker, .. }
         | Event::WorkerHungUp { worker }
         | Event::WorkerBroke { worker, .. }
         | Event::WorkerExited { worker, .. } => Some(*worker),
@@ -60,6 +61,7 @@ fn worker_of(event: &Event) -> Option<WorkerId> {
         | Event::CancelRequested { .. }
         | Event::ResultRequested { .. }
         | Event::DrainRequested { .. }
+        | Event::ReleaseRequested { .. }
         | Event::StopRequested
         | Event::PolicyChanged { .. }
         | Event::TimePassed => None,

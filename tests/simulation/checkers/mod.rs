@@ -13,7 +13,9 @@ mod exactly_one_outcome;
 mod generations;
 mod order;
 mod ownership;
+mod quarantine;
 mod reasons;
+mod recycling;
 mod restarts;
 mod retry;
 mod shutdown;
@@ -77,6 +79,8 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(bounds::Bounds),
         Box::new(ownership::Ownership::default()),
         Box::new(restarts::Restarts::default()),
+        Box::new(recycling::Recycling),
+        Box::new(quarantine::Quarantine::default()),
         Box::new(shutdown::Shutdown),
         Box::new(status::Status),
     ]

@@ -85,7 +85,9 @@ fn is_surplus(history: &History, worker: &Worker) -> bool {
         None => true,
         Some(pool) => {
             let live = history.workers.values().filter(|other| other.pool == pool.name).count();
-            worker.revision != pool.revision || live > pool.workers as usize || worker.may_leave
+            let most = (pool.workers + pool.standby) as usize;
+            let is_worn = worker.worn_at.is_some();
+            worker.revision != pool.revision || live > most || worker.may_leave || is_worn
         }
     }
 }

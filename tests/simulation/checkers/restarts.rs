@@ -70,7 +70,6 @@ impl Checker for Restarts {
             Event::AttemptFinished { worker, .. } => {
                 if let Some(worker) = history.workers.get(worker) {
                     let record = self.record(&worker.pool);
-                    record.certain.clear();
                     record.starts.clear();
                 }
             }
@@ -128,7 +127,7 @@ impl Checker for Restarts {
         let wakes_at = supervisor.poll_deadline();
         for pool in &history.policy.pools {
             let live = history.workers.values().filter(|worker| worker.pool == pool.name).count();
-            if live < pool.workers as usize {
+            if live < workers_of(pool) {
                 self.is_filled_up(step, pool, live, wakes_at)?;
                 let intensity = history.policy.restart.intensity as usize;
                 let record = self.record(&pool.name);
@@ -163,8 +162,9 @@ impl Restarts {
                 format!("slot {} is due at {due} and the supervisor sleeps until {wakes_at:?}", slot.0)
             })?;
         }
-        demand(live + put_off >= pool.workers as usize, || {
-            format!("pool {} has {live} workers, {put_off} put off, of {}", pool.name, pool.workers)
+        let wanted = workers_of(pool);
+        demand(live + put_off >= wanted, || {
+            format!("pool {} has {live} workers, {put_off} put off, of {wanted}", pool.name)
         })
     }
 
@@ -178,7 +178,7 @@ impl Restarts {
             let leaving: Vec<WorkerId> = ours.map(|(id, _)| *id).collect();
             // The workers of a pool that was taken away go, even if the pool is back before they have gone.
             let goes_on = history.pool(name).and(policy.pools.iter().find(|pool| pool.name == *name));
-            let wanted = goes_on.map_or(0, |pool| pool.workers as usize);
+            let wanted = goes_on.map_or(0, workers_of);
             let record = self.record(name);
             record.certain.clear();
             record.surplus = record.surplus_left(history).max(leaving.len().saturating_sub(wanted));
@@ -234,9 +234,10 @@ impl Restarts {
     /// those may linger than their pool should have.
     fn is_not_too_many(&mut self, history: &History, id: WorkerId, pool: &PoolPolicy) -> Verdict {
         let ours = || history.workers.values().filter(|worker| worker.pool == pool.name);
-        let live = ours().filter(|worker| !worker.is_ending() && worker.spoiled_at.is_none()).count();
+        let leaves = |worker: &Worker| worker.is_ending() || worker.is_harmful() || worker.worn_at.is_some();
+        let live = ours().filter(|worker| !leaves(worker)).count();
         let surplus = self.record(&pool.name).surplus_left(history);
-        let (all, most) = (ours().count(), pool.workers as usize);
+        let (all, most) = (ours().count(), workers_of(pool));
         demand(live <= most + surplus && all <= 2 * most + surplus, || {
             format!(
                 "worker {id} is started in pool {}, which has {live} live of {all}, not {most}",
@@ -266,7 +267,7 @@ impl Restarts {
         }
         starts.push_back(now);
         let per_slot = 2 + 2 * restart.period.as_nanos() / restart.backoff_max.as_nanos().max(1);
-        let most = u128::from(restart.intensity) + u128::from(pool.workers) * per_slot;
+        let most = u128::from(restart.intensity) + workers_of(pool) as u128 * per_slot;
         demand(starts.len() as u128 <= most, || {
             format!(
                 "pool {} had {} starts after failures within {:?}",
@@ -276,6 +277,11 @@ impl Restarts {
             )
         })
     }
+}
+
+/// How many processes a pool should have.
+fn workers_of(pool: &PoolPolicy) -> usize {
+    (pool.workers + pool.standby) as usize
 }
 
 /// Whether a worker is one that its pool goes on wanting.

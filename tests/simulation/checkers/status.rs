@@ -101,9 +101,12 @@ fn pools(history: &History, supervisor: &Supervisor) -> Verdict {
         let ready_most = workers().filter(|worker| matches!(worker.stage, Stage::Ready(_))).count() as u32;
         let busy = workers().filter(|worker| is_well(worker) && is_busy(history, worker)).count() as u32;
         let busy_most = workers().filter(|worker| !worker.holds.is_empty()).count() as u32;
+        let stays = workers().filter(|worker| is_well(worker) && !worker.may_leave).count() as u32;
+        let is_served = told.ready >= policy.workers.min(stays) && told.standby <= policy.standby;
         demand(
             told.workers == policy.workers
-                && (ready..=ready_most).contains(&told.ready)
+                && (ready..=ready_most).contains(&(told.ready + told.standby))
+                && (is_served || !history.stopped_at.is_empty())
                 && (busy..=busy_most).contains(&told.busy),
             || format!("{told:?} is told of {} workers, {ready} ready, {busy} busy", policy.workers),
         )?;
@@ -135,7 +138,7 @@ fn workers(history: &History, step: &Step, supervisor: &Supervisor) -> Verdict {
         };
         let state = match row.state {
             WorkerState::Starting => !matches!(worker.stage, Stage::Ready(_)),
-            WorkerState::Idle => worker.is_ready() && !is_busy(history, worker),
+            WorkerState::Idle | WorkerState::Standby => worker.is_ready() && !is_busy(history, worker),
             WorkerState::Busy => matches!(worker.stage, Stage::Ready(_)) && !worker.holds.is_empty(),
             WorkerState::Stopping => {
                 worker.is_ending() || worker.spoiled_at.is_some() || worker.stage == Stage::Asked
@@ -189,7 +192,10 @@ fn functions(history: &History, supervisor: &Supervisor) -> Verdict {
             .filter(|pool| history.pool_has(pool, &told.name))
             .map(|pool| pool.name.clone())
             .collect();
-        demand(told.pools == truth, || format!("{told:?} is told and {truth:?} have it"))?;
+        let quarantined = history.quarantined.contains(&told.name);
+        demand(told.pools == truth && told.quarantined == quarantined, || {
+            format!("{told:?} is told and {truth:?} have it, quarantined: {quarantined}")
+        })?;
     }
     Ok(())
 }

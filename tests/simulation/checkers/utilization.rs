@@ -1,6 +1,7 @@
-//! No task waits beside a worker that could run it: what leaks a slot, or forgets a task, is found at
-//! once and not only when everything has ended.
+//! No task waits beside a worker that could run it, unless that one stands by: what leaks a slot, or
+//! forgets a task, is found at once and not only when everything has ended.
 
+use poold::id::PoolName;
 use poold::supervisor::Supervisor;
 
 use super::order::waits_for;
@@ -21,7 +22,7 @@ impl Checker for Utilization {
             return Ok(());
         }
         for (id, worker) in &history.workers {
-            if !has_room(history, worker) {
+            if !has_room(history, worker) || may_stand_by(history, &worker.pool) {
                 continue;
             }
             let waiting = history.live_tasks().find(|task| waits_for(history, task, worker));
@@ -39,12 +40,19 @@ impl Checker for Utilization {
 /// Whether a worker is sure to be given what waits for its pool.
 fn has_room(history: &History, worker: &Worker) -> bool {
     let Some(pool) = history.pool(&worker.pool) else { return false };
-    let live = history.workers.values().filter(|other| other.pool == pool.name).count();
     worker.is_ready()
         && worker.holds.len() < worker.capacity as usize
         && worker.revision == pool.revision
-        && live <= pool.workers as usize
         && !worker.may_leave
-        && worker.lied_at.is_none()
-        && worker.spoiled_at.is_none()
+        && worker.worn_at.is_none()
+        && !worker.is_harmful()
+}
+
+/// Whether no more workers of a pool have room than it has beyond those in service.
+fn may_stand_by(history: &History, name: &PoolName) -> bool {
+    let Some(pool) = history.pool(name) else { return true };
+    let ours = || history.workers.values().filter(|worker| worker.pool == *name);
+    let ready = ours().filter(|worker| worker.is_ready() && worker.spoiled_at.is_none()).count();
+    let with_room = ours().filter(|worker| has_room(history, worker)).count();
+    with_room <= ready.saturating_sub(pool.workers as usize)
 }

@@ -72,6 +72,7 @@ impl History {
             | ReplyBody::NotDone { .. }
             | ReplyBody::CancelAnswered { .. }
             | ReplyBody::Drained
+            | ReplyBody::Released { .. }
             | ReplyBody::Welcome(_)
             | ReplyBody::Status(_)
             | ReplyBody::Workers { .. }
@@ -128,14 +129,22 @@ impl History {
             Notice::ResultExpired { task } => {
                 self.kept.remove(task);
             }
+            Notice::WorkerWorn { worker, .. } => {
+                if let Some(worker) = self.workers.get_mut(worker) {
+                    worker.worn_at = Some(self.now);
+                }
+            }
+            Notice::FunctionQuarantined { function, .. } => _ = self.quarantined.insert(function.clone()),
+            Notice::FunctionReleased { function } => _ = self.quarantined.remove(function),
+            Notice::PoolDegraded { pool, .. } => _ = self.degraded.insert(pool.clone()),
+            Notice::PoolRecovered { pool } => _ = self.degraded.remove(pool),
             Notice::WorkerReady { .. }
             | Notice::WorkerExited { .. }
             | Notice::WorkerFailed { .. }
             | Notice::WorkerBroke { .. }
             | Notice::WorkerSignalled { .. }
             | Notice::RestartDelayed { .. }
-            | Notice::PoolDegraded { .. }
-            | Notice::PoolRecovered { .. }
+            | Notice::StandbyPromoted { .. }
             | Notice::Refused { .. }
             | Notice::TaskAccepted { .. }
             | Notice::TaskStarted { .. }

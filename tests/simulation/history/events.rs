@@ -39,6 +39,7 @@ impl History {
                 self.ask(*client, *request, Request::Drain);
                 self.drained_at.get_or_insert(now);
             }
+            Event::ReleaseRequested { client, request, .. } => self.ask(*client, *request, Request::Release),
             Event::StopRequested => self.stopped_at.push(now),
             Event::PolicyChanged { policy } => self.policy_changed(policy),
             Event::WorkerSpawned { worker, pid } => self.of_worker(*worker, |worker| {
@@ -72,7 +73,7 @@ impl History {
                 worker.broke_at.get_or_insert(now);
             }),
             Event::WorkerExited { worker, exit } => self.worker_exited(*worker, *exit),
-            Event::TimePassed => {}
+            Event::WorkerMeasured { .. } | Event::TimePassed => {}
         }
         self.note_delays();
     }
@@ -151,7 +152,7 @@ impl History {
         for pool in &policy.pools {
             let ours = self.workers.values_mut().filter(|worker| worker.pool == pool.name);
             let ours: Vec<&mut Worker> = ours.collect();
-            if ours.len() > pool.workers as usize {
+            if ours.len() > (pool.workers + pool.standby) as usize {
                 ours.into_iter().for_each(|worker| worker.may_leave = true);
             }
         }

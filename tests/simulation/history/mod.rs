@@ -50,6 +50,10 @@ pub struct History {
     pub gone: BTreeMap<WorkerId, Time>,
     /// How tasks ended.
     pub outcomes: BTreeMap<OutcomeKind, u64>,
+    /// Functions that are told of as quarantined.
+    pub quarantined: BTreeSet<FunctionName>,
+    /// Pools that are told of as degraded.
+    pub degraded: BTreeSet<PoolName>,
     /// Requests that were refused.
     pub refusals: u64,
     /// When a drain was asked for.
@@ -95,6 +99,8 @@ impl History {
             workers: BTreeMap::new(),
             gone: BTreeMap::new(),
             outcomes: BTreeMap::new(),
+            quarantined: BTreeSet::new(),
+            degraded: BTreeSet::new(),
             refusals: 0,
             drained_at: None,
             stopped_at: Vec::new(),
@@ -183,7 +189,7 @@ impl History {
     pub fn held_submissions(&self) -> impl Iterator<Item = &Submission> {
         self.requests.values().filter_map(|request| match request {
             Request::Submit(submission) => Some(submission.as_ref()),
-            Request::Cancel(_) | Request::Result { .. } | Request::Drain => None,
+            Request::Cancel(_) | Request::Result { .. } | Request::Drain | Request::Release => None,
         })
     }
 

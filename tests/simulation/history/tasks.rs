@@ -23,6 +23,8 @@ pub enum Request {
     },
     /// A request to drain.
     Drain,
+    /// A request to take a function's tasks again.
+    Release,
 }
 
 /// What was submitted.

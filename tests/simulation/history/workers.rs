@@ -59,6 +59,8 @@ pub struct Worker {
     pub may_leave: bool,
     /// Since when it has run what nobody waits for; it need not be given more.
     pub spoiled_at: Option<Time>,
+    /// When it was told of as worn.
+    pub worn_at: Option<Time>,
     /// How many it was sent.
     pub sent: u64,
     /// How many it finished.
@@ -90,6 +92,7 @@ impl Worker {
             capacity: 0,
             may_leave: false,
             spoiled_at: None,
+            worn_at: None,
             sent: 0,
             finished: 0,
             holds: Vec::new(),
@@ -104,6 +107,11 @@ impl Worker {
             || self.broke_at.is_some()
             || self.hung_up_at.is_some()
             || self.not_ready_at.is_some()
+    }
+
+    /// Whether it has done what makes it end: runs what nobody waits for, or said what it must not.
+    pub fn is_harmful(&self) -> bool {
+        self.spoiled_at.is_some() || self.lied_at.is_some()
     }
 
     /// Whether it can take attempts.
