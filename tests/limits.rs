@@ -146,7 +146,7 @@ fn process_that_got_away_from_its_worker_ends_with_it() {
     rustix::process::kill_process(pid(worker.as_i64().unwrap()), rustix::process::Signal::KILL).unwrap();
     wait_for_exit(&stray_process);
     run.wait().unwrap();
-    daemon.wait_for_log("had left the group of its worker");
+    daemon.wait_for_log("had got away from a worker");
     // The daemon has adopted it, and reaps it: what comes later is done by the same thread later.
     while is_there(&stray) {
         std::thread::yield_now();

@@ -131,7 +131,7 @@ impl Daemon<'_> {
                 }
                 // Either way it is in the log, and nobody waits for an answer.
                 Request::Reload => _ = self.reload_config(),
-                Request::Reap => self.spawner.reap_strays(),
+                Request::Sweep => self.spawner.sweep_strays(),
             }
         }
     }

@@ -24,7 +24,7 @@ pub(super) enum Request {
     /// HUP: read the configuration again.
     Reload,
     /// CHLD: look for children that nobody waits for.
-    Reap,
+    Sweep,
 }
 
 impl Signals {
@@ -44,7 +44,7 @@ impl Signals {
                 SIGHUP => Request::Reload,
                 // Workers are noticed by their pidfds. (A parent that ignores it hands that down, and then the
                 // kernel would reap them before their exit can be read: any handler ends that.)
-                SIGCHLD => Request::Reap,
+                SIGCHLD => Request::Sweep,
                 _ => Request::Stop,
             })
             .collect()

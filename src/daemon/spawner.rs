@@ -112,8 +112,8 @@ enum Errand {
     Start(Box<Order>),
     /// Clear away what is left of one.
     ClearAway(Remains),
-    /// Reap strays.
-    ReapStrays,
+    /// Look for strays.
+    SweepStrays,
 }
 
 /// The loop's side of the spawning thread.
@@ -165,7 +165,7 @@ impl Spawner {
                         }
                     }
                     Errand::ClearAway(remains) => starter.clear_away(remains),
-                    Errand::ReapStrays => starter.children.reap(),
+                    Errand::SweepStrays => starter.children.sweep(),
                 }
             }
             starter.finish();
@@ -183,9 +183,9 @@ impl Spawner {
         self.send(Errand::ClearAway(remains));
     }
 
-    /// Reaps children that nobody waits for.
-    pub(super) fn reap_strays(&mut self) {
-        self.send(Errand::ReapStrays);
+    /// Looks for children that nobody has started. To be called whenever a child has ended.
+    pub(super) fn sweep_strays(&mut self) {
+        self.send(Errand::SweepStrays);
     }
 
     /// Waits until all is done that was asked for, and clears the rest away.
@@ -257,8 +257,8 @@ impl Starter {
     }
 
     fn clear_away(&mut self, Remains { pid, group }: Remains) {
-        self.children.end_of(pid);
-        self.children.reap();
+        self.children.remove(pid);
+        self.children.sweep();
         self.leftovers.extend(group);
         self.remove_leftovers();
     }
@@ -343,7 +343,7 @@ impl Starter {
                     log::error!("process {} could not be ended", process.id());
                 }
                 records.tell(Record::WorkerEnded { worker: Pid(process.id()) });
-                children.end_of(Pid(process.id()));
+                children.remove(Pid(process.id()));
                 Err(error)
             }
         }

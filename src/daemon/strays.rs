@@ -1,8 +1,8 @@
 //! Children of the daemon that it did not start: what a dead worker's attempts left behind, wherever it had gone.
 //!
-//! A process that left its worker's group and session becomes the daemon's child when its parent ends
-//! (PR_SET_CHILD_SUBREAPER) and no control group holds it. It is killed at the end of the worker that it comes
-//! from; and whatever ends is reaped.
+//! A process that left its worker's group and session becomes the child of another when its parent ends
+//! (PR_SET_CHILD_SUBREAPER): its worker's, which ends it with the attempt; or, when the worker itself is
+//! dead, the daemon, which ends it then. Whatever ends is reaped.
 //!
 //! All this happens on the one thread that starts processes, between two starts: so it knows every child that
 //! is not a stray.
@@ -44,28 +44,35 @@ impl Children {
         self.0.insert(child, kind);
     }
 
-    /// A worker is reaped: kills what it left behind. That cannot be told from what attempts in workers of other
-    /// programs have left and may still need, so that as long as there are any, it stays.
-    pub(super) fn end_of(&mut self, worker: Pid) {
+    /// A worker is reaped.
+    pub(super) fn remove(&mut self, worker: Pid) {
         self.0.remove(&worker);
-        // To the first process of a container come the children of others too.
-        let are_mixed = std::process::id() == 1 || self.0.values().any(|kind| *kind == Kind::OtherWorker);
-        if !are_mixed && children::exist() {
-            for stray in self.strays() {
-                log::warn!(
-                    "process {} had left the group of its worker {}, and is killed",
-                    stray.0,
-                    worker.0
-                );
+    }
+
+    /// Reaps the strays that have ended, and kills the others. To be called whenever a child has ended: what a
+    /// stray leaves behind is one too.
+    pub(super) fn sweep(&self) {
+        // A list may miss one while another goes: the last one is made when nothing does.
+        while children::exist() && self.sweep_once() > 0 {}
+    }
+
+    /// Says how many are reaped.
+    fn sweep_once(&self) -> usize {
+        let (ended, alive): (Vec<Pid>, Vec<Pid>) =
+            self.strays().into_iter().partition(|stray| children::reap_if_ended(*stray));
+        if !self.are_mixed() {
+            for stray in alive {
+                log::warn!("process {} had got away from a worker that is gone, and is killed", stray.0);
                 children::kill(stray);
             }
         }
+        ended.len()
     }
 
-    /// Reaps the strays that have ended.
-    pub(super) fn reap(&self) {
-        // A list may miss one while another goes: the last one is made when nothing does.
-        while self.strays().into_iter().filter(|stray| children::reap_if_ended(*stray)).count() > 0 {}
+    /// Whether strays come here that are not of dead workers: those of attempts that run in workers of other
+    /// programs and may still need them, and, to the first process of a container, anybody's.
+    fn are_mixed(&self) -> bool {
+        std::process::id() == 1 || self.0.values().any(|kind| *kind == Kind::OtherWorker)
     }
 
     fn strays(&self) -> Vec<Pid> {

@@ -11,6 +11,8 @@ PROCESSES=40
 
 groups() { ls -d "$GROUP"/workers.*/*/ 2> /dev/null | wc -l; }
 groups_are() { says "$1" groups; }
+one_runs() { pgrep -fx "$1" > /dev/null; }
+none_runs() { ! pgrep -f "$1" > /dev/null; }
 limits() { status 's["limits"]'; }
 most_processes() { cat "$GROUP"/workers.*/*/pids.peak "$GROUP"/workers.*/*/pids.current 2> /dev/null | sort -n | tail -n 1; }
 
@@ -65,7 +67,7 @@ sleep 1
 echo "most processes in a worker's group: $(most_processes)"
 check "it has no more processes than it may" test "$(most_processes)" -le $PROCESSES
 check "it ends when its time is over" client_ended bomb 124
-check "nothing is left of it" before_long bash -c '! pgrep -f "bomb()"'
+check "nothing is left of it" before_long none_runs "bomb()"
 check "nor of its group" before_long groups_are 2
 check "both workers are ready" before_long says 2 status 'sum(p["ready"] for p in s["pools"])'
 check "the other task has ended well" client_ended undisturbed 0
@@ -74,21 +76,21 @@ check "and answers" says true poolctl submit is_prime $NUMBER
 
 section "a process that gets away"
 poolctl run -- setsid -f sleep 4711
-check "ends with its attempt" before_long bash -c '! pgrep -f "sleep 4711"'
+check "ends with its attempt" before_long none_runs "sleep 4711"
 poolctl submit stray
 start_client away poolctl run -- bash -c 'setsid -f sleep 4712; sleep 4713'
-check "one runs" before_long pgrep -f "sleep 4712"
+check "one runs" before_long one_runs "sleep 4712"
 worker=$(status '[w["pid"] for w in s["workers"] if w["task"]][0]')
 kill -KILL "$worker"
-check "ends with its worker" before_long bash -c '! pgrep -f "sleep 471[23]"'
-check "which was killed, and of no want of memory" client_ended away 137
+check "ends with its worker" before_long none_runs "sleep 471[23]"
+check "which was killed, for no want of memory" client_ended away 125
 cat "$scratch/away.err"
 
 section "a daemon that is killed"
 start_client away poolctl run -- bash -c 'setsid -f sleep 4714; sleep 4715'
-check "a process gets away" before_long pgrep -f "sleep 4714"
+check "a process gets away" before_long one_runs "sleep 4714"
 systemctl kill --kill-who=main -s KILL poold.service
-check "it ends with the daemon" before_long bash -c '! pgrep -f "sleep 471[45]"'
+check "it ends with the daemon" before_long none_runs "sleep 471[45]"
 check "another daemon answers" before_long says true poolctl submit is_prime $NUMBER
 check "which is not the old one" daemon_is_not "$old"
 check "and has groups for its workers" before_long groups_are 2
