@@ -103,22 +103,15 @@ impl Daemon<'_> {
         }
     }
 
-    /// Reads the configuration again; gives what changed, or why nothing did. Logs either.
+    /// Reads the configuration again; gives what changed, which it logs, or why nothing did.
     pub(super) fn reload_config(&mut self) -> Result<Vec<String>, String> {
         self.notifier.reloading();
         let reloaded = self.read_config_again();
         self.notifier.reloaded();
         self.is_news = true;
-        match &reloaded {
-            Ok(changes) if changes.is_empty() => {
-                log::info!(target: LOG_TARGET, "configuration reloaded: nothing changed");
-            }
-            Ok(changes) => {
-                log::info!(target: LOG_TARGET, "configuration reloaded: {}", changes.join("; "));
-            }
-            Err(reason) => {
-                log::error!(target: LOG_TARGET, "configuration not reloaded, nothing changed: {reason}");
-            }
+        if let Ok(changes) = &reloaded {
+            let changes = if changes.is_empty() { "nothing changed" } else { &changes.join("; ") };
+            log::info!(target: LOG_TARGET, "configuration reloaded: {changes}");
         }
         reloaded
     }

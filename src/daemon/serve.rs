@@ -16,6 +16,7 @@ use crate::id::{ConnectionId, SlotId, Uid, WorkerId};
 use crate::limits::{
     ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
 };
+use crate::message::client::Refusal;
 use crate::supervisor::Event;
 
 impl Daemon<'_> {
@@ -129,8 +130,12 @@ impl Daemon<'_> {
                     log::info!(target: LOG_TARGET, "told to stop by a signal");
                     self.step(Event::StopRequested);
                 }
-                // Either way it is in the log, and nobody waits for an answer.
-                Request::Reload => _ = self.reload_config(),
+                Request::Reload => {
+                    if let Err(reason) = self.reload_config() {
+                        let refusal = Refusal::NotReloaded(reason);
+                        log::error!(target: LOG_TARGET, "told to reload by a signal: {refusal}");
+                    }
+                }
                 Request::Sweep => self.spawner.sweep_strays(),
             }
         }

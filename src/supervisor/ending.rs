@@ -58,6 +58,7 @@ impl Supervisor {
         let submitter = task.submitter;
         let pool = task.pool;
         let attachment = task.attachment;
+        let speaker = task.speaker.take();
         let watchers = std::mem::take(&mut task.watchers);
         self.pool_mut(pool).unfinished -= 1;
         for watcher in &watchers {
@@ -75,6 +76,7 @@ impl Supervisor {
             }
             Attachment::Detached => self.keep(key, outcome),
         }
+        self.silence(speaker);
     }
 
     fn tell_submitter(&mut self, submitter: Watcher, key: TaskKey, body: ReplyBody) {
@@ -134,6 +136,7 @@ impl Supervisor {
             return None;
         }
         task.retries += 1;
+        let speaker = task.speaker.take();
         let wait = backoff(&self.policy.restart, task.retries, &mut self.random);
         let notice = Notice::TaskRetried {
             task: task.id,
@@ -142,6 +145,7 @@ impl Supervisor {
             retries: task.retries_max - task.retries,
         };
         self.note(notice);
+        self.silence(speaker);
         Some(wait)
     }
 

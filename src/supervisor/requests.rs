@@ -14,10 +14,23 @@ impl Supervisor {
         self.let_in(client, Client::new(user, None));
     }
 
-    /// A task that has ended meanwhile has no user to act for: its function's requests are not heard.
+    /// A function for which no task waits any more is not heard.
     pub(super) fn function_connected(&mut self, client: ConnectionId, task: TaskId) {
-        if let Some(key) = self.tasks.key(task.number) {
-            self.let_in(client, Client::new(self.tasks.get(key).user, Some(task)));
+        let Some(key) = self.tasks.key(task.number) else { return };
+        let State::Running { worker, attempt, .. } = self.tasks.get(key).state else { return };
+        if self.has_started(worker, attempt) == Started::Yes {
+            let row = self.tasks.get_mut(key);
+            row.speaker = Some(client);
+            let user = row.user;
+            self.let_in(client, Client::new(user, Some(task)));
+        }
+    }
+
+    /// No task waits for a function any more, though it may still run: what it has submitted attached
+    /// ends, and it is heard no more.
+    pub(super) fn silence(&mut self, speaker: Option<ConnectionId>) {
+        if let Some(speaker) = speaker {
+            self.client_gone(speaker);
         }
     }
 

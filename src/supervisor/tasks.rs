@@ -38,6 +38,8 @@ pub(super) struct Task {
     pub(super) attachment: Attachment,
     /// The task that waits for this one, if it is attached to a function that runs.
     pub(super) parent: Option<TaskId>,
+    /// Its function, once it speaks for itself.
+    pub(super) speaker: Option<ConnectionId>,
     pub(super) report_start: bool,
     /// Clients that asked for the outcome, beside the submitter.
     pub(super) watchers: Vec<Watcher>,

@@ -78,7 +78,8 @@ pub(super) fn take(
             waiting.push_back(Waiting { attempt, task, function, args });
         }
         ToWorker::Recall { attempt } => {
-            // One that is not waiting was reported before, and that report answers the recall.
+            // One that is not waiting was reported before, and that report answers the recall. Whoever reads
+            // the socket may write this: the daemon hears its workers always, whatever they leave unread.
             if let Some(index) = waiting.iter().position(|waiting| waiting.attempt == attempt) {
                 waiting.remove(index);
                 desk.sender().say(&FromWorker::Recalled { attempt })?;

@@ -133,6 +133,12 @@ impl Sender {
         Ok(())
     }
 
+    /// Ends what is read: whoever waits for a message finds its end. Messages still go out.
+    pub(super) fn end_reading(&self) {
+        // Failing, it would be because the conversation has ended.
+        let _ = shutdown(&*self.stream, Shutdown::Read);
+    }
+
     /// Ends the conversation: whoever waits for a message finds its end.
     pub(super) fn end(&self) {
         // Failing, it would be because the conversation has ended.

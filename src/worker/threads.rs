@@ -45,7 +45,7 @@ struct Queue {
 }
 
 /// Runs attempts on up to `threads_max` threads until the daemon says stop. What has not started by then is
-/// left to others; what has is finished first.
+/// left to others; what has is finished first, and answered until then.
 pub(super) fn run(session: Session, threads_max: u32, workplace: &Workplace) -> Result<(), Broken> {
     let Session { mut receiver, sender, .. } = session;
     // The main thread reads all the time, whatever functions wait for.
@@ -54,7 +54,7 @@ pub(super) fn run(session: Session, threads_max: u32, workplace: &Workplace) -> 
     let ended = thread::scope(|scope| {
         let ended = shared.hand_out(&mut receiver, threads_max, scope);
         shared.close();
-        ended
+        ended.and_then(|()| shared.hear_out(&mut receiver))
     });
     shared.queue().broken.take().map_or(ended, Err)
 }
@@ -92,13 +92,38 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Runs what waits, until nothing more is to be started.
-    fn work(&self) {
-        while let Some(next) = self.next() {
-            if let Err(broken) = attempts::attempt(next, self.workplace, &self.desk, || ()) {
-                self.queue().broken.get_or_insert(broken);
-                return self.desk.sender().end();
+    /// Reads on after the daemon has said stop: functions that ask something wait for an answer. The last
+    /// thread that returns ends it.
+    fn hear_out(&self, receiver: &mut Receiver) -> Result<(), Broken> {
+        while self.queue().threads > 0 {
+            while let Some(message) = receiver.next_received()? {
+                // Whatever else comes is left to others; stop was said.
+                let _ = attempts::take(message, &mut self.queue().waiting, &self.desk)?;
             }
+            match receiver.read() {
+                Err(_) if self.queue().threads == 0 => break,
+                read => read?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What a thread does: runs what waits, until nothing more is to be started.
+    fn work(&self) {
+        let broken = self.run_waiting().err();
+        let mut queue = self.queue();
+        queue.threads -= 1;
+        if let Some(broken) = broken {
+            queue.broken.get_or_insert(broken);
+            self.desk.sender().end();
+        } else if queue.threads == 0 {
+            self.desk.sender().end_reading();
+        }
+    }
+
+    fn run_waiting(&self) -> Result<(), Broken> {
+        while let Some(next) = self.next() {
+            attempts::attempt(next, self.workplace, &self.desk, || ())?;
             let mut queue = self.queue();
             queue.busy -= 1;
             // Whose a stray is cannot be told while others run. None starts as long as the queue is locked.
@@ -106,6 +131,7 @@ impl<'a> Shared<'a> {
                 self.workplace.tidy_up();
             }
         }
+        Ok(())
     }
 
     /// Waits for something to run.
@@ -137,7 +163,9 @@ impl<'a> Shared<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{AttemptId, Epoch, Generation, SlotId, TaskId, WorkerId};
+    use crate::id::{AttemptId, Epoch, Generation, RequestId, SlotId, TaskId, WorkerId};
+    use crate::line::Place;
+    use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
     use crate::message::resources::WorkLimits;
     use crate::message::worker::{FromWorker, Report, ToWorker};
     use crate::task::{Failure, FailureKind, Payload};
@@ -232,6 +260,11 @@ mod tests {
             .register("panic", &["MESSAGE"], "Panics.", |message: String| -> Result<(), Infallible> {
                 panic!("{message}")
             })
+            .register("ask", &[], "What the daemon replies to it.", |()| {
+                let Ok(Place::Function(line)) = Place::here() else { panic!("there is no line") };
+                line.say(Request { id: RequestId(1), body: RequestBody::Drain }).unwrap();
+                Ok::<_, Infallible>(format!("{:?}", line.hear().unwrap().body))
+            })
             .finish(false)
             .unwrap()
     }
@@ -300,6 +333,20 @@ mod tests {
         worker.say(&[attempt(3, "wait", &[]), ToWorker::Stop]);
         worker.open_gate();
         assert_eq!(worker.hear_ends(2).into_keys().collect::<Vec<u64>>(), [1, 2]);
+        worker.thread.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn stop_leaves_functions_that_ask_their_answers() {
+        let mut worker = Worker::start(2);
+        worker.say(&[attempt(1, "ask", &[])]);
+        worker.hear_starts(1);
+        let FromWorker::Ask { attempt, request } = worker.hear() else { panic!("nothing is asked") };
+        worker.say(&[ToWorker::Stop]);
+        let reply = Reply { request: Some(request.id), body: ReplyBody::Drained };
+        worker.say(&[ToWorker::Answer { attempt, reply }]);
+        let Some(Report::Ok(result)) = worker.hear_ends(1).remove(&1) else { panic!("it failed") };
+        assert_eq!(result.bytes, &b"\"Drained\""[..]);
         worker.thread.join().unwrap().unwrap();
     }
 

@@ -71,7 +71,14 @@ impl Clients {
         }
     }
 
-    fn next_request(&mut self) -> RequestId {
+    /// An id that no connection had before.
+    pub fn next_connection(&mut self) -> ConnectionId {
+        self.last_connection += 1;
+        ConnectionId(self.last_connection)
+    }
+
+    /// A number that no request had before.
+    pub fn next_request(&mut self) -> RequestId {
         self.last_request += 1;
         RequestId(self.last_request)
     }
@@ -123,8 +130,7 @@ impl World {
         for function in self.trial.history.quarantined.clone() {
             self.operator_releases(function)?;
         }
-        self.clients.last_connection += 1;
-        let client = ConnectionId(self.clients.last_connection);
+        let client = self.clients.next_connection();
         self.tell(Event::ClientConnected { client, user: Uid(1000) })?;
         let policy = self.trial.history.policy.clone();
         let mut probes = 0;
@@ -147,8 +153,7 @@ impl World {
 
     /// Somebody who may asks to drain.
     pub fn operator_drains(&mut self) -> Result<(), Violation> {
-        self.clients.last_connection += 1;
-        let client = ConnectionId(self.clients.last_connection);
+        let client = self.clients.next_connection();
         let user = if self.rng.bool() { Uid(0) } else { DAEMON_USER };
         self.tell(Event::ClientConnected { client, user })?;
         let request = self.clients.next_request();
@@ -158,16 +163,14 @@ impl World {
     /// Somebody who may lifts a quarantine.
     pub fn operator_releases(&mut self, function: FunctionName) -> Result<(), Violation> {
         self.tally.count(Fault::Release);
-        self.clients.last_connection += 1;
-        let client = ConnectionId(self.clients.last_connection);
+        let client = self.clients.next_connection();
         self.tell(Event::ClientConnected { client, user: DAEMON_USER })?;
         let request = self.clients.next_request();
         self.tell(Event::ReleaseRequested { client, request, function })
     }
 
     fn connects(&mut self, index: usize) -> Result<(), Violation> {
-        self.clients.last_connection += 1;
-        let connection = ConnectionId(self.clients.last_connection);
+        let connection = self.clients.next_connection();
         let client = &mut self.clients.clients[index];
         client.connection = Some(connection);
         client.is_blocked = false;
@@ -208,7 +211,8 @@ impl World {
         Ok(())
     }
 
-    fn draw_spec(&mut self) -> TaskSpec {
+    /// Any task.
+    pub fn draw_spec(&mut self) -> TaskSpec {
         let function = self.draw_function();
         let rng = &mut self.rng;
         let mut spec = TaskSpec::new(function);
@@ -245,7 +249,8 @@ impl World {
         functions[self.rng.usize(0..functions.len())].clone()
     }
 
-    fn draw_args(&mut self) -> Payload {
+    /// Any arguments.
+    pub fn draw_args(&mut self) -> Payload {
         let bytes = if self.rng.u32(0..60) == 0 { 5000 } else { self.rng.usize(0..100) };
         Payload::new(Encoding::Json, Bytes::from(vec![self.rng.u8(..); bytes]))
     }
@@ -254,6 +259,9 @@ impl World {
         let Some(task) = self.draw_own(index) else { return Ok(()) };
         if let Some(fault) = cancel_kind(&self.trial.history, task) {
             self.tally.count(fault);
+        }
+        if self.is_waited_in(task) {
+            self.tally.count(Fault::CancelWaiting);
         }
         if self.result_is_on_its_way(task) {
             self.tally.count(Fault::CancelCrossesResult);

@@ -11,8 +11,8 @@
 
 mod checkers;
 mod clients;
-
 mod faults;
+mod functions;
 mod harness;
 mod history;
 mod misbehaviour;

@@ -16,7 +16,8 @@ pub const DAEMON_USER: Uid = Uid(999);
 /// The most memory that a pool's workers may take, where there is such a limit.
 pub const RSS_BYTES_MAX: u64 = 1 << 20;
 
-const POOLS: [&str; 4] = ["cpu", "io", "gpu", "net"];
+/// The pools that there may be.
+pub const POOLS: [&str; 4] = ["cpu", "io", "gpu", "net"];
 const FUNCTIONS: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
 
 /// What the workers of a pool are like.

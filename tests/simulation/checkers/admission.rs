@@ -7,10 +7,11 @@ use poold::id::{ConnectionId, RequestId};
 use poold::limits::RETRIES_MAX;
 use poold::message::client::{Refusal, ReplyBody};
 use poold::supervisor::{Action, Event, Supervisor, WhenDegraded};
+use poold::task::Attachment;
 use poold::time::Time;
 
 use super::{Checker, Verdict, demand};
-use crate::history::{History, Request, Submission};
+use crate::history::{History, Request, Submission, Task};
 use crate::trial::Step;
 
 /// Watches the door.
@@ -26,9 +27,9 @@ impl Checker for Admission {
         let Some(request) = reply.request else { return Ok(()) };
         let Some(submission) = submission(history, *client, request) else { return Ok(()) };
         match &reply.body {
-            ReplyBody::Accepted { task } => may_be_accepted(history, submission)
+            ReplyBody::Accepted { task } => may_be_accepted(history, *client, submission)
                 .map_err(|reason| format!("task {task} is accepted although {reason}")),
-            ReplyBody::Refused(refusal) => demand(is_true(history, submission, refusal), || {
+            ReplyBody::Refused(refusal) => demand(is_true(history, *client, submission, refusal), || {
                 format!("{submission:?} is refused without a reason: {refusal}")
             }),
             _ => Ok(()),
@@ -75,7 +76,11 @@ fn submission(history: &History, client: ConnectionId, request: RequestId) -> Op
     }
 }
 
-fn may_be_accepted(history: &History, submission: &Submission) -> Result<(), &'static str> {
+fn may_be_accepted(
+    history: &History,
+    client: ConnectionId,
+    submission: &Submission,
+) -> Result<(), &'static str> {
     let policy = &history.policy;
     let bytes = submission.args.bytes.len() as u64;
     let was_held = submission.step < history.step;
@@ -85,6 +90,7 @@ fn may_be_accepted(history: &History, submission: &Submission) -> Result<(), &'s
     match () {
         () if !is_taken => Err("nothing new is taken"),
         () if !is_late && history.pool_for(&submission.spec).is_none() => Err("no pool has its function"),
+        () if !is_late && waits_for_itself(history, client, submission) => Err("it could wait for itself"),
         () if !is_late && history.quarantined.contains(&submission.spec.function) => {
             Err("its function is quarantined")
         }
@@ -95,7 +101,14 @@ fn may_be_accepted(history: &History, submission: &Submission) -> Result<(), &'s
     }
 }
 
-fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> bool {
+/// Whether a task that would wait for this one is in the very pool that this one belongs to.
+fn waits_for_itself(history: &History, client: ConnectionId, submission: &Submission) -> bool {
+    let pool = history.pool_for(&submission.spec).map(|pool| &pool.name);
+    submission.spec.attachment == Attachment::Attached
+        && history.ancestors(client).any(|ancestor| ancestor.pool.is_some() && ancestor.pool.as_ref() == pool)
+}
+
+fn is_true(history: &History, client: ConnectionId, submission: &Submission, refusal: &Refusal) -> bool {
     let (policy, spec) = (&history.policy, &submission.spec);
     let bytes = submission.args.bytes.len() as u64;
     let (queued, queued_bytes) = queued(history);
@@ -121,6 +134,14 @@ fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> boo
         }
         Refusal::PayloadTooLarge { bytes: told, bytes_max } => {
             *told == bytes && *bytes_max == policy.payload_bytes_max && bytes > *bytes_max
+        }
+        Refusal::WouldDeadlock { pool, ancestor } => {
+            let may_be_there = |task: &Task| {
+                task.id == *ancestor && task.pool.as_ref().is_none_or(|ancestors| ancestors == pool)
+            };
+            spec.attachment == Attachment::Attached
+                && history.pool_for(spec).is_some_and(|found| found.name == *pool)
+                && history.ancestors(client).any(may_be_there)
         }
         Refusal::Quarantined { function } => {
             *function == spec.function && history.quarantined.contains(function)

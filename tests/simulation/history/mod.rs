@@ -71,6 +71,8 @@ pub struct Client {
     pub user: Uid,
     /// Whether it has too many unread outcomes.
     pub blocked: bool,
+    /// The task whose function it is.
+    pub parent: Option<TaskId>,
 }
 
 /// What the world alone knows.
@@ -170,6 +172,13 @@ impl History {
         self.clients
             .get(&client)
             .is_some_and(|client| client.user == task.user || self.policy.may_administer(client.user))
+    }
+
+    /// The tasks that wait for what a connection submits attached, the nearest first.
+    pub fn ancestors(&self, client: ConnectionId) -> impl Iterator<Item = &Task> {
+        let task = |id: TaskId| self.tasks.get(&id);
+        let parent = self.clients.get(&client).and_then(|client| client.parent).and_then(task);
+        std::iter::successors(parent, move |task_below| task_below.parent.and_then(task))
     }
 
     /// The attempt that a worker holds, and its task.

@@ -51,6 +51,8 @@ pub struct Task {
     pub client: ConnectionId,
     /// Whose it is.
     pub user: Uid,
+    /// The task whose function waits for it.
+    pub parent: Option<TaskId>,
     /// What was submitted.
     pub submission: Submission,
     /// The pool it belongs to by the rules; none where a reload left that open.
