@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use poold::daemon::config::{Config, Pool, Source, reload};
+use poold::daemon::config::{Config, Pool, PoolLimits, Source, reload};
 use poold::id::{Credentials, FunctionName, Gid, PoolName, Uid};
 use poold::limits;
 use poold::supervisor::{Policy, PoolPolicy, WhenDegraded, Who};
@@ -150,6 +150,11 @@ fn every_key_is_read_into_its_field() {
         [pool.io]
         workers = 11
         threads = 10
+        memory = "256 MiB"
+        open_files = 15
+        processes = 16
+        file_size = "17 KiB"
+        core = "18 KiB"
         functions = ["echo", "is_prime"]
         except = ["fail"]
         timeout = "12s"
@@ -200,6 +205,14 @@ fn every_key_is_read_into_its_field() {
         when_degraded: WhenDegraded::Refuse,
         command: Some(["python3", "-c", ""].map(str::to_owned).into()),
         env: [("EMPTY", ""), ("LANG", "C")].map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        limits: PoolLimits {
+            memory_bytes: Some(256 << 20),
+            cpu_time: None,
+            open_files: Some(15),
+            processes: Some(16),
+            file_size_bytes: Some(17 << 10),
+            core_bytes: 18 << 10,
+        },
     };
     assert_eq!(config.pools, [expected]);
 }
@@ -697,16 +710,20 @@ fn function_of_the_shipped_example_is_accepted() {
     let config = read(&text.join("\n"));
     let [function] = config.functions.as_slice() else { panic!("{config:?}") };
     assert_eq!(function.timeout, Some(Duration::from_secs(20)));
-    assert_eq!((function.command.args_min, function.command.args_max), (2, 2));
-    assert_eq!(function.command.env.len(), 1);
-    assert!(function.command.options);
+    let command = function.command.as_ref().unwrap();
+    assert_eq!((command.args_min, command.args_max), (2, 2));
+    assert_eq!(command.env.len(), 1);
+    assert!(command.options);
+    assert_eq!(command.limits, function.limits);
+    assert_eq!(command.limits.memory_bytes, Some(512 << 20));
 }
 
 #[test]
 fn function_takes_as_many_arguments_as_have_a_place() {
     let counts = |keys: &str| {
         let config = read(&format!("[function.f]\n{keys}"));
-        (config.functions[0].command.args_min, config.functions[0].command.args_max)
+        let command = config.functions[0].command.as_ref().unwrap();
+        (command.args_min, command.args_max)
     };
     assert_eq!(counts("exec = ['x']"), (0, 0));
     assert_eq!(counts("exec = ['x', '{1}', '{0}{0}']\nargs = 2"), (2, 2));
@@ -760,6 +777,32 @@ fn option_may_be_chosen_where_the_file_says_so() {
 }
 
 #[test]
+fn function_without_a_command_may_be_limited() {
+    let config = read("[pool.a]\ncpu_time = '2s'\n[function.is_prime]\nmemory = '1 GiB'\ntimeout = '3s'");
+    let is_prime: FunctionName = "is_prime".parse().unwrap();
+    let limits = config.work_limits_of(&config.pools[0]);
+    assert_eq!(limits.of(&is_prime).memory_bytes, Some(1 << 30));
+    assert_eq!(limits.of(&is_prime).cpu_time, Some(Duration::from_secs(2)));
+    assert_eq!(limits.of(&"echo".parse().unwrap()).memory_bytes, None);
+    assert_eq!(config.policy(Uid(0), None).function_timeouts[&is_prime], Duration::from_secs(3));
+    assert!(config.commands_of(&config.pools[0]).is_empty());
+}
+
+#[test]
+fn limit_of_attempts_that_share_a_process_is_refused_where_it_stands() {
+    let line = mistake("[pool.a]\nthreads = 2\ncpu_time = '1s'");
+    assert!(line.starts_with("3:12: `cpu_time` is for one attempt at a time"), "{line}");
+    let line = mistake("[pool.a]\n[pool.b]\nthreads = 2\n[function.is_prime]\nmemory = '1 GiB'");
+    assert!(
+        line.starts_with("4:11: `is_prime` shares its process with other attempts in pool `b`"),
+        "{line}"
+    );
+    read("[pool.a]\n[pool.b]\nthreads = 2\nexcept = ['is_prime']\n[function.is_prime]\nmemory = '1 GiB'");
+    read("[pool.b]\nthreads = 2\n[function.f]\nexec = ['x']\nmemory = '1 GiB'");
+    read("[pool.b]\nthreads = 2\n[function.is_prime]\ntimeout = '1s'");
+}
+
+#[test]
 fn changed_function_replaces_the_workers_that_have_it() {
     let before = read("[pool.a]\n[pool.b]\ncommand = ['x']\n[function.f]\nexec = ['x']");
     let policy = before.policy(Uid(0), None);
@@ -788,6 +831,9 @@ fn revision_grows_only_with_a_change_of_how_workers_are_started() {
     assert_eq!(revisions_after("[pool.a]\nenv.A = 'x'\n[pool.c]"), [1, 0]);
     assert_eq!(revisions_after("[pool.a]\nthreads = 2\n[pool.b]\nexcept = ['echo']"), [1, 0]);
     assert_eq!(revisions_after("allow_fault_injection = true\n[pool.a]\n[pool.b]"), [1, 1]);
+    assert_eq!(revisions_after("[pool.a]\nmemory = '1 GiB'\n[pool.b]\ncore = 1"), [1, 1]);
+    let except = "[pool.a]\n[pool.b]\nexcept = ['is_prime']\n[function.is_prime]\ncpu_time = '1s'";
+    assert_eq!(revisions_after(except), [1, 0]);
 }
 
 #[test]

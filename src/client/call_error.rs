@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use signal_hook::consts::SIGKILL;
+
 use super::error::Error;
 use crate::id::{BadName, FunctionName, TaskId};
 use crate::message::client::Refusal;
@@ -142,6 +144,8 @@ impl CallError {
     pub fn signal(&self) -> Option<i32> {
         match self.exit() {
             Some(Exit::Signal(signal)) => Some(signal),
+            // What the kernel sends then.
+            Some(Exit::OutOfMemory { .. }) => Some(SIGKILL),
             Some(Exit::Code(_)) | None => None,
         }
     }

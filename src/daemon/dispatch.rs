@@ -59,6 +59,8 @@ impl Daemon<'_> {
             allow_fault_injection: self.config.allow_fault_injection,
             threads: settings.threads,
             commands: self.config.commands_of(settings),
+            limits: settings.limits.clone(),
+            work_limits: self.config.work_limits_of(settings),
         });
     }
 

@@ -69,6 +69,7 @@ impl Daemon<'_> {
             outcomes: self.supervisor.outcomes(),
             refusals: self.supervisor.refusals() + self.clients.refusals() + self.functions.refusals(),
             log_lines_dropped: self.logging.lines_dropped(),
+            limits: self.limits.clone(),
             pools: self.supervisor.pools(),
             quarantined: self.supervisor.quarantined().cloned().collect(),
         }

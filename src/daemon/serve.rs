@@ -31,9 +31,7 @@ impl Daemon<'_> {
             }
             Token::WorkerSocket(slot) => self.serve_worker(slot),
             Token::WorkerExit(slot) => {
-                for event in self.workers.take_ended(slot) {
-                    self.step_of_worker(event);
-                }
+                self.serve_worker_exit(slot);
             }
             Token::Client(client) => self.serve_client(client),
             Token::Spawner => self.serve_spawner(),
@@ -65,6 +63,15 @@ impl Daemon<'_> {
             }
         }
         self.ready.insert(token);
+    }
+
+    fn serve_worker_exit(&mut self, slot: SlotId) {
+        let Some((events, remains)) = self.workers.take_ended(slot) else { return };
+        // Before its successor is started.
+        self.spawner.clear_away(remains);
+        for event in events {
+            self.step_of_worker(event);
+        }
     }
 
     /// Tells how much memory a worker takes after an attempt, if its pool sets a limit to that.
@@ -131,6 +138,7 @@ impl Daemon<'_> {
                     }
                     self.turn_out_unwelcome();
                 }
+                Request::Sweep => self.spawner.sweep_strays(),
             }
         }
     }

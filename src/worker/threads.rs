@@ -16,17 +16,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
 use super::asking::Desk;
-use super::attempts::{self, Waiting};
+use super::attempts::{self, Waiting, Workplace};
 use super::complain;
-use super::hangup::Hangup;
 use super::receiver::Receiver;
-use super::registry::Functions;
 use super::session::{Broken, Session};
 
 /// What the threads share.
 struct Shared<'a> {
-    functions: &'a Functions,
-    hangup: &'a Hangup,
+    workplace: &'a Workplace,
     desk: Arc<Desk>,
     queue: Mutex<Queue>,
     /// There is something in the queue, or it was closed.
@@ -49,16 +46,11 @@ struct Queue {
 
 /// Runs attempts on up to `threads_max` threads until the daemon says stop. What has not started by then is
 /// left to others; what has is finished first, and answered until then.
-pub(super) fn run(
-    session: Session,
-    threads_max: u32,
-    functions: &Functions,
-    hangup: &Hangup,
-) -> Result<(), Broken> {
+pub(super) fn run(session: Session, threads_max: u32, workplace: &Workplace) -> Result<(), Broken> {
     let Session { mut receiver, sender, .. } = session;
     // The main thread reads all the time, whatever functions wait for.
     let desk = Desk::new(sender, |_| Ok(()));
-    let shared = Shared { functions, hangup, desk, queue: Mutex::default(), changed: Condvar::new() };
+    let shared = Shared { workplace, desk, queue: Mutex::default(), changed: Condvar::new() };
     let ended = thread::scope(|scope| {
         let ended = shared.hand_out(&mut receiver, threads_max, scope);
         shared.close();
@@ -131,8 +123,13 @@ impl<'a> Shared<'a> {
 
     fn run_waiting(&self) -> Result<(), Broken> {
         while let Some(next) = self.next() {
-            attempts::attempt(next, self.functions, self.hangup, &self.desk)?;
-            self.queue().busy -= 1;
+            attempts::attempt(next, self.workplace, &self.desk, || ())?;
+            let mut queue = self.queue();
+            queue.busy -= 1;
+            // Whose a stray is cannot be told while others run. None starts as long as the queue is locked.
+            if queue.busy == 0 {
+                self.workplace.tidy_up();
+            }
         }
         Ok(())
     }
@@ -169,6 +166,7 @@ mod tests {
     use crate::id::{AttemptId, Epoch, Generation, RequestId, SlotId, TaskId, WorkerId};
     use crate::line::Place;
     use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
+    use crate::message::resources::WorkLimits;
     use crate::message::worker::{FromWorker, Report, ToWorker};
     use crate::task::{Failure, FailureKind, Payload};
     use crate::wire::{self, Inbox};
@@ -198,10 +196,8 @@ mod tests {
             let (near, far) = UnixStream::pair().unwrap();
             far.set_read_timeout(Some(PATIENCE)).unwrap();
             let gate = Arc::<(Mutex<bool>, Condvar)>::default();
-            let functions = functions(Arc::clone(&gate));
-            let thread = thread::spawn(move || {
-                run(Session::new(near.into()), threads, &functions, &Hangup::default())
-            });
+            let workplace = Workplace { functions: functions(Arc::clone(&gate)), ..Workplace::default() };
+            let thread = thread::spawn(move || run(Session::new(near.into()), threads, &workplace));
             Worker { socket: far, inbox: Inbox::default(), gate, thread }
         }
 
@@ -387,6 +383,7 @@ mod tests {
             allow_fault_injection: false,
             threads: 2,
             commands: Vec::new(),
+            limits: WorkLimits::default(),
         }]);
         worker.open_gate();
         worker.hear_ends(1);

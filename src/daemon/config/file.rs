@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::section::{Mistake, Section, Word};
-use super::{Config, Limits, Pool, access, function, user_share};
+use super::{Config, Limits, Pool, access, function, resources, user_share};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
 use crate::supervisor::{RestartPolicy, WhenDegraded};
@@ -33,10 +33,12 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Config, Mistake> {
         limits: limits(top.section("limits")?, default.limits)?,
         restart: restart(top.section("restart")?, default.restart)?,
         quarantine_after: quarantine_after(&mut top)?.unwrap_or(default.quarantine_after),
-        functions: function::functions(top.section("function")?)?,
+        functions: Vec::new(),
         pools: pools(top.section("pool")?)?.unwrap_or(default.pools),
     };
+    let functions = function::functions(top.section("function")?, &config.pools)?;
     top.finish()?;
+    let config = Config { functions, ..config };
     Ok(config)
 }
 
@@ -161,9 +163,11 @@ fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
         when_degraded: when_degraded(&mut section)?.unwrap_or(default.when_degraded),
         command: command(&mut section)?,
         env: environment(section.section("env")?)?,
+        limits: default.limits,
     };
+    let limits = resources::of_pool(&mut section, pool.threads)?;
     section.finish()?;
-    Ok(pool)
+    Ok(Pool { limits, ..pool })
 }
 
 fn functions(section: &mut Section<'_>, key: &'static str) -> Result<Option<Vec<FunctionName>>, Mistake> {

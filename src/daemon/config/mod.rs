@@ -16,6 +16,7 @@ pub(super) mod accounts;
 mod file;
 mod function;
 mod reload;
+mod resources;
 mod section;
 
 pub use reload::reload;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use crate::id::{FunctionName, PoolName, Uid};
 use crate::limits;
 use crate::message::command::CommandSpec;
+use crate::message::resources::{AttemptLimits, WorkLimits};
 use crate::supervisor::{Access, Policy, PoolPolicy, RestartPolicy, WhenDegraded};
 
 /// The pool for functions that compute, when the file names no pool.
@@ -64,7 +66,7 @@ pub struct Config {
     pub restart: RestartPolicy,
     /// Workers that a function's tasks may kill in a row before it is quarantined; by none, it never is.
     pub quarantine_after: Option<u32>,
-    /// Functions that run a command, in the order of the file.
+    /// What is set for functions, in the order of the file.
     pub functions: Vec<Function>,
     /// The pools, in the order of the file.
     pub pools: Vec<Pool>,
@@ -99,13 +101,35 @@ pub struct Limits {
     pub result_age: Duration,
 }
 
-/// A function that runs a command, for every pool whose workers are poold's own.
+/// A function that runs a command, for every pool whose workers are poold's own; or, without a command, what
+/// holds for a function that workers have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// What workers are told of it.
-    pub command: CommandSpec,
+    /// Its name.
+    pub name: FunctionName,
+    /// What workers are told of it, if it runs a command.
+    pub command: Option<CommandSpec>,
     /// For each attempt of a task that names none; by default the pool's.
     pub timeout: Option<Duration>,
+    /// What each attempt may use.
+    pub limits: AttemptLimits,
+}
+
+/// What each worker of a pool may use of the machine, together with all that it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Bytes of memory: of all its processes together where there is a cgroup; else of address space of each.
+    pub memory_bytes: Option<u64>,
+    /// Processor time of each attempt.
+    pub cpu_time: Option<Duration>,
+    /// Descriptors that a process may have open.
+    pub open_files: Option<u64>,
+    /// Processes and threads, itself included. Only a cgroup can limit them.
+    pub processes: Option<u64>,
+    /// Bytes in the largest file that it may write.
+    pub file_size_bytes: Option<u64>,
+    /// Bytes in the largest core dump.
+    pub core_bytes: u64,
 }
 
 /// One pool.
@@ -141,6 +165,8 @@ pub struct Pool {
     pub command: Option<Vec<String>>,
     /// Variables added to the workers' environment.
     pub env: BTreeMap<String, String>,
+    /// What each worker may use of the machine.
+    pub limits: PoolLimits,
 }
 
 /// Where a configuration comes from: a file, and the flags that are laid over it each time it is read.
@@ -279,7 +305,14 @@ impl Pool {
             when_degraded: WhenDegraded::default(),
             command: None,
             env: BTreeMap::new(),
+            limits: PoolLimits::default(),
         }
+    }
+
+    /// Whether it serves `function`, if its workers have it.
+    pub fn serves(&self, function: &FunctionName) -> bool {
+        self.functions.as_ref().is_none_or(|functions| functions.contains(function))
+            && !self.except.contains(function)
     }
 }
 
@@ -369,11 +402,23 @@ impl Config {
     /// The functions that run a command in the workers of `pool`: in those of another program, none.
     pub fn commands_of(&self, pool: &Pool) -> Arc<[CommandSpec]> {
         let functions = if pool.command.is_none() { self.functions.as_slice() } else { &[] };
-        functions.iter().map(|function| function.command.clone()).collect()
+        functions.iter().filter_map(|function| function.command.clone()).collect()
+    }
+
+    /// What the attempts of workers of `pool` may use.
+    pub fn work_limits_of(&self, pool: &Pool) -> WorkLimits {
+        let in_workers = |function: &&Function| {
+            function.command.is_none() && !function.limits.is_empty() && pool.serves(&function.name)
+        };
+        let by_function = self.functions.iter().filter(in_workers);
+        WorkLimits {
+            each: AttemptLimits { cpu_time: pool.limits.cpu_time, ..AttemptLimits::default() },
+            by_function: by_function.map(|function| (function.name.clone(), function.limits)).collect(),
+        }
     }
 
     fn function_timeouts(&self) -> BTreeMap<FunctionName, Duration> {
-        let timeout = |function: &Function| Some((function.command.name.clone(), function.timeout?));
+        let timeout = |function: &Function| Some((function.name.clone(), function.timeout?));
         self.functions.iter().filter_map(timeout).collect()
     }
 
@@ -385,7 +430,9 @@ impl Config {
                     && pool.threads == pool_before.threads
                     && pool.command == pool_before.command
                     && self.commands_of(pool) == config_before.commands_of(pool_before)
-                    && pool.env == pool_before.env;
+                    && pool.env == pool_before.env
+                    && pool.limits == pool_before.limits
+                    && self.work_limits_of(pool) == config_before.work_limits_of(pool_before);
                 policy_of_pool.revision + u64::from(!same_start)
             }
             (None, _) | (_, None) => 0,

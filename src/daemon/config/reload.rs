@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use humantime::format_duration;
 
-use super::{Config, ConfigError, Limits, Pool, Source};
+use super::{Config, ConfigError, Limits, Pool, PoolLimits, Source};
 use crate::id::FunctionName;
 use crate::supervisor::{Access, RestartPolicy};
 
@@ -116,9 +116,11 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
         when_degraded,
         command,
         env: _,
+        limits,
     } = pool;
     let listed =
         |names: &Vec<FunctionName>| names.iter().map(FunctionName::as_str).collect::<Vec<_>>().join(", ");
+    let PoolLimits { memory_bytes, cpu_time, open_files, processes, file_size_bytes, core_bytes } = limits;
     vec![
         ("workers", workers.to_string()),
         ("threads", threads.to_string()),
@@ -133,6 +135,12 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
         ("max_rss", or_not_set(*max_rss_bytes)),
         ("when_degraded", format!("{when_degraded:?}").to_lowercase()),
         ("command", command.as_ref().map_or("built in".to_owned(), |command| format!("{command:?}"))),
+        ("memory", or_not_set(*memory_bytes)),
+        ("cpu_time", or_not_set(cpu_time.map(format_duration))),
+        ("open_files", or_not_set(*open_files)),
+        ("processes", or_not_set(*processes)),
+        ("file_size", or_not_set(*file_size_bytes)),
+        ("core", core_bytes.to_string()),
     ]
 }
 
@@ -151,18 +159,18 @@ fn run_changes(old: &Access, new: &Access) -> Vec<String> {
 
 fn function_changes(old: &Config, new: &Config) -> Vec<String> {
     let find = |config: &'_ Config, name: &FunctionName| {
-        config.functions.iter().find(|function| function.command.name == *name).cloned()
+        config.functions.iter().find(|function| function.name == *name).cloned()
     };
     let mut changes = Vec::new();
     for function in &new.functions {
-        let name = &function.command.name;
+        let name = &function.name;
         match find(old, name) {
             None => changes.push(format!("function {name}: added")),
             Some(before) if before != *function => changes.push(format!("function {name}: changed")),
             Some(_) => {}
         }
     }
-    let removed = old.functions.iter().map(|function| &function.command.name);
+    let removed = old.functions.iter().map(|function| &function.name);
     let removed = removed.filter(|name| find(new, name).is_none());
     changes.extend(removed.map(|name| format!("function {name}: removed")));
     changes

@@ -84,12 +84,14 @@ impl<'text> Section<'text> {
     /// A number of bytes above zero.
     pub(super) fn bytes<T: TryFrom<u64>>(&mut self, key: &'static str) -> Result<Option<T>, Mistake> {
         self.value(key, r#"a size above zero such as "64 MiB" or a number of bytes"#, |value| {
-            let bytes = match value.as_str() {
-                Some(text) => text.parse::<ByteSize>().ok()?.as_u64(),
-                None => integer(value)?,
-            };
+            let bytes = size(value)?;
             T::try_from(bytes).ok().filter(|_| bytes > 0)
         })
+    }
+
+    /// A number of bytes.
+    pub(super) fn bytes_from_zero(&mut self, key: &'static str) -> Result<Option<u64>, Mistake> {
+        self.value(key, r#"a size such as "64 MiB" or a number of bytes"#, size)
     }
 
     /// A whole number within `range`.
@@ -259,6 +261,14 @@ impl<'text> Section<'text> {
 pub(super) fn integer(value: &DeValue<'_>) -> Option<u64> {
     let integer = value.as_integer()?;
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+/// A number of bytes, which may be written with a unit.
+fn size(value: &DeValue<'_>) -> Option<u64> {
+    match value.as_str() {
+        Some(text) => Some(text.parse::<ByteSize>().ok()?.as_u64()),
+        None => integer(value),
+    }
 }
 
 /// A text that can be handed to the system as a path, a name or an argument: it holds no zero byte.
