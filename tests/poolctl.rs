@@ -894,6 +894,7 @@ tasks     1 running, 12 pending (2.0 KiB of arguments), 0 delayed
 outcomes  1000 ok, 0 failed, 20 crashed, 0 timed_out, 0 cancelled, 0 lost
 kept      0 results (0 B)
 refused   3 requests
+limits    memory by RLIMIT_AS
 blocked   crash (quarantined; `poolctl release` lifts it)
 
 POOL  WORKERS  READY  BUSY  STANDBY  PENDING  RESTARTS  HEALTH

@@ -119,7 +119,7 @@ enum Errand {
 /// The loop's side of the spawning thread.
 #[derive(Debug)]
 pub(super) struct Spawner {
-    /// Holds at most one order and one worker's remains for each slot.
+    /// Holds at most one order for each slot, and what there is to clear away for each child that has ended.
     errands: Sender<Errand>,
     answers: Receiver<Answer>,
     records: Records,
@@ -127,9 +127,8 @@ pub(super) struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread. What it starts executes `program` and is registered with `registry`, and
-    /// each has a guard that runs; `nofile`
-    /// is the limit on descriptors that workers get back.
+    /// Starts the thread. What it starts executes `program`, is confined by `confinement` and registered with
+    /// `registry`, and has a guard that runs; `nofile` is the limit on descriptors that workers get back.
     pub(super) fn start(
         program: &'static str,
         (guard, records): (Guard, Records),
