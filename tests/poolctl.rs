@@ -272,6 +272,8 @@ mod connecting {
             (Verdict::NoCommonVersion, 3, "version 9 of the protocol"),
             (Verdict::WrongRole, 3, "is not poold's socket"),
             (Verdict::TooManyConnections, 4, "too many connections"),
+            (Verdict::NotAllowed, 4, "access.connect"),
+            (Verdict::TooManyOfUser, 4, "limits.user_connections"),
         ];
         for (verdict, status, words) in answers {
             let daemon = Daemon::listen(move |mut stream| {

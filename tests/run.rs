@@ -266,13 +266,13 @@ fn another_user_may_not_run_commands_unless_the_configuration_says_so() {
         command.args(arguments).env("POOLD_SOCKET", &daemon.socket).current_dir("/").uid(65534).gid(65534);
         command.output().unwrap()
     };
-    let refused = ["not allowed", "allow_run"];
+    let refused = ["not allowed", "access.run", "`run`"];
     assert_error(&as_nobody(&["run", "id"]), 125, &refused);
     assert_error(&as_nobody(&["submit", "run", "--", "--", "id"]), 4, &refused);
     assert_eq!(parts(&as_nobody(&["submit", "is_prime", "7"])).1, "true\n");
 
-    daemon.configure(&config("allow_run = \"all\""));
-    assert_eq!(parts(&daemon.run(&["reload"])).1, "allow_run owner -> all\n");
+    daemon.configure(&config("access.run.run = [\"*\"]"));
+    assert_eq!(parts(&daemon.run(&["reload"])).1, "access.run.run nobody -> *\n");
     assert_eq!(parts(&as_nobody(&["run", "id", "-u"])), (0, "0\n".to_owned(), String::new()));
 }
 

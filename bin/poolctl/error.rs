@@ -81,7 +81,12 @@ impl Error {
     pub(crate) fn status(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::Input(_) | Error::Files(_) | Error::Output(_) => USAGE,
-            Error::Client(client::Error::Refused(_) | client::Error::TooManyConnections) => REFUSED,
+            Error::Client(
+                client::Error::Refused(_)
+                | client::Error::TooManyConnections
+                | client::Error::NotAllowed
+                | client::Error::TooManyOfUser,
+            ) => REFUSED,
             Error::Client(_) => NO_DAEMON,
             Error::NotOk { outcome, .. } => outcome_status(outcome),
             Error::NotDone { .. } => REFUSED,

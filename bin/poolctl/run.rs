@@ -43,8 +43,8 @@ const FIRST_FD: i32 = 3;
 /// Its exit status is the command's: 128+N if it died of signal N, 127 if there is no such command, 126 if it
 /// cannot be executed, 124 if it timed out, 125 if poolctl or the daemon failed; 2 if the command line is wrong,
 /// and then nothing was tried. Signals are passed on, before its start they end poolctl with 128+N; when the
-/// command ends, all that it started does. For root and the user that poold runs as, unless the configuration's
-/// allow_run is "all".
+/// command ends, all that it started does. For root, the user that poold runs as, and those whom access.run of
+/// the configuration names for `run`.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The pool to run in, instead of the first there is

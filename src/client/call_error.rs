@@ -119,7 +119,7 @@ impl CallError {
 
     /// Whether the daemon had no room for the call: to be made again once others have ended.
     pub fn is_queue_full(&self) -> bool {
-        matches!(self.refusal(), Some(Refusal::QueueFull { .. } | Refusal::QueueBytesFull { .. }))
+        self.refusal().is_some_and(Refusal::is_queue_full)
     }
 
     /// What the function said of its failure, in its own words: the text of its error or its panic.

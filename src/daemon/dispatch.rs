@@ -78,6 +78,9 @@ impl Daemon<'_> {
 
     fn tell_operator(&mut self, notice: &Notice) {
         log::log!(target: LOG_TARGET, notice.level(), "{notice}");
+        if let Notice::WorkerReady { .. } = notice {
+            self.check_rules();
+        }
         self.is_news |= match notice {
             Notice::WorkerReady { .. }
             | Notice::WorkerExited { .. }

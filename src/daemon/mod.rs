@@ -18,6 +18,7 @@
 //! | --- | --- |
 //! | `connection` | a socket with its two buffers |
 //! | `clients`, `requests` | who is connected; what their requests mean |
+//! | `access` | who is let in, who stays, who may administer |
 //! | `functions` | functions that run and are clients themselves |
 //! | `workers`, `output`, `spawner`, `memory` | the processes; what they print; how they are started; what they take |
 //! | `cgroup`, `strays` | each worker's control group; children that nobody started |
@@ -27,6 +28,7 @@
 //! | `door`, `listener` | how clients come in |
 //! | `signals`, `notify`, `logging` | the other ways to the world |
 
+mod access;
 mod cgroup;
 mod clients;
 mod clock;
@@ -168,6 +170,8 @@ struct Daemon<'a> {
     /// How the limits of workers are kept, in words.
     limits: String,
     config: Config,
+    /// Whether the rules of `config` were compared with what the pools have.
+    are_rules_checked: bool,
     reload: Reload,
     exit: Option<ExitKind>,
 }
@@ -225,6 +229,7 @@ impl<'a> Daemon<'a> {
             descriptors_max,
             limits,
             config,
+            are_rules_checked: false,
             reload,
             exit: None,
         })
@@ -233,6 +238,7 @@ impl<'a> Daemon<'a> {
     fn run(mut self) -> Result<ExitKind, Error> {
         let mut readiness = mio::Events::with_capacity(EVENTS_PER_TURN);
         self.dispatch();
+        self.spawner.hand_over();
         let exit = loop {
             self.tell_service_manager();
             if let Some(exit) = self.exit {
@@ -274,6 +280,7 @@ impl<'a> Daemon<'a> {
         }
         self.pass_time();
         self.flush();
+        self.spawner.hand_over();
     }
 
     fn note(&mut self, event: &mio::event::Event) {

@@ -107,6 +107,7 @@ pub(super) struct Remains {
 }
 
 /// Something for the thread to do.
+#[derive(Debug)]
 enum Errand {
     /// Start a worker.
     Start(Box<Order>),
@@ -119,7 +120,8 @@ enum Errand {
 /// The loop's side of the spawning thread.
 #[derive(Debug)]
 pub(super) struct Spawner {
-    /// Holds at most one order for each slot, and what there is to clear away for each child that has ended.
+    /// What the thread was not handed yet: in a turn at most an order and some remains for each slot.
+    backlog: Vec<Errand>,
     errands: Sender<Errand>,
     answers: Receiver<Answer>,
     records: Records,
@@ -169,26 +171,27 @@ impl Spawner {
             }
             starter.finish();
         });
-        Ok(Spawner { errands, answers, records, thread: thread? })
+        Ok(Spawner { backlog: Vec::new(), errands, answers, records, thread: thread? })
     }
 
-    /// Has a process started. Its answer comes later.
+    /// Has a process started, once the thread is handed the order. Its answer comes later.
     pub(super) fn order(&mut self, order: Order) {
-        self.send(Errand::Start(Box::new(order)));
+        self.backlog.push(Errand::Start(Box::new(order)));
     }
 
-    /// Clears away what is left of a worker.
+    /// Clears away what is left of a worker, as [`order`](Self::order) starts one.
     pub(super) fn clear_away(&mut self, remains: Remains) {
-        self.send(Errand::ClearAway(remains));
+        self.backlog.push(Errand::ClearAway(remains));
     }
 
     /// Looks for children that nobody has started. To be called whenever a child has ended.
     pub(super) fn sweep_strays(&mut self) {
-        self.send(Errand::SweepStrays);
+        self.backlog.push(Errand::SweepStrays);
     }
 
     /// Waits until all is done that was asked for, and clears the rest away.
-    pub(super) fn finish(self) {
+    pub(super) fn finish(mut self) {
+        self.hand_over();
         let Spawner { errands, answers, thread, .. } = self;
         drop(errands);
         // Nobody is left who would take up what was started: it ends with the thread.
@@ -208,9 +211,12 @@ impl Spawner {
         self.records.clone()
     }
 
-    fn send(&self, errand: Errand) {
-        if self.errands.send(errand).is_err() {
-            log::error!("the thread that starts workers is gone");
+    /// Hands the thread what there is to do. It runs at once, beside the loop: so what is urgent comes before.
+    pub(super) fn hand_over(&mut self) {
+        for errand in self.backlog.drain(..) {
+            if self.errands.send(errand).is_err() {
+                log::error!("the thread that starts workers is gone");
+            }
         }
     }
 }

@@ -36,15 +36,20 @@ fn config(socket: &Path) -> Config {
         socket_mode: 0o600,
         socket_group: None,
         allow_fault_injection: false,
-        allow_run: crate::supervisor::RunAccess::Owner,
+        access: crate::supervisor::Access::default(),
         drain_timeout: limits::DRAIN_TIMEOUT,
         limits: Limits {
             connections: 2,
+            user_connections: 1,
             queue_tasks: limits::QUEUE_TASKS_MAX,
+            user_tasks: limits::QUEUE_TASKS_MAX,
             queue_bytes: limits::QUEUE_BYTES_MAX,
+            user_bytes: limits::QUEUE_BYTES_MAX,
             unread_bytes: limits::UNREAD_BYTES_MAX,
             results: limits::RESULTS_MAX,
+            user_results: limits::RESULTS_MAX,
             result_bytes: limits::RESULT_BYTES_MAX,
+            user_result_bytes: limits::RESULT_BYTES_MAX,
             result_age: limits::RESULT_AGE_MAX,
         },
         restart: RestartPolicy::default(),
@@ -411,6 +416,7 @@ impl Shell {
             limits: PoolLimits::default(),
             work_limits: WorkLimits::default(),
         });
+        shell.spawner.hand_over();
         shell
     }
 
@@ -501,6 +507,7 @@ fn program_that_is_not_there_is_an_answer() {
         limits: PoolLimits::default(),
         work_limits: WorkLimits::default(),
     });
+    spawner.hand_over();
     let answer = loop {
         if let Some(answer) = spawner.next_answer() {
             break answer;

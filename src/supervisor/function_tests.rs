@@ -1,7 +1,9 @@
 //! Functions that submit: who waits for whom, and what ends with whom.
 
 use super::*;
-use crate::id::{AttemptId, FunctionName, Generation, Pid, PoolName, RequestId, TaskId, Uid};
+use crate::id::{
+    AttemptId, Credentials, FunctionName, Generation, Gid, Pid, PoolName, RequestId, TaskId, Uid,
+};
 use crate::message::client::{Refusal, ReplyBody};
 use crate::message::status::FunctionInfo;
 use crate::message::worker::Report;
@@ -29,7 +31,7 @@ impl World {
             world.handle(Event::WorkerSpawned { worker, pid: Pid(1) });
             world.handle(Event::WorkerReady { worker, functions: vec![info], capacity: 1 });
         }
-        world.handle(Event::ClientConnected { client: ConnectionId(1), user: USER });
+        world.handle(Event::ClientConnected { client: ConnectionId(1), peer: USER.into() });
         world
     }
 
@@ -133,6 +135,27 @@ fn clients_are_not_held_to_what_functions_wait_for() {
     let first = world.accepted(ConnectionId(1), "cpu");
     world.speaker(CPU, first);
     world.accepted(ConnectionId(1), "cpu");
+}
+
+#[test]
+fn function_may_run_what_its_tasks_submitter_may() {
+    let mut world = World::new();
+    let (member, stranger) = (ConnectionId(11), ConnectionId(12));
+    let peer = Credentials { user: Uid(1001), groups: [Gid(100)].into() };
+    world.handle(Event::ClientConnected { client: member, peer });
+    world.handle(Event::ClientConnected { client: stranger, peer: Uid(1001).into() });
+    let task = world.accepted(member, "cpu");
+    let function_of_member = world.speaker(CPU, task);
+    let task = world.accepted(stranger, "io");
+    let function_of_stranger = world.speaker(IO, task);
+    let mut policy = world.supervisor.policy().clone();
+    let who = Who::Listed { users: BTreeSet::new(), groups: [Gid(100)].into() };
+    policy.access.run.insert(function(), who);
+    world.handle(Event::PolicyChanged { policy: Box::new(policy) });
+    let reply = world.submit(function_of_member, "io", Attachment::Attached);
+    assert!(matches!(reply, ReplyBody::Accepted { .. }), "{reply:?}");
+    let reply = world.submit(function_of_stranger, "cpu", Attachment::Attached);
+    assert!(matches!(reply, ReplyBody::Refused(Refusal::NotAllowed(_))), "{reply:?}");
 }
 
 #[test]

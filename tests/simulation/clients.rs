@@ -11,7 +11,7 @@ use poold::supervisor::Event;
 use poold::task::{Attachment, Deadline, Encoding, Payload, TaskSpec};
 
 use crate::faults::Fault;
-use crate::history::{History, State};
+use crate::history::{self, History, State};
 use crate::policies::{self, DAEMON_USER, ms};
 use crate::trial::{EPOCH, Violation};
 use crate::world::{Happening, World};
@@ -131,7 +131,7 @@ impl World {
             self.operator_releases(function)?;
         }
         let client = self.clients.next_connection();
-        self.tell(Event::ClientConnected { client, user: Uid(1000) })?;
+        self.tell(Event::ClientConnected { client, peer: Uid(0).into() })?;
         let policy = self.trial.history.policy.clone();
         let mut probes = 0;
         for pool in &policy.pools {
@@ -155,7 +155,7 @@ impl World {
     pub fn operator_drains(&mut self) -> Result<(), Violation> {
         let client = self.clients.next_connection();
         let user = if self.rng.bool() { Uid(0) } else { DAEMON_USER };
-        self.tell(Event::ClientConnected { client, user })?;
+        self.tell(Event::ClientConnected { client, peer: user.into() })?;
         let request = self.clients.next_request();
         self.tell(Event::DrainRequested { client, request })
     }
@@ -164,7 +164,7 @@ impl World {
     pub fn operator_releases(&mut self, function: FunctionName) -> Result<(), Violation> {
         self.tally.count(Fault::Release);
         let client = self.clients.next_connection();
-        self.tell(Event::ClientConnected { client, user: DAEMON_USER })?;
+        self.tell(Event::ClientConnected { client, peer: DAEMON_USER.into() })?;
         let request = self.clients.next_request();
         self.tell(Event::ReleaseRequested { client, request, function })
     }
@@ -175,7 +175,7 @@ impl World {
         client.connection = Some(connection);
         client.is_blocked = false;
         let user = client.user;
-        self.tell(Event::ClientConnected { client: connection, user })
+        self.tell(Event::ClientConnected { client: connection, peer: policies::credentials(user) })
     }
 
     fn leaves(&mut self, index: usize, connection: ConnectionId) -> Result<(), Violation> {
@@ -203,12 +203,28 @@ impl World {
                 Some(Deadline::After(wait)) => Some(self.now() + wait),
                 Some(Deadline::At(_)) | None => None,
             };
-            if self.trial.history.live.len() as u64 >= self.trial.history.policy.queue_tasks_max {
-                self.tally.count(Fault::QueueFull);
-            }
+            self.count_bounds(client, &spec);
             self.tell(Event::Submitted { client, request, spec, deadline, args })?;
         }
         Ok(())
+    }
+
+    /// Counts what is in the way of a submission.
+    fn count_bounds(&mut self, client: ConnectionId, spec: &TaskSpec) {
+        let history = &self.trial.history;
+        let Some(peer) = history.clients.get(&client).map(|client| &client.peer) else { return };
+        let of_user = history.live_tasks().filter(|task| task.owner.user == peer.user).count() as u64;
+        let bounds = [
+            (Fault::QueueFull, history.live.len() as u64 >= history.policy.queue_tasks_max),
+            (
+                Fault::UserQueueFull,
+                !history::is_privileged(peer.user) && of_user >= history.policy.user_tasks_max,
+            ),
+            (Fault::ForbiddenFunction, !history.may_run(peer, &spec.function)),
+        ];
+        for (fault, _) in bounds.into_iter().filter(|(_, is_met)| *is_met) {
+            self.tally.count(fault);
+        }
     }
 
     /// Any task.

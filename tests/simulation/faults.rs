@@ -124,6 +124,12 @@ faults! {
     UnknownFunction,
     /// A submission comes over a full queue.
     QueueFull,
+    /// A submission comes from a user who has as many tasks as one may.
+    UserQueueFull,
+    /// A function is asked for by a user who may not run it.
+    ForbiddenFunction,
+    /// A result is given up since its user has as many as one may.
+    UserResultsFull,
     /// Time is noticed late.
     ClockLags,
     /// The policy changes.

@@ -325,9 +325,20 @@ impl World {
         }
     }
 
+    /// Counts a result that was given up since its user kept as many as one may.
+    fn count_expired(&mut self, task: TaskId) {
+        let history = &self.trial.history;
+        let user_of = |id: &TaskId| history.tasks.get(id).map(|task| task.owner.user);
+        let of_user = history.kept.iter().filter(|id| user_of(id) == user_of(&task)).count() as u64;
+        if of_user == history.policy.user_results_max {
+            self.tally.count(Fault::UserResultsFull);
+        }
+    }
+
     /// Counts what only the supervisor decides.
     fn count_notice(&mut self, notice: &Notice) {
         match notice {
+            Notice::ResultExpired { task } => self.count_expired(*task),
             Notice::WorkerWorn { wear: Wear::Attempts(_), .. } => self.tally.count(Fault::WornByAttempts),
             Notice::WorkerWorn { wear: Wear::Lifetime(_), .. } => self.tally.count(Fault::WornByLifetime),
             Notice::StandbyPromoted { .. } => self.tally.count(Fault::StandbyServes),

@@ -66,6 +66,8 @@ pub mod nested {
             ("quarantined", Refusal::Quarantined { function: function("is_prime") }),
             ("not_quarantined", Refusal::NotQuarantined { function: function("is_prime") }),
             ("degraded", Refusal::Degraded { pool: pool("cpu"), failure: "exit status 1".to_owned() }),
+            ("user_queue_full", Refusal::UserQueueFull { tasks_max: 1_000_000 }),
+            ("user_queue_bytes_full", Refusal::UserQueueBytesFull { bytes_max: 1 << 29 }),
         ]
     }
 

@@ -11,6 +11,8 @@
 //! No file is read unless one is named. It changes nothing by itself: whoever holds a [`Config`] acts
 //! on it.
 
+mod access;
+pub(super) mod accounts;
 mod file;
 mod function;
 mod reload;
@@ -29,7 +31,7 @@ use crate::id::{FunctionName, PoolName, Uid};
 use crate::limits;
 use crate::message::command::CommandSpec;
 use crate::message::resources::{AttemptLimits, WorkLimits};
-use crate::supervisor::{Policy, PoolPolicy, RestartPolicy, RunAccess, WhenDegraded};
+use crate::supervisor::{Access, Policy, PoolPolicy, RestartPolicy, WhenDegraded};
 
 /// The pool for functions that compute, when the file names no pool.
 const CPU_POOL: &str = "cpu";
@@ -54,8 +56,8 @@ pub struct Config {
     pub socket_group: Option<String>,
     /// Whether functions that show faults (`crash`, `spin`) can be run.
     pub allow_fault_injection: bool,
-    /// Who may run any command.
-    pub allow_run: RunAccess,
+    /// Who may do what.
+    pub access: Access,
     /// How long running tasks may go on after a request to stop.
     pub drain_timeout: Duration,
     /// The caps.
@@ -70,21 +72,31 @@ pub struct Config {
     pub pools: Vec<Pool>,
 }
 
-/// The caps that can be configured.
+/// The caps that can be configured. Those of one user do not bind root and the user that the daemon runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Client connections open at a time.
     pub connections: usize,
+    /// Connections of one user.
+    pub user_connections: usize,
     /// Tasks accepted and not done.
     pub queue_tasks: u64,
+    /// Such tasks of one user.
+    pub user_tasks: u64,
     /// Bytes of their arguments.
     pub queue_bytes: u64,
+    /// Bytes of the arguments of one user's tasks.
+    pub user_bytes: u64,
     /// Bytes of unread outcomes of one client before its pending tasks are held back.
     pub unread_bytes: usize,
     /// Results of detached tasks that are kept.
     pub results: u64,
+    /// Kept results of one user.
+    pub user_results: u64,
     /// Bytes of results that are kept.
     pub result_bytes: u64,
+    /// Bytes of one user's kept results.
+    pub user_result_bytes: u64,
     /// How long results are kept.
     pub result_age: Duration,
 }
@@ -219,7 +231,7 @@ impl Default for Config {
             socket_mode: limits::SOCKET_MODE,
             socket_group: None,
             allow_fault_injection: false,
-            allow_run: RunAccess::default(),
+            access: Access::default(),
             drain_timeout: limits::DRAIN_TIMEOUT,
             limits: Limits::default(),
             restart: RestartPolicy::default(),
@@ -248,13 +260,26 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: limits::CONNECTIONS_MAX,
+            user_connections: user_share(limits::CONNECTIONS_MAX as u64) as usize,
             queue_tasks: limits::QUEUE_TASKS_MAX,
+            user_tasks: user_share(limits::QUEUE_TASKS_MAX),
             queue_bytes: limits::QUEUE_BYTES_MAX,
+            user_bytes: user_share(limits::QUEUE_BYTES_MAX),
             unread_bytes: limits::UNREAD_BYTES_MAX,
             results: limits::RESULTS_MAX,
+            user_results: user_share(limits::RESULTS_MAX),
             result_bytes: limits::RESULT_BYTES_MAX,
+            user_result_bytes: user_share(limits::RESULT_BYTES_MAX),
             result_age: limits::RESULT_AGE_MAX,
         }
+    }
+}
+
+/// What one user may take of something that all share, unless the file says otherwise; at least 1.
+const fn user_share(whole: u64) -> u64 {
+    match whole / limits::USER_SHARE {
+        0 => 1,
+        share => share,
     }
 }
 
@@ -353,13 +378,17 @@ impl Config {
         Policy {
             queue_tasks_max: self.limits.queue_tasks,
             queue_bytes_max: self.limits.queue_bytes,
+            user_tasks_max: self.limits.user_tasks,
+            user_bytes_max: self.limits.user_bytes,
             result_age_max: self.limits.result_age,
             results_max: self.limits.results,
             result_bytes_max: self.limits.result_bytes,
+            user_results_max: self.limits.user_results,
+            user_result_bytes_max: self.limits.user_result_bytes,
             drain_timeout: self.drain_timeout,
             restart: self.restart,
             quarantine_after: self.quarantine_after,
-            allow_run: self.allow_run,
+            access: self.access.clone(),
             function_timeouts: self.function_timeouts(),
             ..Policy::new(pools.collect(), daemon_user)
         }

@@ -83,7 +83,8 @@ impl History {
     }
 
     fn accepted(&mut self, client: ConnectionId, id: TaskId, submission: Submission) {
-        let user = self.clients.get(&client).map_or(Uid(u32::MAX), |client| client.user);
+        let peer = self.clients.get(&client).map(|client| client.peer.clone());
+        let owner = peer.unwrap_or_else(|| Uid(u32::MAX).into());
         let parent = self.clients.get(&client).and_then(|client| client.parent);
         let parent = parent.filter(|_| submission.spec.attachment == Attachment::Attached);
         let pool = self.pool_for(&submission.spec).map(|pool| pool.name.clone());
@@ -100,7 +101,7 @@ impl History {
         let task = Task {
             id,
             client,
-            user,
+            owner,
             parent,
             submission,
             pool,

@@ -14,8 +14,8 @@ impl History {
         self.now = now;
         self.step += 1;
         match event {
-            Event::ClientConnected { client, user } => {
-                self.clients.insert(*client, Client { user: *user, blocked: false, parent: None });
+            Event::ClientConnected { client, peer } => {
+                self.clients.insert(*client, Client { peer: peer.clone(), blocked: false, parent: None });
             }
             Event::FunctionConnected { client, task } => self.function_connected(*client, *task),
             Event::ClientGone { client } => self.client_gone(*client),
@@ -131,7 +131,8 @@ impl History {
         let Some(task) = self.tasks.get(&id) else { return };
         let runs = task.attempts.last().is_some_and(|attempt| attempt.started_at.is_some());
         if task.state == State::Sent && runs {
-            self.clients.insert(client, Client { user: task.user, blocked: false, parent: Some(id) });
+            self.clients
+                .insert(client, Client { peer: task.owner.clone(), blocked: false, parent: Some(id) });
         }
     }
 
