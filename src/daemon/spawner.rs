@@ -120,19 +120,17 @@ enum Errand {
 /// The loop's side of the spawning thread.
 #[derive(Debug)]
 pub(super) struct Spawner {
-    /// Holds at most one order and one worker's remains for each slot.
+    /// What the thread was not handed yet: in a turn at most an order and some remains for each slot.
+    backlog: Vec<Errand>,
     errands: Sender<Errand>,
     answers: Receiver<Answer>,
-    /// What the thread is to do and was not handed yet.
-    backlog: Vec<Errand>,
     records: Records,
     thread: JoinHandle<()>,
 }
 
 impl Spawner {
-    /// Starts the thread. What it starts executes `program` and is registered with `registry`, and
-    /// each has a guard that runs; `nofile`
-    /// is the limit on descriptors that workers get back.
+    /// Starts the thread. What it starts executes `program`, is confined by `confinement` and registered with
+    /// `registry`, and has a guard that runs; `nofile` is the limit on descriptors that workers get back.
     pub(super) fn start(
         program: &'static str,
         (guard, records): (Guard, Records),
@@ -173,7 +171,7 @@ impl Spawner {
             }
             starter.finish();
         });
-        Ok(Spawner { errands, answers, backlog: Vec::new(), records, thread: thread? })
+        Ok(Spawner { backlog: Vec::new(), errands, answers, records, thread: thread? })
     }
 
     /// Has a process started, once the thread is handed the order. Its answer comes later.
@@ -181,7 +179,7 @@ impl Spawner {
         self.backlog.push(Errand::Start(Box::new(order)));
     }
 
-    /// Clears away what is left of a worker.
+    /// Clears away what is left of a worker, as [`order`](Self::order) starts one.
     pub(super) fn clear_away(&mut self, remains: Remains) {
         self.backlog.push(Errand::ClearAway(remains));
     }
@@ -213,7 +211,7 @@ impl Spawner {
         self.records.clone()
     }
 
-    /// Hands the thread what it is to do. It begins at once, beside the loop: so what is urgent comes before.
+    /// Hands the thread what there is to do. It runs at once, beside the loop: so what is urgent comes before.
     pub(super) fn hand_over(&mut self) {
         for errand in self.backlog.drain(..) {
             if self.errands.send(errand).is_err() {
