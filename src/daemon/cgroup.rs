@@ -17,6 +17,7 @@ use std::path::PathBuf;
 
 use super::config::PoolLimits;
 use crate::id::{Pid, WorkerId};
+use crate::limits::FAREWELL_TIMEOUT;
 use crate::os::cgroup::Group;
 
 /// Where the daemon itself goes.
@@ -155,7 +156,7 @@ fn remove_leftovers(base: &Group, daemons: &[Pid], this: Pid) -> io::Result<()> 
         let owner = name.strip_prefix(WORKERS).and_then(|pid| pid.parse().ok()).map(Pid);
         if owner.is_some_and(|owner| owner == this || !daemons.contains(&owner)) {
             let left = base.child(&name);
-            if let Err(error) = left.kill().and_then(|()| remove_tree(&left)) {
+            if let Err(error) = end(&left) {
                 log::warn!("{} of a daemon that is gone cannot be removed: {error}", left.path().display());
             }
         }
@@ -235,12 +236,20 @@ impl WorkerGroup {
     }
 }
 
-/// Kills and removes all that is left of a daemon's workers, as far as that goes at once.
+/// Kills and removes all that is left of a daemon's workers.
 pub(super) fn end_all(workers: PathBuf) {
-    let group = Group::at(workers);
     // What fails here is left to the next daemon in this group, or to the service manager.
-    let _ = group.kill();
-    let _ = remove_tree(&group);
+    let _ = end(&Group::at(workers));
+}
+
+/// Kills all that is in a group, sees it die, and removes the group with those in it.
+fn end(group: &Group) -> io::Result<()> {
+    if !group.exists() {
+        return Ok(());
+    }
+    group.kill()?;
+    group.wait_until_empty(FAREWELL_TIMEOUT)?;
+    remove_tree(group)
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! The files of a control group of version 2 (the kernel's admin-guide/cgroup-v2): a directory for each group.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::id::Pid;
 
@@ -99,6 +103,31 @@ impl Group {
     /// What the system gives.
     pub(crate) fn kill(&self) -> io::Result<()> {
         self.set("cgroup.kill", "1")
+    }
+
+    /// Waits until nothing lives in it and in the groups below it, at most for `patience`.
+    ///
+    /// # Errors
+    /// What the system gives, [`TimedOut`](io::ErrorKind::TimedOut) if something lives on.
+    pub(crate) fn wait_until_empty(&self, patience: Duration) -> io::Result<()> {
+        let events = fs::File::open(self.0.join("cgroup.events"))?;
+        let until = Instant::now() + patience;
+        loop {
+            // Once it was read, the file is said to be ready (POLLPRI) as soon as it changes.
+            let mut text = String::new();
+            (&events).rewind()?;
+            (&events).read_to_string(&mut text)?;
+            if text.lines().any(|line| line == "populated 0") {
+                return Ok(());
+            }
+            let left = Timespec::try_from(until.saturating_duration_since(Instant::now()));
+            let left = left.map_err(|_| io::ErrorKind::InvalidInput)?;
+            match poll(&mut [PollFd::new(&events, PollFlags::PRI)], Some(&left)) {
+                Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The processes that are in it, those of the groups below it apart.
