@@ -133,8 +133,8 @@ pub const RESULT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Clients that may wait for one task.
 pub const WATCHERS_PER_TASK_MAX: usize = 64;
 
-/// Requests for an outcome that one client may leave waiting at a time, beside its own tasks: each may
-/// bring a payload, and all of them together about [`UNREAD_BYTES_MAX`].
+/// Requests for an outcome, or for the end of a drain, that one client may leave waiting at a time, beside its
+/// own tasks: each may bring a payload, and all of them together about [`UNREAD_BYTES_MAX`].
 pub const WATCHES_PER_CLIENT_MAX: usize = 64;
 
 /// Most workers in one pool.

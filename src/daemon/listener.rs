@@ -167,35 +167,40 @@ impl Listener {
         if self.paused_until.is_some() {
             return Accepted::Nobody;
         }
+        let accepted = match self.take_waiting() {
+            Accepted::Failed(error) if is_out_of_descriptors(&error) && self.reserve.take().is_some() => {
+                self.turn_away()
+            }
+            other => other,
+        };
+        // The poller tells of those who wait only once: without a pause, they would wait for the next.
+        if self.reserve.is_none() || matches!(accepted, Accepted::Failed(_)) {
+            self.paused_until = Some(now + ACCEPT_PAUSE);
+        }
+        accepted
+    }
+
+    fn take_waiting(&self) -> Accepted {
         match self.socket.accept() {
             Ok(stream) => identify(stream),
             Err(error) => match error.raw_os_error().map(Errno::from_raw_os_error) {
                 Some(Errno::AGAIN) => Accepted::Nobody,
                 Some(Errno::CONNABORTED | Errno::INTR) => Accepted::Left(error),
-                Some(Errno::MFILE | Errno::NFILE) if self.reserve.take().is_some() => self.turn_away(now),
-                _ => {
-                    self.paused_until = Some(now + ACCEPT_PAUSE);
-                    Accepted::Failed(error)
-                }
+                _ => Accepted::Failed(error),
             },
         }
     }
 
     /// Uses the descriptor that was reserved to tell one client that there is none for it.
-    fn turn_away(&mut self, now: Time) -> Accepted {
-        let accepted = match self.socket.accept().map(identify) {
-            Ok(Accepted::Client(stream, peer)) => {
+    fn turn_away(&mut self) -> Accepted {
+        let accepted = match self.take_waiting() {
+            Accepted::Client(stream, peer) => {
                 turn_away(&stream, Verdict::TooManyConnections);
                 Accepted::TurnedAway(peer.user)
             }
-            Ok(other) => other,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
-            Err(error) => Accepted::Failed(error),
+            other => other,
         };
         self.reserve = open_reserve().ok();
-        if self.reserve.is_none() {
-            self.paused_until = Some(now + ACCEPT_PAUSE);
-        }
         accepted
     }
 
@@ -235,6 +240,10 @@ fn credentials_of(stream: &Stream) -> io::Result<Credentials> {
     let primary = credentials.egid().map(Gid);
     let groups = peer_groups(stream.inner())?.into_iter().chain(primary).collect();
     Ok(Credentials { user: Uid(user), groups })
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw_os_error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 fn open_reserve() -> io::Result<File> {

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use super::tasks::TaskKey;
 use crate::descriptor::Watch;
 use crate::id::{Credentials, TaskId};
+use crate::limits::WATCHES_PER_CLIENT_MAX;
+use crate::message::client::Refusal;
 
 /// A connected client.
 #[derive(Debug)]
@@ -16,7 +18,7 @@ pub(super) struct Client {
     pub(super) attached: BTreeSet<TaskKey>,
     /// Tasks whose outcome it waits for by requests of their own.
     pub(super) watched: BTreeSet<TaskKey>,
-    /// How many such requests there are.
+    /// How many such requests there are, those that wait for the end of a drain included.
     pub(super) watches: usize,
     /// The open files that came with its tasks; gone once no task holds them.
     pub(super) files: Vec<Watch>,
@@ -35,5 +37,14 @@ impl Client {
             files: Vec::new(),
             blocked: false,
         }
+    }
+
+    /// One more request of it waits, if it may.
+    pub(super) fn count_wait(&mut self) -> Result<(), Refusal> {
+        if self.watches >= WATCHES_PER_CLIENT_MAX {
+            return Err(Refusal::TooManyWaits { waits_max: WATCHES_PER_CLIENT_MAX as u32 });
+        }
+        self.watches += 1;
+        Ok(())
     }
 }

@@ -218,6 +218,7 @@ impl Supervisor {
                 Timer::WorkerLifetime(worker) => self.lifetime_over(worker),
                 Timer::WorkerGrace(worker) => self.grace_over(worker),
                 Timer::SlotRestart(slot) => self.restart(slot),
+                Timer::ClientReads(client) => self.blocked_too_long(client),
                 Timer::ResultExpiry => self.expire_results(),
                 Timer::DrainTimeout => self.force_stop(),
             }

@@ -7,28 +7,61 @@
 //!                                   └── stop again, drain timeout: ───^
 //!                                       running tasks are lost
 //! ```
+//!
+//! A client that does not read holds its own tasks back, and must not hold the end back with them: while the
+//! daemon drains, it has the drain timeout to read; then those of its tasks that wait are cancelled.
 
 use super::action::{EndReason, Signal};
 use super::slots::{Occupant, Progress, Stage};
 use super::tasks::{State, Watcher};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
-use crate::id::{AttemptId, SlotId, WorkerId};
+use crate::id::{AttemptId, ConnectionId, SlotId, WorkerId};
 use crate::message::client::ReplyBody;
 use crate::message::status::Phase;
 use crate::task::{CancelReason, Outcome, Started};
 
 impl Supervisor {
     pub(super) fn drain_requested(&mut self, requester: Watcher) {
-        match self.phase {
-            Phase::Serving => {
-                self.enter(Phase::Draining);
-                self.refuse_unplaced();
-            }
-            Phase::Draining | Phase::ShuttingDown => {}
-            Phase::Stopped => return self.reply(requester, ReplyBody::Drained),
+        if self.phase == Phase::Stopped {
+            return self.reply(requester, ReplyBody::Drained);
+        }
+        let Some(client) = self.clients.get_mut(&requester.client) else { return };
+        if let Err(refusal) = client.count_wait() {
+            return self.refuse(requester, refusal);
         }
         self.drain_requests.push(requester);
+        if self.phase == Phase::Serving {
+            self.enter(Phase::Draining);
+            self.refuse_unplaced();
+            self.hurry_blocked_clients();
+        }
+    }
+
+    fn hurry_blocked_clients(&mut self) {
+        let blocked = self.clients.iter().filter(|(_, client)| client.blocked).map(|(id, _)| *id);
+        for client in blocked.collect::<Vec<ConnectionId>>() {
+            self.hurry_blocked(client);
+        }
+    }
+
+    /// A client that does not read must, within the drain timeout, if the daemon drains.
+    pub(super) fn hurry_blocked(&mut self, client: ConnectionId) {
+        if self.phase == Phase::Draining {
+            self.timers.arm(Timer::ClientReads(client), self.now + self.policy.drain_timeout);
+        }
+    }
+
+    /// A client has not read in time: what waits for it to read is cancelled.
+    pub(super) fn blocked_too_long(&mut self, client: ConnectionId) {
+        let Some(attached) = self.clients.get(&client).map(|client| client.attached.clone()) else { return };
+        for task in attached {
+            if !matches!(self.tasks.get(task).state, State::Running { .. }) {
+                self.cancel(task, CancelReason::Shutdown);
+            }
+        }
+        // For those that run and may have to be tried again.
+        self.hurry_blocked(client);
     }
 
     pub(super) fn stop_requested(&mut self) {

@@ -4,8 +4,9 @@ use super::Supervisor;
 use super::action::EndReason;
 use super::clients::Client;
 use super::tasks::{State, TaskKey, Watcher};
+use super::timers::Timer;
 use crate::id::{ConnectionId, Credentials, TaskId};
-use crate::limits::{WATCHERS_PER_TASK_MAX, WATCHES_PER_CLIENT_MAX};
+use crate::limits::WATCHERS_PER_TASK_MAX;
 use crate::message::client::{CancelAnswer, Refusal, ReplyBody};
 use crate::task::{CancelReason, Outcome, Started};
 
@@ -41,6 +42,7 @@ impl Supervisor {
 
     pub(super) fn client_gone(&mut self, client: ConnectionId) {
         let Some(gone) = self.clients.remove(&client) else { return };
+        self.timers.disarm(Timer::ClientReads(client));
         for pool in &mut self.pools {
             pool.queue.unblock(client);
         }
@@ -62,11 +64,13 @@ impl Supervisor {
         for pool in &mut self.pools {
             pool.queue.block(client, state.peer.user);
         }
+        self.hurry_blocked(client);
     }
 
     pub(super) fn client_unblocked(&mut self, client: ConnectionId) {
         let Some(state) = self.clients.get_mut(&client) else { return };
         state.blocked = false;
+        self.timers.disarm(Timer::ClientReads(client));
         for pool in &mut self.pools {
             pool.queue.unblock(client);
         }
@@ -117,11 +121,8 @@ impl Supervisor {
             return Err(Refusal::TooManyWatchers { task: row.id, watchers_max });
         }
         let Some(client) = self.clients.get_mut(&from.client) else { return Ok(()) };
-        if client.watches >= WATCHES_PER_CLIENT_MAX {
-            return Err(Refusal::TooManyWaits { waits_max: WATCHES_PER_CLIENT_MAX as u32 });
-        }
+        client.count_wait()?;
         client.watched.insert(key);
-        client.watches += 1;
         row.watchers.push(from);
         Ok(())
     }

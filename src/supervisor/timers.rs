@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::tasks::TaskKey;
-use crate::id::{AttemptId, SlotId, WorkerId};
+use crate::id::{AttemptId, ConnectionId, SlotId, WorkerId};
 use crate::time::Time;
 
 /// What an instant is waited for.
@@ -29,6 +29,8 @@ pub(super) enum Timer {
     WorkerGrace(WorkerId),
     /// A slot's backoff is over: its next worker is started.
     SlotRestart(SlotId),
+    /// A client of a draining daemon must have read its outcomes.
+    ClientReads(ConnectionId),
     /// The oldest result that is kept expires.
     ResultExpiry,
     /// Running tasks have had the time that a stopping daemon gives them.

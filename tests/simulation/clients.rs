@@ -125,8 +125,8 @@ impl World {
         Ok(())
     }
 
-    /// A task for every function of every pool; how many that were.
-    pub fn submit_probes(&mut self) -> Result<u64, Violation> {
+    /// A task for every function of every pool; whose they are, and how many.
+    pub fn submit_probes(&mut self) -> Result<(ConnectionId, u64), Violation> {
         for function in self.trial.history.quarantined.clone() {
             self.operator_releases(function)?;
         }
@@ -148,7 +148,7 @@ impl World {
                 }
             }
         }
-        Ok(probes)
+        Ok((client, probes))
     }
 
     /// Somebody who may asks to drain.

@@ -98,6 +98,8 @@ faults! {
     ClientDies,
     /// A client does not read its outcomes.
     ClientBlocks,
+    /// A client does not read while the daemon drains.
+    DrainHeldUp,
     /// A delayed task is cancelled.
     CancelDelayed,
     /// A pending task is cancelled.

@@ -40,7 +40,11 @@ impl World {
 
     /// The daemon is told to end while tasks run, in one way or another.
     pub fn end(&mut self) -> Result<(), Violation> {
-        self.submit_probes()?;
+        let (client, _) = self.submit_probes()?;
+        if self.rng.u32(0..4) == 0 {
+            self.tally.count(Fault::DrainHeldUp);
+            self.tell(Event::ClientBlocked { client })?;
+        }
         let endings: &[Happening] = match self.rng.u32(0..5) {
             0 => &[Happening::Drains],
             1 => &[Happening::Stops],
@@ -115,7 +119,7 @@ impl World {
     /// Every pool still works: a task for each of its functions ends well.
     pub fn probe(&mut self) -> Result<(), Violation> {
         let ok_before = self.trial.history.outcomes.get(&OutcomeKind::Ok).copied().unwrap_or_default();
-        let probes = self.submit_probes()?;
+        let (_, probes) = self.submit_probes()?;
         self.live()?;
         let ok = self.trial.history.outcomes.get(&OutcomeKind::Ok).copied().unwrap_or_default();
         match ok == ok_before + probes {

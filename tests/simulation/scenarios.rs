@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use poold::id::{AttemptId, TaskId, Uid};
-use poold::limits::WATCHERS_PER_TASK_MAX;
+use poold::limits::{WATCHERS_PER_TASK_MAX, WATCHES_PER_CLIENT_MAX};
 use poold::message::client::{CancelAnswer, Refusal, ReplyBody};
 use poold::message::status::{Phase, TaskState};
 use poold::supervisor::{Action, Event, Notice, Policy, PoolPolicy, Signal, Who};
@@ -651,6 +651,47 @@ fn drain_refuses_new_tasks_and_finishes_pending_ones() {
     assert_eq!(it.expect_reply(root, drain), ReplyBody::Drained);
     it.expect(Action::StopWorker { worker: worker(0, 0) });
     it.exits(worker(0, 0), Exit::Code(0)).expect(Action::Exit { forced: false });
+}
+
+#[test]
+fn drain_waits_for_a_client_to_read_until_the_drain_timeout() {
+    let mut it = Harness::with_workers(1);
+    let (alice, root) = (it.connect(ALICE), it.connect(DAEMON_USER));
+    let (running, sent) = it.submit_running(alice, work());
+    let pending = it.submit(alice, work());
+    it.event(Event::ClientBlocked { client: alice });
+    let drain = it.drain(root);
+    it.finishes(sent, ok("done")).expect_done(alice, running, is_ok("done"));
+    it.advance(ms(29_999)).expect_no_more();
+    it.advance(ms(1)).expect_done(alice, pending, cancelled(CancelReason::Shutdown));
+    assert_eq!(it.expect_reply(root, drain), ReplyBody::Drained);
+    it.expect(Action::StopWorker { worker: worker(0, 0) });
+}
+
+#[test]
+fn client_that_reads_again_during_a_drain_loses_nothing() {
+    let mut it = Harness::with_workers(1);
+    let (alice, root) = (it.connect(ALICE), it.connect(DAEMON_USER));
+    let (_, sent) = it.submit_running(alice, detached());
+    let pending = it.submit(alice, work());
+    it.drain(root);
+    it.event(Event::ClientBlocked { client: alice });
+    it.advance(ms(29_999)).event(Event::ClientUnblocked { client: alice });
+    it.advance(ms(10)).finishes(sent, ok("done"));
+    it.expect_send(pending);
+}
+
+#[test]
+fn drains_that_one_client_waits_for_are_capped() {
+    let mut it = Harness::with_workers(1);
+    let (alice, root) = (it.connect(ALICE), it.connect(DAEMON_USER));
+    it.submit_running(alice, work());
+    for _ in 0..WATCHES_PER_CLIENT_MAX {
+        it.drain(root);
+    }
+    let drain = it.drain(root);
+    let waits_max = WATCHES_PER_CLIENT_MAX as u32;
+    assert_eq!(it.expect_refused(root, drain), Refusal::TooManyWaits { waits_max });
 }
 
 #[test]

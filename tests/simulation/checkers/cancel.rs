@@ -7,6 +7,7 @@ use poold::supervisor::{Action, Event, Notice, Supervisor};
 use poold::task::{CancelReason, Outcome};
 use poold::time::Time;
 
+use super::shutdown::holds_the_drain_up;
 use super::{Checker, Verdict, demand};
 use crate::history::{History, State};
 use crate::trial::Step;
@@ -71,7 +72,10 @@ impl Checker for Cancel {
                 .tasks
                 .get(id)
                 .is_some_and(|task| !history.clients.contains_key(&task.client) && !task.is_detached()),
-            CancelReason::Shutdown => !history.stopped_at.is_empty(),
+            CancelReason::Shutdown => {
+                !history.stopped_at.is_empty()
+                    || history.tasks.get(id).is_some_and(|task| holds_the_drain_up(history, task))
+            }
             CancelReason::Dependency => false,
         };
         demand(has_reason, || format!("task {id} is cancelled ({}) without a reason", reason.as_str()))

@@ -148,7 +148,7 @@ impl Order {
 pub fn is_eligible(history: &History, task: &Task) -> bool {
     task.state == State::Pending
         && task.submission.deadline.is_none_or(|deadline| deadline > history.now)
-        && history.clients.get(&task.client).is_none_or(|client| !client.blocked)
+        && history.clients.get(&task.client).is_none_or(|client| client.blocked_at.is_none())
         && (task.is_detached() || history.clients.contains_key(&task.client))
 }
 
@@ -164,8 +164,8 @@ fn may_go_there(history: &History, task: &Task, worker: &Worker) -> Verdict {
     demand(named.is_none_or(|pool| *pool == worker.pool), || {
         format!("task {} belongs to pool {named:?} and is sent to pool {}", task.id, worker.pool)
     })?;
-    let is_held_back =
-        !task.is_detached() && history.clients.get(&task.client).is_none_or(|client| client.blocked);
+    let is_held_back = !task.is_detached()
+        && history.clients.get(&task.client).is_none_or(|client| client.blocked_at.is_some());
     demand(!is_held_back, || format!("task {} is sent and its client does not read", task.id))
 }
 

@@ -1,4 +1,5 @@
-//! Shutdown: a drain refuses what is new and finishes what was accepted; a stop also cancels what has
+//! Shutdown: a drain refuses what is new and finishes what was accepted, but for what a client that does not
+//! read holds back longer than the drain timeout; a stop also cancels what has
 //! not started; a second stop, or the drain timeout, kills. The exit is the last word, and says whether
 //! something was lost.
 
@@ -9,7 +10,7 @@ use poold::task::{CancelReason, Outcome, OutcomeKind};
 
 use super::reasons::is_forced;
 use super::{Checker, Verdict, demand};
-use crate::history::{History, Stage, State};
+use crate::history::{History, Stage, State, Task};
 use crate::trial::Step;
 
 /// Watches the end.
@@ -56,6 +57,7 @@ impl Checker for Shutdown {
         nothing_waits(history)?;
         nothing_is_lost_early(history, step)?;
         nobody_is_spared(history, step)?;
+        nobody_holds_the_drain_up(history, step)?;
         let is_finished = !history.is_serving() && history.live.is_empty() && history.workers.is_empty();
         demand(!is_finished, || "everything has ended and the daemon does not exit".to_owned())
     }
@@ -108,6 +110,27 @@ fn nobody_is_spared(history: &History, step: &Step) -> Verdict {
         must_be_killed && worker.stage != Stage::Asked && worker.kill_at.is_none()
     });
     demand(spared.is_none(), || format!("the daemon is forced to stop and spares {spared:?}"))
+}
+
+/// What waits for its client to read is cancelled when that has had the drain timeout.
+fn nobody_holds_the_drain_up(history: &History, step: &Step) -> Verdict {
+    if !matches!(step.event, Event::TimePassed) {
+        return Ok(());
+    }
+    let waiting = history
+        .live_tasks()
+        .filter(|task| {
+            matches!(task.state, State::Pending | State::Delayed { .. }) && task.attempts.is_empty()
+        })
+        .find(|task| holds_the_drain_up(history, task));
+    demand(waiting.is_none(), || format!("a client does not read and holds the drain up: {waiting:?}"))
+}
+
+/// Whether a task's client has not read for the drain timeout, nor has the daemon drained for less.
+pub fn holds_the_drain_up(history: &History, task: &Task) -> bool {
+    let blocked_at = history.clients.get(&task.client).and_then(|client| client.blocked_at);
+    let since = history.drained_at.zip(blocked_at).map(|(drained_at, blocked_at)| drained_at.max(blocked_at));
+    !task.is_detached() && since.is_some_and(|since| since + history.policy.drain_timeout <= history.now)
 }
 
 /// The tasks that ended in a step, and how.

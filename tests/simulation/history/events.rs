@@ -15,12 +15,12 @@ impl History {
         self.step += 1;
         match event {
             Event::ClientConnected { client, peer } => {
-                self.clients.insert(*client, Client { peer: peer.clone(), blocked: false, parent: None });
+                self.clients.insert(*client, Client { peer: peer.clone(), blocked_at: None, parent: None });
             }
             Event::FunctionConnected { client, task } => self.function_connected(*client, *task),
             Event::ClientGone { client } => self.client_gone(*client),
-            Event::ClientBlocked { client } => self.client_reads(*client, false),
-            Event::ClientUnblocked { client } => self.client_reads(*client, true),
+            Event::ClientBlocked { client } => self.client_blocked_since(*client, Some(now)),
+            Event::ClientUnblocked { client } => self.client_blocked_since(*client, None),
             Event::Submitted { client, request, spec, deadline, args } => {
                 let (step, spec, args) = (self.step, spec.clone(), args.clone());
                 let submission = Submission { step, at: now, spec, deadline: *deadline, args };
@@ -132,7 +132,7 @@ impl History {
         let runs = task.attempts.last().is_some_and(|attempt| attempt.started_at.is_some());
         if task.state == State::Sent && runs {
             self.clients
-                .insert(client, Client { peer: task.owner.clone(), blocked: false, parent: Some(id) });
+                .insert(client, Client { peer: task.owner.clone(), blocked_at: None, parent: Some(id) });
         }
     }
 
@@ -149,9 +149,9 @@ impl History {
         self.requests.retain(|(owner, _), _| *owner != client);
     }
 
-    fn client_reads(&mut self, client: ConnectionId, reads: bool) {
+    fn client_blocked_since(&mut self, client: ConnectionId, blocked_at: Option<Time>) {
         if let Some(client) = self.clients.get_mut(&client) {
-            client.blocked = !reads;
+            client.blocked_at = blocked_at;
         }
     }
 

@@ -73,8 +73,8 @@ pub struct History {
 pub struct Client {
     /// Who it is.
     pub peer: Credentials,
-    /// Whether it has too many unread outcomes.
-    pub blocked: bool,
+    /// Since when it has too many unread outcomes, if it has.
+    pub blocked_at: Option<Time>,
     /// The task whose function it is.
     pub parent: Option<TaskId>,
 }
