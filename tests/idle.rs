@@ -6,19 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::Daemon;
-
-/// How often the threads of a process gave the processor up by waiting for something.
-fn waits(pid: u32) -> u64 {
-    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    threads
-        .map(|thread| {
-            let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
-            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:")).unwrap();
-            line.split_whitespace().last().unwrap().parse::<u64>().unwrap()
-        })
-        .sum()
-}
+use support::{Daemon, waits};
 
 #[test]
 fn idle_daemon_and_workers_do_not_wake_up() {

@@ -4,33 +4,17 @@
 
 mod support;
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use support::{Daemon, assert_error, parts};
+use support::{Daemon, assert_error, directory_with, parts};
 
 /// A daemon started under `umask`, in a directory that everyone may search.
 fn daemon_under_umask(umask: &str, config: &str) -> Daemon {
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::write(dir.path().join("poold.toml"), config).unwrap();
+    let dir = directory_with(config);
     std::fs::copy(env!("CARGO_BIN_EXE_poolctl"), dir.path().join("poolctl")).unwrap();
-    let umask = umask.to_owned();
-    let mut daemon = Daemon::launch_in(dir, |command| {
-        let mut shell = Command::new("/bin/sh");
-        shell.args(["-c", &format!("umask {umask}; exec \"$0\" \"$@\"")]);
-        shell.arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => shell.env(name, value),
-                None => shell.env_remove(name),
-            };
-        }
-        shell.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-        shell.stderr(std::process::Stdio::piped());
-        *command = shell;
-    });
+    let mut daemon = Daemon::launch_after(dir, &format!("umask {umask}"));
     daemon.wait_until_ready();
     daemon
 }

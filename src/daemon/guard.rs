@@ -67,7 +67,7 @@ impl Records {
 /// The guard, from the thread that starts it.
 #[derive(Debug)]
 pub(super) struct Guard {
-    program: &'static str,
+    program: PathBuf,
     /// The control group of the workers, where there is one.
     cgroup: Option<PathBuf>,
     /// Kept open here too: a pipe that lost its reader would kill who writes to it.
@@ -78,7 +78,7 @@ pub(super) struct Guard {
 impl Guard {
     /// A guard that will execute `program`, and what it is told by. It is not started. `cgroup` is what all
     /// workers are in, if there is one.
-    pub(super) fn new(program: &'static str, cgroup: Option<PathBuf>) -> io::Result<(Self, Records)> {
+    pub(super) fn new(program: PathBuf, cgroup: Option<PathBuf>) -> io::Result<(Self, Records)> {
         let (pipe, records) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         descriptor::keep_open_on_exec(&records)?;
         Ok((Guard { program, cgroup, pipe, process: None }, Records(Arc::new(records))))
@@ -103,7 +103,7 @@ impl Guard {
     }
 
     fn start(&self) -> io::Result<Child> {
-        let mut command = Command::new(self.program);
+        let mut command = Command::new(&self.program);
         command
             .arg0("poold: guard")
             .env_clear()

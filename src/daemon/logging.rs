@@ -1,6 +1,6 @@
 //! The log: one line per record on standard error, by way of a bounded queue and a thread of its own,
-//! so that a reader who does not keep up never stops the daemon. What finds no room is dropped and
-//! counted, and the count is itself a line of the log. What workers print may fill half of the queue: a
+//! so that a reader who does not keep up never stops the daemon. What finds no room, or cannot
+//! be written since the disk is full, is dropped and counted, and the count is itself a line of the log. What workers print may fill half of the queue: a
 //! worker that prints without end does not push out what the daemon has to say of it.
 //!
 //! Which records are kept is `RUST_LOG`'s word, by default those of level `info` and above; a private
@@ -33,7 +33,7 @@ pub(super) struct Logging {
 struct Counts {
     /// Lines in the queue.
     waiting: AtomicUsize,
-    /// Lines that found no room.
+    /// Lines that found no room, or could not be written.
     dropped: AtomicU64,
 }
 
@@ -110,7 +110,7 @@ impl Logging {
         log::set_max_level(LevelFilter::Error);
     }
 
-    /// Lines that found no room so far.
+    /// Lines that found no room so far, or could not be written.
     pub(super) fn lines_dropped(&self) -> u64 {
         self.counts.dropped.load(Ordering::Relaxed)
     }
@@ -153,19 +153,26 @@ impl Log for Queue {
 fn write_entries(entries: &Receiver<Entry>, counts: &Counts, format: Format, mut out: impl Write) {
     let mut told = 0;
     for entry in entries {
-        // A log that cannot be written cannot be complained about either.
         match entry {
             Entry::Line(line) => {
                 counts.waiting.fetch_sub(1, Ordering::Relaxed);
-                _ = out.write_all(line.as_bytes());
+                if out.write_all(line.as_bytes()).is_err() {
+                    // It cannot be complained about in the log; the disk may have room again for the next line.
+                    counts.dropped.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                }
             }
             Entry::Flush { .. } => _ = out.flush(),
         }
         let dropped = counts.dropped.load(Ordering::Relaxed);
         if dropped > told {
-            let text = format!("lines of the log dropped because they came too fast: {}", dropped - told);
-            told = dropped;
-            _ = out.write_all(format.line(Level::Warn, super::LOG_TARGET, &text).as_bytes());
+            let lines = dropped - told;
+            let text = format!(
+                "lines of the log dropped because they came too fast or could not be written: {lines}"
+            );
+            if out.write_all(format.line(Level::Warn, super::LOG_TARGET, &text).as_bytes()).is_ok() {
+                told = dropped;
+            }
         }
     }
 }
@@ -258,6 +265,41 @@ mod tests {
         write_entries(&entries, &counts, Format::Journal, &mut out);
         let text = String::from_utf8(out).expect("it is text");
         assert_eq!(counts.waiting.into_inner(), 0);
-        assert_eq!(text, "one\n<4>poold: lines of the log dropped because they came too fast: 3\ntwo\n");
+        assert_eq!(
+            text,
+            "one\n<4>poold: lines of the log dropped because they came too fast or could not be written: 3\ntwo\n"
+        );
+    }
+
+    /// A disk that is full for so many writes.
+    struct FullFor(u32, Vec<u8>);
+
+    impl Write for FullFor {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.0 == 0 {
+                return self.1.write(bytes);
+            }
+            self.0 -= 1;
+            Err(io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_cannot_be_written_are_counted_and_reported_once_it_is_possible() {
+        let (queue, entries) = sync_channel(3);
+        for line in ["one\n", "two\n", "three\n"] {
+            queue.send(Entry::Line(line.to_owned())).expect("there is room");
+        }
+        drop(queue);
+        let mut out = FullFor(2, Vec::new());
+        let counts = Counts { waiting: AtomicUsize::new(3), dropped: AtomicU64::new(0) };
+        write_entries(&entries, &counts, Format::Journal, &mut out);
+        let text = String::from_utf8(out.1).expect("it is text");
+        let report = "lines of the log dropped because they came too fast or could not be written: 2";
+        assert_eq!(text, format!("three\n<4>poold: {report}\n"));
     }
 }

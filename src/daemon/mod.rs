@@ -76,12 +76,13 @@ use self::guard::Guard;
 use self::logging::{Filter, Logging};
 use self::notify::Notifier;
 use self::signals::Signals;
-use self::spawner::{OWN_PROGRAM, Spawner};
+use self::spawner::Spawner;
 use self::token::Token;
 use self::workers::Workers;
 use crate::id::{Epoch, Pid, Uid};
 use crate::limits::{FAREWELL_TIMEOUT, PAYLOAD_BYTES_MAX};
 use crate::message::client::Welcome;
+use crate::os::process::own_program;
 use crate::supervisor::{Event, Supervisor};
 use crate::time::Time;
 
@@ -203,9 +204,18 @@ impl<'a> Daemon<'a> {
         let confinement = Confinement::arrange();
         log::info!(target: LOG_TARGET, "limits of workers: {confinement}");
         let limits = confinement.to_string();
-        let guard = Guard::new(OWN_PROGRAM, confinement.path());
+        let program = own_program().map_err(setup("find its own executable"))?;
+        if !program.starts_with("/proc") {
+            log::warn!(
+                target: LOG_TARGET,
+                "/proc is not mounted: workers run {}, the memory of workers is not known, and what gets away from \
+                 a worker is not found; mount it",
+                program.display()
+            );
+        }
+        let guard = Guard::new(program.clone(), confinement.path());
         let guard = guard.map_err(setup("make a pipe to the guard"))?;
-        let spawner = Spawner::start(OWN_PROGRAM, guard, confinement, poll.registry(), nofile);
+        let spawner = Spawner::start(program, guard, confinement, poll.registry(), nofile);
         let spawner = spawner.map_err(setup("start the spawner"))?;
         let workers = Workers::new(registry()?, spawner.records());
         let notifier = Notifier::from_environment(now, registry()?);

@@ -40,9 +40,6 @@ use crate::message::resources::WorkLimits;
 use crate::os::pidfd::Child;
 use crate::wire::Role;
 
-/// The daemon's own program: the one that runs, even if its file was replaced.
-pub(super) const OWN_PROGRAM: &str = "/proc/self/exe";
-
 /// Variables that the service manager meant for the daemon.
 const DAEMON_VARIABLES: [&str; 6] =
     ["NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"];
@@ -132,7 +129,7 @@ impl Spawner {
     /// Starts the thread. What it starts executes `program`, is confined by `confinement` and registered with
     /// `registry`, and has a guard that runs; `nofile` is the limit on descriptors that workers get back.
     pub(super) fn start(
-        program: &'static str,
+        program: PathBuf,
         (guard, records): (Guard, Records),
         confinement: Confinement,
         registry: &Registry,
@@ -223,7 +220,7 @@ impl Spawner {
 
 /// What the thread starts workers with, and knows of those that live.
 struct Starter {
-    program: &'static str,
+    program: PathBuf,
     nofile: u64,
     registry: Registry,
     records: Records,
@@ -299,7 +296,7 @@ impl Starter {
         ];
         let limits =
             limits.into_iter().filter_map(|(variable, amount)| Some((variable, amount?.to_string())));
-        let mut command = Command::new(program);
+        let mut command = Command::new(&*program);
         command
             .arg0(format!("poold: worker {} ({})", order.worker, order.pool))
             .args(order.command.iter().flatten())

@@ -27,7 +27,7 @@ fn unconfined() -> Confinement {
 
 /// A program in the guard's place that does nothing: this one would run all tests again.
 fn guard() -> (Guard, guard::Records) {
-    Guard::new("/bin/true", None).expect("a pipe")
+    Guard::new("/bin/true".into(), None).expect("a pipe")
 }
 
 fn config(socket: &Path) -> Config {
@@ -403,7 +403,8 @@ impl Shell {
     fn start(script: &str) -> Self {
         let poll = mio::Poll::new().expect("a poller");
         let registry = poll.registry().try_clone().expect("it can be shared");
-        let spawner = Spawner::start("/bin/sh", guard(), unconfined(), &registry, 1024).expect("a thread");
+        let spawner =
+            Spawner::start("/bin/sh".into(), guard(), unconfined(), &registry, 1024).expect("a thread");
         let mut shell = Shell { poll, workers: Workers::new(registry, spawner.records()), spawner };
         shell.spawner.order(Order {
             worker: WorkerId { slot: SLOT, generation: Generation(0) },
@@ -494,8 +495,8 @@ fn processes_that_a_worker_started_end_with_it() {
 #[test]
 fn program_that_is_not_there_is_an_answer() {
     let poll = mio::Poll::new().expect("a poller");
-    let mut spawner =
-        Spawner::start("/nonexistent", guard(), unconfined(), poll.registry(), 1024).expect("a thread");
+    let mut spawner = Spawner::start("/nonexistent".into(), guard(), unconfined(), poll.registry(), 1024)
+        .expect("a thread");
     spawner.order(Order {
         worker: WorkerId { slot: SLOT, generation: Generation(0) },
         pool: PoolName::new("cpu").expect("a name"),

@@ -1,10 +1,12 @@
 //! What a process sets for itself, once, and the end of its process group.
 
-use std::fs::File;
+use std::ffi::{CStr, OsStr};
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -18,6 +20,26 @@ use super::resource;
 use crate::id::Pid;
 use crate::message::guard::Record;
 use crate::message::resources::AttemptLimits;
+
+/// The program that runs, to be executed again: `/proc/self/exe`, even if its file was replaced; where there is no
+/// `/proc`, the file that it was started from (AT_EXECFN of getauxval(3)), whatever that is by now.
+///
+/// # Errors
+/// Neither is there.
+pub(crate) fn own_program() -> io::Result<PathBuf> {
+    let running = Path::new("/proc/self/exe");
+    if running.exists() {
+        return Ok(running.to_owned());
+    }
+    // SAFETY: getauxval takes any number and has no effects.
+    let name = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if name.is_null() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    // SAFETY: what is not null is a string that the kernel has put on the first stack, where it stays.
+    let name = unsafe { CStr::from_ptr(name) };
+    fs::canonicalize(OsStr::from_bytes(name.to_bytes()))
+}
 
 /// Lets the kernel kill this process when the thread that started it ends (PR_SET_PDEATHSIG).
 ///

@@ -14,9 +14,7 @@ use super::pools::{self, PoolOptions};
 use super::supervisor::MARK;
 use crate::client::{self, Connection, Executor};
 use crate::limits::START_TIMEOUT;
-
-/// The program that runs, even if its file was replaced.
-const OWN_PROGRAM: &str = "/proc/self/exe";
+use crate::os::process::own_program;
 
 impl Executor {
     /// An executor of the program's own: it starts this executable again as a supervisor with these
@@ -57,7 +55,7 @@ fn connect(options: Vec<PoolOptions>) -> Result<Connection, PrivateError> {
 
 /// In a process group of its own: Ctrl-C is for the program, which may have more to say before it ends.
 fn start(mark: &str, socket: UnixStream) -> io::Result<Child> {
-    Command::new(OWN_PROGRAM)
+    Command::new(own_program()?)
         .arg0(format!("poold: private supervisor of {}", std::process::id()))
         .env(MARK, mark)
         .stdin(Stdio::from(OwnedFd::from(socket)))

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -63,16 +64,26 @@ impl Daemon {
             .stderr(Stdio::piped());
         change(&mut command);
         let mut child = command.spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
         let (lines, log) = channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                if lines.send(line).is_err() {
-                    break;
+        if let Some(stderr) = child.stderr.take() {
+            std::thread::spawn(move || {
+                for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                    if lines.send(line).is_err() {
+                        break;
+                    }
                 }
-            }
-        });
+            });
+        }
         Daemon { child, dir, socket, notifications, log, seen: Vec::new() }
+    }
+
+    /// Starts `poold` with the configuration that is in `dir`, after some commands of the shell.
+    pub fn launch_after(dir: TempDir, commands: &str) -> Daemon {
+        Daemon::launch_in(dir, |command| {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &format!("{commands}; exec \"$0\" \"$@\"")]);
+            replace_program(command, shell);
+        })
     }
 
     /// Waits for `READY=1`.
@@ -189,6 +200,46 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Has `wrapper` executed in place of `command`, which is added to its arguments.
+pub fn replace_program(command: &mut Command, mut wrapper: Command) {
+    wrapper.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapper.env(name, value),
+            None => wrapper.env_remove(name),
+        };
+    }
+    wrapper.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    *command = wrapper;
+}
+
+/// A directory with that configuration, which everyone may search.
+pub fn directory_with(config: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(dir.path().join("poold.toml"), config).unwrap();
+    dir
+}
+
+/// How often the threads of a process gave the processor up by waiting for something.
+pub fn waits(pid: u32) -> u64 {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads
+        .map(|thread| {
+            let status = std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+            let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches:")).unwrap();
+            line.split_whitespace().last().unwrap().parse::<u64>().unwrap()
+        })
+        .sum()
+}
+
+/// The processor time that a process has used, in hundredths of a second (proc_pid_stat(5)).
+pub fn cpu_ticks(pid: u32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().unwrap()).sum()
 }
 
 /// What is said on a socket, as it comes.
