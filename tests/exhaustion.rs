@@ -160,14 +160,14 @@ fn pool_whose_processes_cannot_be_started_is_degraded_and_heals() {
     kill_process(pids[0], Signal::KILL).unwrap();
     let line = daemon.wait_for_log("Resource temporarily unavailable");
     assert!(line.contains("worker"), "{line}");
-    daemon.wait_for_log("restarted in");
     daemon.wait_for_log("pool cpu is degraded");
+    daemon.wait_for_log("restarted in");
     still_serves(&daemon);
     let pool = daemon.json(&["status"])["pools"][0].clone();
     assert!(pool["last_failure"].as_str().unwrap().contains("Resource temporarily unavailable"), "{pool}");
     set_limit(&daemon, "--nproc", 1000);
     daemon.wait_for_log("is ready");
-    daemon.wait_for_log("pool cpu has recovered");
+    daemon.wait_for_log("pool cpu is well again");
     assert_eq!(daemon.worker_pids().len(), 2);
 }
 
