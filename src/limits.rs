@@ -77,6 +77,10 @@ pub const USER_SHARE: u64 = 2;
 /// Bytes of outcomes that wait for one client to read them before its further tasks are held back.
 pub const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Bytes of outcomes that wait for all clients together to read them; beyond it each may leave only
+/// [`OUTBOX_BYTES_HIGH`] unread.
+pub const ALL_UNREAD_BYTES_MAX: usize = 1024 * 1024 * 1024;
+
 /// Bytes waiting to be written to a client beyond which nothing more is read from it.
 pub const OUTBOX_BYTES_HIGH: usize = 256 * 1024;
 

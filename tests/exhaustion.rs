@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
+#[path = "support/table.rs"]
+mod table;
 
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -291,4 +293,16 @@ fn client_that_never_reads_does_not_hold_a_drain_up() {
     assert!(output.status.success(), "{output:?}");
     assert!(daemon.wait().success());
     drop(submitting.join().unwrap());
+}
+
+/// Every row of the table of faults names a test, or says that there is none yet; every test that it names is
+/// there, and every test of this file is named.
+#[test]
+fn table_of_faults_and_tests_name_each_other() {
+    let named = table::tests_named_in("docs/FAULTS.md", "no test");
+    let here = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/exhaustion.rs")).unwrap();
+    let tests = here.split("#[test]\nfn ").skip(1).filter_map(|test| test.split_once('(')).map(|test| test.0);
+    for test in tests.filter(|test| *test != "table_of_faults_and_tests_name_each_other") {
+        assert!(named.contains(&format!("exhaustion::{test}")), "`exhaustion::{test}` is not in the table");
+    }
 }

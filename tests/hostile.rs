@@ -11,7 +11,8 @@ use poold::id::{FunctionName, RequestId};
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::task::{Payload, TaskSpec};
 use poold::wire::{HANDSHAKE_BYTES, Hello, Inbox, Role, encode};
-use support::{Daemon, assert_error, parts};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Daemon, assert_error, parts, pid, pidfd, wait_for_exit};
 
 fn still_serves(daemon: &Daemon) {
     assert_eq!(parts(&daemon.run(&["submit", "is_prime", "7"])), (0, "true\n".to_owned(), String::new()));
@@ -187,4 +188,58 @@ fn worker_that_ignores_term_is_killed_after_the_grace() {
     daemon.wait_for_log("SIGKILL");
     daemon.wait_for_log("signal 9");
     still_serves(&daemon);
+}
+
+#[test]
+fn worker_that_is_stopped_while_idle_is_replaced_and_its_unstarted_task_runs() {
+    let daemon = Daemon::start("[pool.cpu]\nworkers = 1\nstart_timeout = '500ms'\ngrace = '200ms'\n");
+    still_serves(&daemon);
+    let stopped = daemon.worker_pids();
+    kill_process(stopped[0], Signal::STOP).unwrap();
+    still_serves(&daemon);
+    assert_ne!(daemon.worker_pids(), stopped);
+}
+
+#[test]
+fn worker_that_is_stopped_while_busy_costs_its_attempt_alone() {
+    let mut daemon = Daemon::start("[pool.cpu]\nworkers = 2\ngrace = '200ms'\n");
+    daemon.wait_for_log("is ready");
+    daemon.wait_for_log("is ready");
+    let task = daemon.detach(&["--timeout", "1s", "sleep", "1000"]);
+    daemon.wait_for_log("started on worker");
+    let busy = daemon.workers().iter().find(|worker| worker["task"].is_string()).unwrap()["pid"].clone();
+    let process = pid(busy.as_i64().unwrap());
+    let stopped = pidfd(process);
+    kill_process(process, Signal::STOP).unwrap();
+    still_serves(&daemon);
+    assert_error(&daemon.run(&["wait", &task]), 124, &["timed out"]);
+    wait_for_exit(&stopped);
+    still_serves(&daemon);
+}
+
+#[test]
+fn guard_that_is_killed_is_replaced_with_the_next_worker() {
+    let mut daemon = Daemon::start("[pool.cpu]\nworkers = 1\n");
+    daemon.wait_for_log("is ready");
+    let is_guard = |process: &Pid| {
+        let path = format!("/proc/{}/cmdline", process.as_raw_nonzero());
+        std::fs::read(path).is_ok_and(|name| name.starts_with(b"poold: guard"))
+    };
+    let guard = || children_of(&daemon).into_iter().find(is_guard);
+    let first = guard().unwrap();
+    let first_process = pidfd(first);
+    kill_process(first, Signal::KILL).unwrap();
+    wait_for_exit(&first_process);
+    kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
+    still_serves(&daemon);
+    let second = guard().unwrap();
+    assert_ne!(second, first);
+    daemon.wait_for_log("the guard died");
+}
+
+fn children_of(daemon: &Daemon) -> Vec<Pid> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+    let children = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")));
+    let children: String = children.map(Result::unwrap).collect();
+    children.split_whitespace().map(|child| pid(child.parse().unwrap())).collect()
 }

@@ -23,7 +23,8 @@ impl Clock {
     }
 }
 
-/// `deadline`, which was given at `now`, as an instant; one that has passed is `now`.
+/// `deadline`, which was given at `now`, as an instant; one that has passed is `now`. An instant of the wall clock
+/// is compared with it here and never again: whatever that clock does later, the deadline stays where it is.
 pub(super) fn deadline_at(now: Time, deadline: Deadline) -> Time {
     match deadline {
         Deadline::After(wait) => now + wait,
@@ -45,6 +46,15 @@ mod tests {
     #[test]
     fn relative_deadline_counts_from_now() {
         assert_eq!(deadline_at(NOW, Deadline::After(Duration::from_nanos(7))), Time::from_nanos(12));
+    }
+
+    /// What the wall clock does later moves no deadline: what is left by it counts once, from now.
+    #[test]
+    fn deadline_at_an_instant_counts_from_now_once_it_is_given() {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        let left = Duration::from_secs(3600);
+        let at = deadline_at(NOW, Deadline::At(wall + left));
+        assert!(at <= NOW + left && at > NOW + left / 2, "{at:?}");
     }
 
     #[test]
