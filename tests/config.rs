@@ -80,6 +80,7 @@ fn empty_file_gives_the_defaults_of_limits() {
     assert_eq!(config.pools.iter().map(|pool| pool.threads).collect::<Vec<u32>>(), [1, 32]);
     assert_eq!(config.limits.connections, limits::CONNECTIONS_MAX);
     assert_eq!(config.limits.unread_bytes, limits::UNREAD_BYTES_MAX);
+    assert_eq!(config.limits.all_unread_bytes, limits::ALL_UNREAD_BYTES_MAX);
 }
 
 #[test]
@@ -139,6 +140,7 @@ fn every_key_is_read_into_its_field() {
         queue_tasks = 2
         queue_bytes = "3 KiB"
         unread_bytes = 4
+        all_unread_bytes = 44
         results = 5
         result_bytes = "6 MB"
         result_age = "7h"
@@ -179,6 +181,7 @@ fn every_key_is_read_into_its_field() {
     assert_eq!(config.limits.queue_tasks, 2);
     assert_eq!(config.limits.queue_bytes, 3 * 1024);
     assert_eq!(config.limits.unread_bytes, 4);
+    assert_eq!(config.limits.all_unread_bytes, 44);
     assert_eq!(config.limits.results, 5);
     assert_eq!(config.limits.result_bytes, 6_000_000);
     let of_user = &config.limits;

@@ -14,10 +14,11 @@ use std::{io, mem};
 use interprocess::os::unix::uds_local_socket::Stream;
 use mio::Registry;
 
+use super::config::Limits;
 use super::connection::{Connection, Heard, answer_to, in_words};
 use super::token::Token;
 use crate::id::{ConnectionId, Credentials, RequestId, Uid};
-use crate::limits::HANDSHAKE_TIMEOUT;
+use crate::limits::{HANDSHAKE_TIMEOUT, OUTBOX_BYTES_HIGH};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, Welcome};
 use crate::supervisor::{Event, Notice};
 use crate::time::Time;
@@ -37,6 +38,8 @@ pub(super) struct Clients {
     welcome: Reply,
     /// How often something was refused here, and not by the supervisor.
     refusals: u64,
+    /// Bytes that clients were told and have not read, as each was when it was last written to.
+    unread_bytes: usize,
     registry: Registry,
 }
 
@@ -47,6 +50,8 @@ struct Client {
     stage: Stage,
     /// When it is given up if it stays in its stage.
     until: Option<Time>,
+    /// Its part of [`Clients::unread_bytes`].
+    unread_bytes: usize,
     /// Whether the supervisor was told that it has too many unread outcomes.
     blocked: bool,
 }
@@ -95,6 +100,7 @@ impl Clients {
             timeouts: BTreeSet::new(),
             welcome: Reply { request: None, body: ReplyBody::Welcome(welcome) },
             refusals: 0,
+            unread_bytes: 0,
             registry,
         }
     }
@@ -135,7 +141,8 @@ impl Clients {
         let id = self.next_id();
         let connection = Connection::open(stream, Role::Client, Token::Client(id), &self.registry)?;
         let user = peer.user;
-        let client = Client { connection, peer, stage: Stage::Handshake, until: None, blocked: false };
+        let (stage, until) = (Stage::Handshake, None);
+        let client = Client { connection, peer, stage, until, unread_bytes: 0, blocked: false };
         self.by_id.insert(id, client);
         *self.by_user.entry(user).or_default() += 1;
         self.enter(id, Stage::Handshake, Some(now + HANDSHAKE_TIMEOUT));
@@ -276,11 +283,17 @@ impl Clients {
         self.say(id, &Reply { request: Some(request), body: ReplyBody::Refused(refusal) });
     }
 
-    /// Writes to a client what it takes; it may leave `unread_bytes_max` of outcomes unread.
-    pub(super) fn flush(&mut self, id: ConnectionId, unread_bytes_max: usize) -> Flushed {
+    /// Writes to a client what it takes. How much it may leave unread `limits` says, and less when all together
+    /// leave too much.
+    pub(super) fn flush(&mut self, id: ConnectionId, limits: &Limits) -> Flushed {
         let Some(client) = self.by_id.get_mut(&id) else { return Flushed::default() };
         let is_heard = client.connection.flush(&self.registry);
         let unread_bytes = client.connection.outbox_bytes();
+        self.unread_bytes -= mem::replace(&mut client.unread_bytes, unread_bytes);
+        self.unread_bytes += unread_bytes;
+        let is_too_much = self.unread_bytes > limits.all_unread_bytes;
+        let unread_bytes_max =
+            limits.unread_bytes.min(if is_too_much { OUTBOX_BYTES_HIGH } else { usize::MAX });
         let event = match (client.stage, client.blocked) {
             (Stage::Open, false) if unread_bytes > unread_bytes_max => {
                 log::warn!("connection {} leaves {unread_bytes} bytes unread: its tasks are held back", id.0);
@@ -342,6 +355,7 @@ impl Clients {
         if let Some(until) = client.until {
             self.timeouts.remove(&(until, id));
         }
+        self.unread_bytes -= client.unread_bytes;
         let user = client.peer.user;
         match self.len_of(user) {
             1 => _ = self.by_user.remove(&user),

@@ -349,7 +349,7 @@ impl<'a> Daemon<'a> {
         while let Some(token) = self.touched.pop_first() {
             let is_heard = match token {
                 Token::Client(client) => {
-                    let flushed = self.clients.flush(client, self.config.limits.unread_bytes);
+                    let flushed = self.clients.flush(client, &self.config.limits);
                     if let Some(event) = flushed.event {
                         self.step(event);
                     }

@@ -10,7 +10,7 @@ use super::config::{Limits, Pool, PoolLimits};
 use super::spawner::Order;
 use super::*;
 use crate::id::{AttemptId, ConnectionId, Generation, PoolName, RequestId, SlotId, TaskId, WorkerId};
-use crate::limits;
+use crate::limits::{self, OUTBOX_BYTES_HIGH};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::resources::WorkLimits;
 use crate::message::worker::FromWorker;
@@ -46,6 +46,7 @@ fn config(socket: &Path) -> Config {
             queue_bytes: limits::QUEUE_BYTES_MAX,
             user_bytes: limits::QUEUE_BYTES_MAX,
             unread_bytes: limits::UNREAD_BYTES_MAX,
+            all_unread_bytes: limits::ALL_UNREAD_BYTES_MAX,
             results: limits::RESULTS_MAX,
             user_results: limits::RESULTS_MAX,
             result_bytes: limits::RESULT_BYTES_MAX,
@@ -255,7 +256,8 @@ fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
     let task = "00000001-1".parse().expect("a task id");
     let body = ReplyBody::Done { task, outcome: Outcome::Ok(result) };
     let reply = Reply { request: None, body };
-    let flush = |world: &mut World<'_>| world.daemon.clients.flush(id, UNREAD_BYTES_MAX).event;
+    world.daemon.config.limits.unread_bytes = UNREAD_BYTES_MAX;
+    let flush = |world: &mut World<'_>| world.daemon.clients.flush(id, &world.daemon.config.limits).event;
 
     let blocked = loop {
         world.daemon.clients.say(id, &reply);
@@ -277,6 +279,27 @@ fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
         }
     };
     assert!(matches!(unblocked, Event::ClientUnblocked { client } if client == id), "{unblocked:?}");
+}
+
+#[test]
+fn clients_that_leave_too_much_unread_together_are_each_held_back_sooner() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let limits = &mut world.daemon.config.limits;
+    limits.unread_bytes = 100 * OUTBOX_BYTES_HIGH;
+    limits.all_unread_bytes = 4 * OUTBOX_BYTES_HIGH;
+    let _clients = [world.enter(), world.enter()];
+    let result = Payload { bytes: vec![0; 64 * 1024].into(), ..Payload::default() };
+    let task = "00000001-1".parse().expect("a task id");
+    let reply = Reply { request: None, body: ReplyBody::Done { task, outcome: Outcome::Ok(result) } };
+    let told = |world: &mut World<'_>, client: u64| {
+        world.daemon.clients.say(ConnectionId(client), &reply);
+        world.daemon.clients.flush(ConnectionId(client), &world.daemon.config.limits).event
+    };
+    let blocks = |world: &mut World<'_>, client: u64| (1..1000).find(|_| told(world, client).is_some());
+    let first = blocks(&mut world, 1).expect("it is held back");
+    let second = blocks(&mut world, 2).expect("it is held back");
+    assert!(second < first / 2, "{first} outcomes are told the first, and {second} the second");
 }
 
 /// `count` times the same request, as one write.

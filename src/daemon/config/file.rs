@@ -101,6 +101,7 @@ fn limits(mut section: Section<'_>, default: Limits) -> Result<Limits, Mistake> 
         queue_bytes,
         user_bytes: section.bytes("user_bytes")?.unwrap_or(user_share(queue_bytes)),
         unread_bytes: section.bytes("unread_bytes")?.unwrap_or(default.unread_bytes),
+        all_unread_bytes: section.bytes("all_unread_bytes")?.unwrap_or(default.all_unread_bytes),
         results,
         user_results: section.number("user_results", FROM_ONE)?.unwrap_or(user_share(results)),
         result_bytes,

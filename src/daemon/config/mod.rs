@@ -89,6 +89,8 @@ pub struct Limits {
     pub user_bytes: u64,
     /// Bytes of unread outcomes of one client before its pending tasks are held back.
     pub unread_bytes: usize,
+    /// Bytes of unread outcomes of all clients before each may leave little unread.
+    pub all_unread_bytes: usize,
     /// Results of detached tasks that are kept.
     pub results: u64,
     /// Kept results of one user.
@@ -266,6 +268,7 @@ impl Default for Limits {
             queue_bytes: limits::QUEUE_BYTES_MAX,
             user_bytes: user_share(limits::QUEUE_BYTES_MAX),
             unread_bytes: limits::UNREAD_BYTES_MAX,
+            all_unread_bytes: limits::ALL_UNREAD_BYTES_MAX,
             results: limits::RESULTS_MAX,
             user_results: user_share(limits::RESULTS_MAX),
             result_bytes: limits::RESULT_BYTES_MAX,
