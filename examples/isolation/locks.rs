@@ -6,7 +6,6 @@ use std::sync::{Barrier, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use poold::message::client::Refusal;
 use poold::worker::Registry;
 use poold::{CallError, Executor, Function};
 
@@ -57,11 +56,7 @@ fn lock(mutex: &Mutex<()>) -> MutexGuard<'_, ()> {
 
 fn ask_own_pool() -> Result<String, Box<dyn Error>> {
     let answer = Executor::connect()?.call(ADD, (1, 2))?.result(None);
-    Ok(match answer {
-        Err(error) if matches!(error.refusal(), Some(Refusal::WouldDeadlock { .. })) => error.to_string(),
-        Err(error) => return Err(error.into()),
-        Ok(sum) => format!("the sum is {sum}"),
-    })
+    Ok(answer.map_or_else(|error| error.to_string(), |sum| format!("the sum is {sum}")))
 }
 
 pub(crate) fn show(pools: &Pools) -> Result<(), Box<dyn Error>> {

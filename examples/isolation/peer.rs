@@ -4,7 +4,7 @@
 //! ```text
 //!   program ──request, 1 byte (+ descriptor)──> worker
 //!           ──────── (the bytes) ─────────────>
-//!           <──────── sum, 8 bytes ────────────
+//!           <──────── number, 8 bytes ─────────
 //! ```
 
 use std::fs::File;
@@ -36,11 +36,11 @@ pub(crate) const SERVE: Function<String, ()> = Function::new("serve");
 pub(crate) enum Request {
     /// Nothing: only the answer counts.
     Echo = 1,
-    /// All the bytes.
+    /// All the bytes, which follow; their sum.
     Copy = 2,
-    /// A memfd that holds the bytes, to be read.
+    /// A memfd that holds the bytes, to be read; their sum.
     Read = 3,
-    /// A memfd that holds the bytes, to be kept for later.
+    /// A memfd that holds the bytes, which need not be read now; how many there are.
     Keep = 4,
 }
 
@@ -58,22 +58,23 @@ pub(crate) fn register(registry: Registry) -> Registry {
     })
 }
 
-/// The worker's side: each request is answered with a sum.
+/// The worker's side: each request is answered with a number.
 fn serve(mut stream: UnixStream) -> io::Result<()> {
     while let Some((request, memfd)) = receive(&stream)? {
-        let sum = match (request, memfd) {
+        let answer = match (request, memfd) {
             (Request::Copy, None) => sum_of_pages(&mut stream, BYTES)?,
             (Request::Read, Some(memfd)) => {
                 let mut file = File::from(memfd);
                 file.rewind()?;
                 sum_of_pages(&mut file, BYTES)?
             }
-            (Request::Echo, None) | (Request::Keep, Some(_)) => 0,
+            (Request::Keep, Some(memfd)) => File::from(memfd).metadata()?.len(),
+            (Request::Echo, None) => 0,
             (Request::Copy | Request::Echo, Some(_)) | (Request::Read | Request::Keep, None) => {
                 return Err(io::ErrorKind::InvalidData.into());
             }
         };
-        stream.write_all(&sum.to_le_bytes())?;
+        stream.write_all(&answer.to_le_bytes())?;
     }
     Ok(())
 }
@@ -123,8 +124,8 @@ impl Peer<'_> {
         sendmsg(self.stream, &[IoSlice::new(&[request as u8])], &mut control, SendFlags::empty())?;
         let mut stream = self.stream;
         stream.write_all(copied)?;
-        let mut sum = [0; 8];
-        stream.read_exact(&mut sum)?;
-        Ok(u64::from_le_bytes(sum))
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer)?;
+        Ok(u64::from_le_bytes(answer))
     }
 }

@@ -10,11 +10,14 @@ use crate::table::{self, Table};
 
 const THREADS: u64 = 2;
 
-/// Updates by each thread where they run freely.
-const UPDATES: u64 = 200_000;
+/// Updates by each thread where they run freely: enough that they do so at one time.
+const UPDATES: u64 = 20_000_000;
 
 /// Updates by each thread where they wait for each other.
 const MEETINGS: u64 = 1_000;
+
+/// Updates by each thread where they are told to another.
+const MESSAGES: u64 = 200_000;
 
 pub(crate) fn show() {
     table::section(
@@ -32,7 +35,7 @@ pub(crate) fn show() {
     row("load, then store, as it comes", UPDATES, load_then_store());
     row("load, then store, at one time", MEETINGS, load_then_store_together());
     row("one indivisible addition", UPDATES, add_indivisibly());
-    row("one owner, told by messages", UPDATES, tell_the_owner());
+    row("one owner, told by messages", MESSAGES, tell_the_owner());
     table.print();
     table::paragraph(
         "The supervisor is of the last kind: one thread owns every pool, worker and task, and takes events \
@@ -43,9 +46,13 @@ pub(crate) fn show() {
 /// Has every thread call `update` so many times; what the counter then is.
 fn count(each: u64, update: impl Fn(&AtomicU64) + Sync) -> u64 {
     let counter = AtomicU64::new(0);
+    let all_are_there = Barrier::new(THREADS as usize);
     thread::scope(|scope| {
         for _ in 0..THREADS {
-            scope.spawn(|| (0..each).for_each(|_| update(&counter)));
+            scope.spawn(|| {
+                all_are_there.wait();
+                (0..each).for_each(|_| update(&counter));
+            });
         }
     });
     counter.into_inner()
@@ -79,7 +86,7 @@ fn tell_the_owner() -> u64 {
         for _ in 0..THREADS {
             let tell = tell.clone();
             // The owner listens until the last of them has ended.
-            scope.spawn(move || (0..UPDATES).try_for_each(|_| tell.send(1)));
+            scope.spawn(move || (0..MESSAGES).try_for_each(|_| tell.send(1)));
         }
         drop(tell);
         told.iter().sum()
