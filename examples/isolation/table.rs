@@ -67,7 +67,12 @@ pub(crate) fn figure(number: f64) -> String {
     format!("{number:.decimals$}")
 }
 
-/// The sample in the middle; of none, nothing.
+/// The least sample; of none, no number.
+pub(crate) fn fastest(samples: &[f64]) -> f64 {
+    samples.iter().copied().reduce(f64::min).unwrap_or(f64::NAN)
+}
+
+/// The sample in the middle; of none, no number.
 pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     samples.sort_by(f64::total_cmp);
     samples.get(samples.len() / 2).copied().unwrap_or(f64::NAN)

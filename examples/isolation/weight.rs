@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use crate::table::{self, Table, figure, median};
+use crate::table::{self, Table, fastest, figure, median};
 
 /// Processes started, one after another.
 const PROCESSES: usize = 50;
@@ -38,10 +38,9 @@ pub(crate) fn show() -> Result<(), Box<dyn Error>> {
     );
     let (starts, memory): (Vec<_>, Vec<_>) =
         (0..PROCESSES).map(|_| start_worker()).collect::<io::Result<Vec<_>>>()?.into_iter().unzip();
-    let mut table = Table::new(&["", "fastest start, µs", "median, µs", "own memory, KiB"]);
+    let mut table = Table::new(&["", "start, µs: fastest", "median", "own memory, KiB"]);
     let mut row = |name: &str, starts: Vec<f64>, memory_kib: f64| {
-        let fastest = starts.iter().copied().fold(f64::INFINITY, f64::min);
-        table.row(&[&name, &figure(fastest), &figure(median(starts)), &figure(memory_kib)]);
+        table.row(&[&name, &figure(fastest(&starts)), &figure(median(starts)), &figure(memory_kib)]);
     };
     row("process", starts, median(memory));
     row("thread", (0..THREADS).map(|_| start_thread()).collect::<io::Result<_>>()?, memory_per_thread()?);
