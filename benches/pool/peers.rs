@@ -13,7 +13,8 @@ pub struct Peer {
     /// What it is called in the tables.
     pub name: &'static str,
     child: Child,
-    orders: ChildStdin,
+    /// Closed to end it.
+    orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
@@ -33,13 +34,14 @@ impl Peer {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/python.py");
         let mut command = Command::new("python3");
         let mut child = command.args([script, kind]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let orders = child.stdin.take().ok_or("no standard input")?;
+        let orders = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().ok_or("no standard output")?);
         Ok(Peer { name, child, orders, answers })
     }
 
     fn ask(&mut self, order: &str, count: usize) -> Result<Vec<f64>, Box<dyn Error>> {
-        writeln!(self.orders, "{order} {count}")?;
+        let orders = self.orders.as_mut().ok_or("it was given no standard input")?;
+        writeln!(orders, "{order} {count}")?;
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
         Ok(answer.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
@@ -58,7 +60,8 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // Killed, it would leave its own workers behind.
+        self.orders = None;
         let _ = self.child.wait();
     }
 }
