@@ -10,7 +10,7 @@ use poold::worker::Registry;
 use poold::{CallError, Executor, Function};
 
 use crate::table::{self, Table};
-use crate::{ADD, CALLS, Pools, next_call};
+use crate::{ADD, CALLS, PATIENCE, Pools, next_call};
 
 /// How long two threads that never end are waited for.
 const TIMEOUT: Duration = Duration::from_millis(200);
@@ -69,10 +69,14 @@ pub(crate) fn show(pools: &Pools) -> Result<(), Box<dyn Error>> {
         ),
     );
     let mut table = Table::new(&["", "outcome", "afterwards"]);
-    table.row(&[&"same order, in this program", &watch([[0, 1], [0, 1]]), &"its threads have ended"]);
+    table.row(&[
+        &"same order, in this program",
+        &watch([[0, 1], [0, 1]], PATIENCE),
+        &"its threads have ended",
+    ]);
     table.row(&[
         &"opposite order, in this program",
-        &watch([[0, 1], [1, 0]]),
+        &watch([[0, 1], [1, 0]], TIMEOUT),
         &"its threads stay until it ends",
     ]);
     for (name, pool) in pools.both() {
@@ -89,15 +93,15 @@ pub(crate) fn show(pools: &Pools) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Has it done by a thread of this program, and looks whether it ever ends. If not, the thread is left behind.
-fn watch(orders: [[usize; 2]; 2]) -> &'static str {
+/// Has it done by threads of this program, which are left behind if they have not ended by then.
+fn watch(orders: [[usize; 2]; 2], timeout: Duration) -> &'static str {
     let (ended, watch) = mpsc::channel();
     thread::spawn(move || {
         lock_both(orders);
         // Nobody listens any more if it took too long.
         let _ = ended.send(());
     });
-    match watch.recv_timeout(TIMEOUT) {
+    match watch.recv_timeout(timeout) {
         Ok(()) => "done",
         Err(RecvTimeoutError::Timeout) => "waiting",
         Err(RecvTimeoutError::Disconnected) => "panicked",
