@@ -1,5 +1,5 @@
 //! The fuzz targets, in the ordinary suite: what was found once, what is said by those who mean well, and
-//! some thousand inputs made of both by lot, always the same.
+//! ten thousand inputs made of both by lot, always the same.
 //!
 //! `fuzz/README.md` tells how to look for more.
 
@@ -13,7 +13,7 @@ use fastrand::Rng;
 mod hostile;
 
 /// Inputs made by lot for each target.
-const INPUTS_BY_LOT: u64 = 2_000;
+const INPUTS_BY_LOT: u64 = 10_000;
 
 /// Bytes in the largest of those that are made of nothing.
 const BYTES_BY_LOT_MAX: usize = 400;

@@ -36,6 +36,10 @@ pub struct Ledger {
     pub workers: BTreeMap<WorkerId, Worker>,
     /// Workers that are gone.
     pub gone: BTreeSet<WorkerId>,
+    /// The task whose function is reported to have returned, by this event.
+    reported: Option<TaskId>,
+    /// Tasks whose functions ran in the worker that ended by this event, until it is told what becomes of them.
+    struck: BTreeSet<TaskId>,
     is_told_to_drain: bool,
     stops: u32,
     is_something_lost: bool,
@@ -77,6 +81,8 @@ pub struct Held {
     /// Whether it said that it started it.
     pub is_started: bool,
     is_recalled: bool,
+    /// Whether its task is tried again, so that it counts for nothing any more.
+    is_over: bool,
 }
 
 impl Worker {
@@ -90,6 +96,8 @@ impl Ledger {
     /// Before the supervisor is told.
     pub fn event(&mut self, event: &Event) {
         self.events += 1;
+        self.reported = None;
+        self.struck.clear();
         match event {
             Event::ClientConnected { client, .. } => _ = self.clients.insert(*client, true),
             Event::FunctionConnected { client, task } => {
@@ -118,7 +126,8 @@ impl Ledger {
                 worker.held.entry(*attempt).and_modify(|held| held.is_started = true);
             }),
             Event::AttemptFinished { worker, attempt, .. } => {
-                self.of(*worker, |worker| _ = worker.held.remove(attempt));
+                let held = self.workers.get_mut(worker).and_then(|worker| worker.held.remove(attempt));
+                self.reported = held.filter(|held| !held.is_over).map(|held| held.task);
             }
             Event::AttemptRecalled { worker, attempt } => self.of(*worker, |worker| {
                 let is_given_back = |held: &Held| held.is_recalled && !held.is_started;
@@ -130,8 +139,11 @@ impl Ledger {
                 self.of(*worker, |worker| worker.is_deaf = true);
             }
             Event::SpawnFailed { worker, .. } | Event::WorkerExited { worker, .. } => {
-                if self.workers.remove(worker).is_some() {
+                if let Some(Worker { held, .. }) = self.workers.remove(worker) {
                     self.gone.insert(*worker);
+                    let runs = |held: &&Held| held.is_started && !held.is_over;
+                    let struck = held.values().filter(runs).map(|held| held.task);
+                    self.struck = struck.filter(|task| self.live.contains_key(task)).collect();
                 }
             }
             Event::ClientBlocked { .. }
@@ -177,6 +189,7 @@ impl Ledger {
         let counts = supervisor.task_counts();
         assert_eq!(counts.delayed + counts.pending + counts.running, self.live.len() as u64);
         assert_eq!(counts.kept, self.kept.len() as u64);
+        assert!(self.struck.is_empty(), "a worker died under {:?}, of which nothing is told", self.struck);
         let is_left_behind =
             |owner: &Option<ConnectionId>| owner.is_some_and(|id| !self.clients.contains_key(&id));
         assert!(!self.live.values().any(is_left_behind), "a task outlives the connection it belongs to");
@@ -243,7 +256,7 @@ impl Ledger {
             assert!(has_room && !worker.is_deaf && !worker.is_told_to_end(), "it can take none: {worker:?}");
             worker.sent += 1;
             assert_eq!(attempt, AttemptId(worker.sent));
-            worker.held.insert(attempt, Held { task, is_started: false, is_recalled: false });
+            worker.held.insert(attempt, Held { task, is_started: false, is_recalled: false, is_over: false });
         });
     }
 
@@ -283,10 +296,28 @@ impl Ledger {
                     self.kept.insert(*task);
                 }
                 self.done += 1;
+                self.judge(*task, outcome);
                 self.is_something_lost |= matches!(outcome, Outcome::Lost { .. });
+            }
+            Notice::TaskRetried { task, outcome, .. } => {
+                self.judge(*task, outcome);
+                let held = self.workers.values_mut().flat_map(|worker| worker.held.values_mut());
+                held.filter(|held| held.task == *task).for_each(|held| held.is_over = true);
             }
             Notice::ResultExpired { task } => assert!(self.kept.remove(task), "{task} was not kept"),
             _ => {}
+        }
+    }
+
+    /// Whether an attempt can have come to that.
+    fn judge(&mut self, task: TaskId, outcome: &Outcome) {
+        let was_struck = self.struck.remove(&task);
+        match outcome {
+            Outcome::Ok(_) | Outcome::Failed(_) => assert_eq!(self.reported, Some(task), "nobody said so"),
+            Outcome::Crashed(_) => {
+                assert!(was_struck, "task {task} is blamed for a death that was not its own")
+            }
+            Outcome::TimedOut(_) | Outcome::Cancelled(_) | Outcome::Lost { .. } => {}
         }
     }
 }
