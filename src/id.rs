@@ -8,6 +8,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::limits::{FUNCTION_NAME_BYTES_MAX, POOL_NAME_BYTES_MAX};
 
+/// Characters of a wrong name or id that are repeated in the message about it.
+const SHOWN_CHARACTERS_MAX: usize = 64;
+
 /// The name of the function that `poolctl run` calls.
 pub const RUN_FUNCTION: &str = "run";
 
@@ -50,7 +53,7 @@ impl FromStr for TaskId {
             }
             Some(TaskId { epoch: Epoch(u32::from_str_radix(epoch, 16).ok()?), number: number.parse().ok()? })
         };
-        parse().ok_or_else(|| NotATaskId(text.to_owned()))
+        parse().ok_or_else(|| NotATaskId(shown(text)))
     }
 }
 
@@ -150,6 +153,11 @@ pub struct BadName {
     characters: &'static str,
 }
 
+/// The start of a text that may hold anything, for a message of one line.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_CHARACTERS_MAX).flat_map(char::escape_debug).collect()
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $bytes_max:expr, $characters:literal, $allowed:expr) => {
         $(#[$doc])*
@@ -166,7 +174,7 @@ macro_rules! name {
                 if name.is_empty() || name.len() > $bytes_max || !name.chars().all($allowed) {
                     return Err(BadName {
                         what: $what,
-                        name: name.chars().take(64).flat_map(char::escape_default).collect(),
+                        name: shown(name),
                         bytes_max: $bytes_max,
                         characters: $characters,
                     });
@@ -225,3 +233,21 @@ name!(
     "A-Z a-z 0-9 _ -",
     |character: char| character.is_ascii_alphanumeric() || "_-".contains(character)
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wrong_id_or_name_is_told_in_one_short_line() {
+        let text = format!("a\n\u{1b}[2J{}", "x".repeat(1000));
+        let told = [
+            text.parse::<TaskId>().expect_err("it is no id").to_string(),
+            FunctionName::new(&text).expect_err("it is no name").to_string(),
+            PoolName::new(&text).expect_err("it is no name").to_string(),
+        ];
+        for message in told {
+            assert!(!message.contains(char::is_control) && message.len() < 200, "{message:?}");
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! The examples, run against a daemon of the test's own: each prints what its documentation promises.
+//! The examples, run against a daemon of the test's own where they need one: each prints what its
+//! documentation promises.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,6 +7,7 @@ mod support;
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use support::{Daemon, parts};
 
@@ -50,4 +52,78 @@ fn futures_shows_every_way_to_wait() {
                     failed: there is no such month\n\
                     2^31 - 1 is prime: true\n";
     assert_eq!(lines, expected);
+}
+
+/// What `isolation` prints. It runs once: it is busy for seconds.
+fn isolation() -> &'static str {
+    static PRINTED: OnceLock<String> = OnceLock::new();
+    PRINTED.get_or_init(|| {
+        let output = Command::new(example("isolation")).output().unwrap();
+        let (status, stdout, stderr) = parts(&output);
+        assert_eq!(status, 0, "{stdout}{stderr}");
+        stdout
+    })
+}
+
+/// The cells of a table's row, but for its name.
+fn cells<'a>(section: &'a str, name: &str) -> Vec<&'a str> {
+    let row = section.lines().find_map(|line| line.strip_prefix("  ")?.strip_prefix(name));
+    let row = row.unwrap_or_else(|| panic!("no row `{name}`:\n{section}"));
+    row.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect()
+}
+
+fn number(cell: &str) -> f64 {
+    cell.parse().unwrap_or_else(|_| panic!("`{cell}` is no number"))
+}
+
+#[test]
+fn isolation_shows_each_of_its_claims() {
+    let sections: Vec<_> = isolation().split("== ").skip(1).collect();
+    let [crash, memory, weight, communication, race, deadlock] = sections[..] else { panic!("{sections:?}") };
+
+    let aborted = "signal 6 (SIGABRT)";
+    assert_eq!(cells(crash, "pool of processes"), [aborted, "7", "0", "ok"]);
+    assert_eq!(cells(crash, "pool of threads"), [aborted, "0", "7", "ok"]);
+
+    assert_eq!(cells(memory, "pool of processes"), ["8", "1 1 1 1 1 1 1 1", "0"]);
+    assert_eq!(cells(memory, "pool of threads"), ["1", "1 2 3 4 5 6 7 8", "0"]);
+
+    for name in ["process", "thread"] {
+        assert!(cells(weight, name).into_iter().all(|cell| number(cell) > 0.0), "{weight}");
+    }
+
+    for way in ["copied into calls", "copied into a socket", "passed as a memfd, and", "passed as a memfd "] {
+        assert_eq!(cells(communication, way).last(), Some(&"whole"), "{communication}");
+    }
+
+    let counts = |name| cells(race, name).into_iter().map(number).collect::<Vec<_>>();
+    let [updates, kept, lost] = counts("load, then store, as it comes")[..] else { panic!("{race}") };
+    assert_eq!((updates, kept + lost), (40_000_000.0, 40_000_000.0));
+    assert_eq!(counts("load, then store, at one time"), [2_000.0, 1_000.0, 1_000.0]);
+    assert_eq!(counts("one indivisible addition"), [40_000_000.0, 40_000_000.0, 0.0]);
+    assert_eq!(counts("one owner, told by messages"), [400_000.0, 400_000.0, 0.0]);
+
+    assert_eq!(cells(deadlock, "same order, in this program")[0], "done");
+    assert_eq!(cells(deadlock, "opposite order, in this program")[0], "waiting");
+    for pool in ["processes", "threads"] {
+        let row = cells(deadlock, &format!("opposite order, in a pool of {pool}"));
+        assert_eq!(row, ["8 of 8 timed out", "the next call: ok"]);
+    }
+    assert!(deadlock.contains(" occupies pool `processes` and would wait"), "{deadlock}");
+}
+
+/// The article quotes a run of the program: with other figures, but with the same rows.
+#[test]
+fn isolation_has_the_tables_of_its_article() {
+    fn mask(word: &str) -> &str {
+        if word.contains(|character: char| character.is_ascii_digit()) { "#" } else { word }
+    }
+    fn tables(text: &str) -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("  "));
+        lines.map(|line| line.split_whitespace().map(mask).collect::<Vec<_>>().join(" ")).collect()
+    }
+    let article = std::fs::read_to_string("docs/PROCESSES_AND_THREADS.md").unwrap();
+    let shown = tables(isolation());
+    assert!(shown.len() > 20, "{shown:?}");
+    assert_eq!(tables(&article), shown);
 }

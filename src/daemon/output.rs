@@ -181,6 +181,27 @@ mod tests {
     }
 
     #[test]
+    fn lines_are_the_same_wherever_a_read_ends() {
+        let mut rng = fastrand::Rng::with_seed(1);
+        for _ in 0..1000 {
+            let line = |rng: &mut fastrand::Rng| {
+                let near_the_cap = WORKER_LINE_BYTES_MAX - 2 + rng.usize(0..5);
+                let bytes = if rng.bool() { rng.usize(0..4) } else { near_the_cap };
+                [vec![rng.u8(b'x'..), rng.u8(..)], vec![b'x'; bytes], vec![b'\n'; rng.usize(0..3)]].concat()
+            };
+            let whole: Vec<u8> = (0..rng.usize(0..4)).flat_map(|_| line(&mut rng)).collect();
+            let mut pieces = Vec::new();
+            let mut rest = whole.as_slice();
+            while !rest.is_empty() {
+                let (piece, after) = rest.split_at(rng.usize(1..=rest.len()));
+                pieces.push(piece);
+                rest = after;
+            }
+            assert_eq!(printed(&pieces), printed(&[&whole]), "{pieces:?}");
+        }
+    }
+
+    #[test]
     fn line_at_the_cap_is_printed_whole() {
         let line = "x".repeat(WORKER_LINE_BYTES_MAX);
         assert_eq!(printed(&[line.as_bytes(), b"\n"]), [line]);

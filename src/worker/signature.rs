@@ -84,7 +84,7 @@ impl Signature {
                 format!("{function} takes {parameters}; the arguments cannot be read: {reason}")
             }
         };
-        Failure { kind: FailureKind::BadArguments, message, location: None }
+        Failure { kind: FailureKind::BadArguments, message: in_one_line(&message), location: None }
     }
 
     /// How many arguments cannot be left out.
@@ -125,6 +125,15 @@ pub(super) fn shown(text: &str) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// `message`, which may repeat an argument as it came, without what ends a line or moves a cursor.
+fn in_one_line(message: &str) -> String {
+    let shown = |character: char| match character.is_control() {
+        true => character.escape_debug().to_string(),
+        false => character.to_string(),
+    };
+    message.chars().map(shown).collect()
 }
 
 /// A type's name without the modules it is in: `Vec<String>` for `alloc::vec::Vec<alloc::string::String>`.
@@ -247,6 +256,14 @@ mod tests {
             refusal::<(u8, bool)>(&["A", "B"], wrong(1)),
             "f takes A: u8, B: bool; \"x\" is not valid for B (why)"
         );
+    }
+
+    #[test]
+    fn reason_that_repeats_an_argument_stays_in_its_line() {
+        let reason = "unknown variant `a\n\u{1b}[2J`".to_owned();
+        let wrong = Mismatch::Argument { index: 0, text: "x".to_owned(), reason };
+        let told = r"f takes N: u8; x is not one (unknown variant `a\n\u{1b}[2J`)";
+        assert_eq!(refusal::<u8>(&["N"], wrong), told);
     }
 
     #[test]

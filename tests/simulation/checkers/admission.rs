@@ -45,8 +45,12 @@ impl Checker for Admission {
     }
 }
 
-/// Whatever is not refused fits into the queue, together with what waits to be placed.
+/// Whatever is not refused fits into the queue, together with what waits to be placed. A function that is heard no
+/// more takes nothing.
 fn fits(history: &History, step: &Step, client: ConnectionId, request: RequestId) -> Verdict {
+    if !history.clients.contains_key(&client) {
+        return Ok(());
+    }
     let is_refused = step.actions.iter().any(|action| match action {
         Action::Reply { client: told, reply } => {
             *told == client && reply.request == Some(request) && matches!(reply.body, ReplyBody::Refused(_))
