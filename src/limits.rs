@@ -39,6 +39,33 @@ pub const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 /// Functions that one worker may announce.
 pub const FUNCTIONS_PER_WORKER_MAX: usize = 1024;
 
+/// Variables that workers inherit from the daemon; one that ends in `*` is every name that starts like it. What
+/// programs, and connections to others, do not work well without, and nothing that may be a secret of the daemon's.
+pub const ENV_PASS: [&str; 22] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "LC_*",
+    "TZ",
+    "TMPDIR",
+    "RUST_BACKTRACE",
+    "RUST_LOG",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+];
+
 /// Attempts that one worker may hold at a time, whatever it announces.
 pub const ATTEMPTS_PER_WORKER_MAX: u32 = 256;
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use poold::daemon::config::{Config, Pool, PoolLimits, Source, reload};
+use poold::daemon::config::{Config, EnvironmentPass, Pool, PoolLimits, Source, reload};
 use poold::id::{Credentials, FunctionName, Gid, PoolName, Uid};
 use poold::limits;
 use poold::supervisor::{Policy, PoolPolicy, WhenDegraded, Who};
@@ -168,7 +168,9 @@ fn every_key_is_read_into_its_field() {
         max_rss = "19 MiB"
         when_degraded = "refuse"
         command = ["python3", "-c", ""]
+        env_pass = ["PATH", "LC_*"]
         env = { LANG = "C", EMPTY = "" }
+        sandbox = false
         "#,
     );
     assert_eq!(config.socket.as_deref(), Some(Path::new("/run/x.sock")));
@@ -207,6 +209,7 @@ fn every_key_is_read_into_its_field() {
         max_rss_bytes: Some(19 * 1024 * 1024),
         when_degraded: WhenDegraded::Refuse,
         command: Some(["python3", "-c", ""].map(str::to_owned).into()),
+        env_pass: EnvironmentPass::new(["PATH", "LC_*"].map(str::to_owned).into()),
         env: [("EMPTY", ""), ("LANG", "C")].map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         limits: PoolLimits {
             memory_bytes: Some(256 << 20),
@@ -216,6 +219,7 @@ fn every_key_is_read_into_its_field() {
             file_size_bytes: Some(17 << 10),
             core_bytes: 18 << 10,
         },
+        sandbox: false,
     };
     assert_eq!(config.pools, [expected]);
 }
@@ -436,6 +440,14 @@ fn every_mistake_is_one_line_with_its_place_and_what_to_do() {
             "[pool.cpu]\nenv.POOLD_WORKER = 'x'",
             "2:5: `POOLD_WORKER` is taken out of every worker's environment; choose another name",
         ),
+        (
+            "[pool.cpu]\nenv_pass = ['PATH', 'NOTIFY_SOCKET']",
+            "2:21: `NOTIFY_SOCKET` is taken out of every worker's environment; choose another name",
+        ),
+        (
+            "[pool.cpu]\nenv_pass = ['*_proxy']",
+            "2:13: `*_proxy` is not a variable's name, nor the start of one with a `*` at its end",
+        ),
     ];
     for (text, expected) in cases {
         assert_eq!(mistake(text), expected, "of {text:?}");
@@ -644,11 +656,15 @@ fn reload_lists_every_change() {
         functions = ["echo"]
         except = ["fail"]
         command = ["python3", "worker.py"]
+        env_pass = ["*"]
         env.TOKEN = "secret"
         [pool.a]
         workers = 4
+        env_pass = []
+        sandbox = false
         timeout = "1s"
     "#;
+    let default = EnvironmentPass::default().to_string();
     let expected = [
         "socket_mode 0660 -> 0600",
         "socket_group none -> staff",
@@ -665,9 +681,12 @@ fn reload_lists_every_change() {
         "pool b: functions all -> echo",
         "pool b: except none -> fail",
         r#"pool b: command built in -> ["python3", "worker.py"]"#,
+        &format!("pool b: env_pass {default} -> *"),
         "pool b: env changed",
         "pool a: workers 2 -> 4",
         "pool a: timeout none -> 1s",
+        &format!("pool a: env_pass {default} -> none"),
+        "pool a: sandbox true -> false",
         "pool c: removed",
         "order of pools a, b -> b, a",
     ];
@@ -834,6 +853,7 @@ fn revision_grows_only_with_a_change_of_how_workers_are_started() {
     assert_eq!(revisions_after("[pool.a]\nenv.A = 'x'\n[pool.c]"), [1, 0]);
     assert_eq!(revisions_after("[pool.a]\nthreads = 2\n[pool.b]\nexcept = ['echo']"), [1, 0]);
     assert_eq!(revisions_after("allow_fault_injection = true\n[pool.a]\n[pool.b]"), [1, 1]);
+    assert_eq!(revisions_after("[pool.a]\nenv_pass = ['*']\n[pool.b]\nsandbox = false"), [1, 1]);
     assert_eq!(revisions_after("[pool.a]\nmemory = '1 GiB'\n[pool.b]\ncore = 1"), [1, 1]);
     let except = "[pool.a]\n[pool.b]\nexcept = ['is_prime']\n[function.is_prime]\ncpu_time = '1s'";
     assert_eq!(revisions_after(except), [1, 0]);

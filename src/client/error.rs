@@ -58,7 +58,7 @@ pub enum Error {
     TooManyConnections,
     /// The daemon's configuration does not let this user in. Ask its operator.
     #[error(
-        "not allowed: the daemon lets only those connect whom access.connect of its configuration names; ask to be added"
+        "not allowed: the daemon lets only those connect whom access.connect of its configuration names, and no worker's process; ask to be added"
     )]
     NotAllowed,
     /// As many connections as one user may have are open. Close some.

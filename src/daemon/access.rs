@@ -3,10 +3,12 @@
 //! Which functions a client may run, and which tasks are its own, is for the supervisor to say.
 
 use super::clients::ClientDid;
+use super::descent::descends;
 use super::token::Token;
 use super::{Daemon, LOG_TARGET};
-use crate::id::{ConnectionId, Credentials, FunctionName, RUN_FUNCTION, RequestId};
+use crate::id::{ConnectionId, Credentials, FunctionName, Pid, RUN_FUNCTION, RequestId};
 use crate::message::client::Refusal;
+use crate::os::children;
 use crate::supervisor::Event;
 use crate::wire::Verdict;
 
@@ -20,8 +22,8 @@ pub(super) struct Objection {
 }
 
 impl Daemon<'_> {
-    /// Why `peer` is not let in, if it is not.
-    pub(super) fn objection_to(&self, peer: &Credentials) -> Option<Objection> {
+    /// Why `peer` is not let in, if it is not; `process` has connected.
+    pub(super) fn objection_to(&self, peer: &Credentials, process: Pid) -> Option<Objection> {
         let policy = self.supervisor.policy();
         let of_user = self.clients.len_of(peer.user);
         let connections = self.clients.len();
@@ -36,10 +38,20 @@ impl Daemon<'_> {
         } else if connections >= self.connections_within_descriptors() {
             let rule = "the most that the limit on descriptors (RLIMIT_NOFILE) leaves to clients";
             (Verdict::TooManyConnections, format!("{connections} are open, {rule}"))
+        } else if self.is_own(process) {
+            let reason =
+                "a worker's process asked to be a client, which it may not; its functions can call functions";
+            (Verdict::NotAllowed, reason.to_owned())
         } else {
             return None;
         };
         Some(Objection { verdict, reason })
+    }
+
+    /// Whether `process` comes from one that the daemon has started.
+    fn is_own(&self, process: Pid) -> bool {
+        let daemon = Pid(std::process::id());
+        self.sees_processes && descends(process, daemon, children::parent_of)
     }
 
     /// Whether a client may do something that concerns everyone; if not, it is told so.

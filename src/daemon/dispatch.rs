@@ -55,11 +55,13 @@ impl Daemon<'_> {
             worker,
             pool: pool.clone(),
             command: settings.command.clone(),
+            env_pass: settings.env_pass.clone(),
             env: settings.env.clone(),
             allow_fault_injection: self.config.allow_fault_injection,
             threads: settings.threads,
             commands: self.config.commands_of(settings),
             limits: settings.limits.clone(),
+            sandbox: settings.sandbox,
             work_limits: self.config.work_limits_of(settings),
         });
     }

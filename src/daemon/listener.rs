@@ -24,7 +24,7 @@ use rustix::io::Errno;
 use super::config::{Config, accounts};
 use super::error::Error;
 use super::token::Token;
-use crate::id::{Credentials, Gid, Uid};
+use crate::id::{Credentials, Gid, Pid, Uid};
 use crate::limits::{ACCEPT_PAUSE, SOCKET_PATH_BYTES_MAX, SYSTEM_SOCKET};
 use crate::os::socket::{is_listened_on, peer_groups, take_inherited_listeners};
 use crate::time::Time;
@@ -81,8 +81,8 @@ struct Binding {
 /// A client that asked to be let in.
 #[derive(Debug)]
 pub(super) enum Accepted {
-    /// It is connected.
-    Client(Stream, Credentials),
+    /// It is connected; that process did it.
+    Client(Stream, Credentials, Pid),
     /// It left before it could be known who it is.
     Left(io::Error),
     /// It was told that there are too many, since no descriptor is left for it.
@@ -194,7 +194,7 @@ impl Listener {
     /// Uses the descriptor that was reserved to tell one client that there is none for it.
     fn turn_away(&mut self) -> Accepted {
         let accepted = match self.take_waiting() {
-            Accepted::Client(stream, peer) => {
+            Accepted::Client(stream, peer, _) => {
                 turn_away(&stream, Verdict::TooManyConnections);
                 Accepted::TurnedAway(peer.user)
             }
@@ -229,17 +229,19 @@ pub(super) fn turn_away(stream: &Stream, verdict: Verdict) {
 
 fn identify(stream: Stream) -> Accepted {
     match credentials_of(&stream) {
-        Ok(peer) => Accepted::Client(stream, peer),
+        Ok((peer, process)) => Accepted::Client(stream, peer, process),
         Err(error) => Accepted::Left(error),
     }
 }
 
-fn credentials_of(stream: &Stream) -> io::Result<Credentials> {
+fn credentials_of(stream: &Stream) -> io::Result<(Credentials, Pid)> {
     let credentials = stream.peer_creds()?;
     let user = credentials.euid().ok_or(io::ErrorKind::Unsupported)?;
     let primary = credentials.egid().map(Gid);
     let groups = peer_groups(stream.inner())?.into_iter().chain(primary).collect();
-    Ok(Credentials { user: Uid(user), groups })
+    // One that cannot be seen from here has no number here.
+    let process = credentials.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+    Ok((Credentials { user: Uid(user), groups }, Pid(process)))
 }
 
 fn is_out_of_descriptors(error: &io::Error) -> bool {

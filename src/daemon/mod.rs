@@ -18,9 +18,10 @@
 //! | --- | --- |
 //! | `connection` | a socket with its two buffers |
 //! | `clients`, `requests` | who is connected; what their requests mean |
-//! | `access` | who is let in, who stays, who may administer |
+//! | `access`, `descent` | who is let in, who stays, who may administer; who comes from a worker |
 //! | `functions` | functions that run and are clients themselves |
 //! | `workers`, `output`, `spawner`, `memory` | the processes; what they print; how they are started; what they take |
+//! | `sandbox` | what shuts workers in, in words |
 //! | `cgroup`, `strays` | each worker's control group; children that nobody started |
 //! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
@@ -34,6 +35,7 @@ mod clients;
 mod clock;
 pub mod config;
 mod connection;
+mod descent;
 mod dispatch;
 mod door;
 mod error;
@@ -45,6 +47,7 @@ mod memory;
 mod notify;
 mod output;
 mod requests;
+mod sandbox;
 mod serve;
 mod signals;
 mod spawner;
@@ -170,6 +173,8 @@ struct Daemon<'a> {
     descriptors_max: u64,
     /// How the limits of workers are kept, in words.
     limits: String,
+    /// Whether it can tell by `/proc` whose child a process is.
+    sees_processes: bool,
     config: Config,
     /// Whether the rules of `config` were compared with what the pools have.
     are_rules_checked: bool,
@@ -213,6 +218,8 @@ impl<'a> Daemon<'a> {
                 program.display()
             );
         }
+        sandbox::arrange(&config);
+        let sees_processes = sandbox::sees_processes();
         let guard = Guard::new(program.clone(), confinement.path());
         let guard = guard.map_err(setup("make a pipe to the guard"))?;
         let spawner = Spawner::start(program, guard, confinement, poll.registry(), nofile);
@@ -238,6 +245,7 @@ impl<'a> Daemon<'a> {
             logging,
             descriptors_max,
             limits,
+            sees_processes,
             config,
             are_rules_checked: false,
             reload,

@@ -13,7 +13,7 @@ use super::signals::Request;
 use super::token::{OutputStream, Token};
 use super::workers::WorkerDid;
 use super::{Daemon, LOG_TARGET};
-use crate::id::{ConnectionId, Credentials, SlotId, WorkerId};
+use crate::id::{ConnectionId, Credentials, Pid, SlotId, WorkerId};
 use crate::limits::{
     ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
 };
@@ -146,7 +146,7 @@ impl Daemon<'_> {
     fn serve_listener(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.door.accept(self.now) {
-                Accepted::Client(stream, peer) => self.take_up(stream, peer),
+                Accepted::Client(stream, peer, process) => self.take_up(stream, peer, process),
                 Accepted::TurnedAway(user) => {
                     self.clients.note_turned_away(user, "no descriptor is left for it");
                 }
@@ -163,9 +163,9 @@ impl Daemon<'_> {
         self.ready.insert(Token::Listener);
     }
 
-    fn take_up(&mut self, stream: Stream, peer: Credentials) {
+    fn take_up(&mut self, stream: Stream, peer: Credentials, process: Pid) {
         let user = peer.user;
-        if let Some(Objection { verdict, reason }) = self.objection_to(&peer) {
+        if let Some(Objection { verdict, reason }) = self.objection_to(&peer, process) {
             turn_away(&stream, verdict);
             self.clients.note_turned_away(user, &reason);
         } else if let Err(error) = self.clients.add(self.now, stream, peer) {

@@ -12,6 +12,7 @@
 //! that started it ends (PR_SET_PDEATHSIG).
 
 use std::collections::BTreeMap;
+use std::env;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -26,7 +27,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Waker};
 
 use super::cgroup::{self, Confinement, WorkerGroup};
-use super::config::PoolLimits;
+use super::config::{EnvironmentPass, PoolLimits};
 use super::connection::Connection;
 use super::guard::{Guard, Records};
 use super::output::Output;
@@ -40,10 +41,6 @@ use crate::message::resources::WorkLimits;
 use crate::os::pidfd::Child;
 use crate::wire::Role;
 
-/// Variables that the service manager meant for the daemon.
-const DAEMON_VARIABLES: [&str; 6] =
-    ["NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"];
-
 /// A process to be started.
 #[derive(Clone, Debug)]
 pub(super) struct Order {
@@ -53,6 +50,8 @@ pub(super) struct Order {
     pub(super) pool: PoolName,
     /// What its first stage executes; without, it runs the built-in functions.
     pub(super) command: Option<Vec<String>>,
+    /// The variables that it inherits.
+    pub(super) env_pass: EnvironmentPass,
     /// Variables added to its environment.
     pub(super) env: BTreeMap<String, String>,
     /// Whether functions that show faults may be announced.
@@ -63,6 +62,8 @@ pub(super) struct Order {
     pub(super) commands: Arc<[CommandSpec]>,
     /// What it may use, with all that it starts.
     pub(super) limits: PoolLimits,
+    /// Whether it is shut in.
+    pub(super) sandbox: bool,
     /// What its attempts may use.
     pub(super) work_limits: WorkLimits,
 }
@@ -300,19 +301,19 @@ impl Starter {
         command
             .arg0(format!("poold: worker {} ({})", order.worker, order.pool))
             .args(order.command.iter().flatten())
+            .env_clear()
+            .envs(env::vars_os().filter(|(name, _)| order.env_pass.has(name)))
             .envs(&order.env)
             .env("POOLD_WORKER", std::process::id().to_string())
             .env("POOLD_WORKER_NOFILE", nofile.to_string())
             .env("POOLD_WORKER_GUARD", records.fd().to_string())
             .envs(limits)
+            .envs(order.sandbox.then_some(("POOLD_WORKER_SANDBOX", "1")))
             .envs(entrance.map(|entrance| ("POOLD_WORKER_CGROUP", entrance)))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
-        for variable in DAEMON_VARIABLES {
-            command.env_remove(variable);
-        }
         let mut process = command.spawn()?;
         let kind = if order.command.is_none() { Kind::Worker } else { Kind::OtherWorker };
         children.add(Pid(process.id()), kind);

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
 
-use super::config::{Limits, Pool, PoolLimits};
+use super::config::{EnvironmentPass, Limits, Pool, PoolLimits};
 use super::spawner::Order;
 use super::*;
 use crate::id::{AttemptId, ConnectionId, Generation, PoolName, RequestId, SlotId, TaskId, WorkerId};
@@ -433,11 +433,13 @@ impl Shell {
             worker: WorkerId { slot: SLOT, generation: Generation(0) },
             pool: PoolName::new("cpu").expect("a name"),
             command: Some(vec!["-c".to_owned(), script.to_owned()]),
+            env_pass: EnvironmentPass::default(),
             env: BTreeMap::new(),
             allow_fault_injection: false,
             threads: 1,
             commands: [].into(),
             limits: PoolLimits::default(),
+            sandbox: true,
             work_limits: WorkLimits::default(),
         });
         shell.spawner.hand_over();
@@ -524,11 +526,13 @@ fn program_that_is_not_there_is_an_answer() {
         worker: WorkerId { slot: SLOT, generation: Generation(0) },
         pool: PoolName::new("cpu").expect("a name"),
         command: None,
+        env_pass: EnvironmentPass::default(),
         env: BTreeMap::new(),
         allow_fault_injection: false,
         threads: 1,
         commands: [].into(),
         limits: PoolLimits::default(),
+        sandbox: true,
         work_limits: WorkLimits::default(),
     });
     spawner.hand_over();

@@ -45,17 +45,18 @@ pub(crate) fn list() -> io::Result<Vec<Pid>> {
 
 /// The same, by asking every process there is for its parent (proc_pid_stat(5)).
 fn search() -> io::Result<Vec<Pid>> {
-    let own = std::process::id();
+    let own = Pid(std::process::id());
     let entries = fs::read_dir("/proc")?.filter_map(Result::ok);
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let is_child = |number: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{number}/stat")).ok();
-        // The name is in parentheses and may hold anything; the state and the parent follow.
-        let parent =
-            stat.as_deref().and_then(|stat| stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok());
-        parent == Some(own)
-    };
-    Ok(numbers.filter(is_child).map(Pid).collect())
+    Ok(numbers.map(Pid).filter(|process| parent_of(*process) == Some(own)).collect())
+}
+
+/// The parent of a process; none if it is gone, or hidden.
+pub(crate) fn parent_of(process: Pid) -> Option<Pid> {
+    let stat = fs::read(format!("/proc/{}/stat", process.0)).ok()?;
+    // The name is in parentheses and may hold anything; the state and the parent follow.
+    let name_end = stat.iter().rposition(|byte| *byte == b')')?;
+    std::str::from_utf8(&stat[name_end + 1..]).ok()?.split_whitespace().nth(1)?.parse().ok().map(Pid)
 }
 
 /// Kills a child that this process has not reaped.

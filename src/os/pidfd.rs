@@ -7,8 +7,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{
-    PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, pidfd_open,
-    pidfd_send_signal, waitid,
+    PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, pidfd_open,
+    waitid,
 };
 
 use crate::id::Pid;
@@ -85,7 +85,7 @@ impl Child {
         let _ = kill_process_group(self.pid, signal);
         // A leader can join another group of its session (setpgid(2)), where that did not reach it. One
         // that has ended or changed its user cannot be signalled.
-        let _ = pidfd_send_signal(&self.pidfd, signal);
+        let _ = kill_process(self.pid, signal);
     }
 }
 

@@ -11,10 +11,14 @@ use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
-    Resource, Rlimit, Signal, fchdir, getpid, getppid, getrlimit, kill_current_process_group,
-    kill_process_group, set_parent_process_death_signal, setrlimit, setsid,
+    DumpableBehavior, Resource, Rlimit, Signal, fchdir, getpid, getppid, getrlimit,
+    kill_current_process_group, kill_process_group, set_dumpable_behavior, set_parent_process_death_signal,
+    setrlimit, setsid,
 };
-use rustix::thread::{set_name, set_no_new_privs};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
+    set_capabilities, set_name, set_no_new_privs,
+};
 
 use super::resource;
 use crate::id::Pid;
@@ -57,6 +61,36 @@ pub(crate) fn die_with_parent() -> io::Result<()> {
 /// What the system gives.
 pub(crate) fn forbid_new_privileges() -> io::Result<()> {
     Ok(set_no_new_privs(true)?)
+}
+
+/// Takes every capability from this process, which has one thread, and from all that it starts. It may gain no
+/// new privileges.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn drop_capabilities() -> io::Result<()> {
+    for capability in CapabilitySet::all().iter() {
+        // EPERM where it has none that it could drop, and then no new privileges are what keeps it so; EINVAL
+        // where the kernel does not know it.
+        let _ = remove_capability_from_bounding_set(capability);
+    }
+    clear_ambient_capability_set()?;
+    let none = CapabilitySet::empty();
+    Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)
+}
+
+/// Whether the kernel may leave a core dump of this process.
+pub(crate) fn may_dump_core() -> bool {
+    getrlimit(Resource::Core).current != Some(0)
+}
+
+/// Keeps other processes of the same user from looking into this one, and the kernel from dumping it
+/// (PR_SET_DUMPABLE). A program that it executes can be looked into again.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn forbid_looking_in() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
 /// Sets how many descriptors this process may have open, as far as the hard limit allows.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::PrivateError;
-use crate::daemon::config::{Config, Pool};
+use crate::daemon::config::{Config, EnvironmentPass, Pool};
 use crate::id::{BadName, FunctionName, PoolName};
 use crate::limits::{THREADS_PER_WORKER_MAX, WORKERS_PER_POOL_MAX};
 
 /// A pool of a private supervisor's: how many workers, and what holds for what they run. What is not set
-/// is as in a daemon's configuration.
+/// is as in a daemon's configuration, but for one thing: the workers inherit the program's whole environment.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct PoolOptions {
@@ -119,6 +119,8 @@ impl PoolOptions {
             start_timeout: self.start_timeout.unwrap_or(defaults.start_timeout),
             standby: standby.unwrap_or(defaults.standby),
             max_attempts: max_attempts.map(u64::from),
+            // As a child of the program would.
+            env_pass: EnvironmentPass::everything(),
             env: self.env,
             ..defaults
         })
@@ -169,6 +171,7 @@ mod tests {
     fn what_is_not_set_is_as_in_a_configuration() {
         let config = config([PoolOptions::new("cpu")]).expect("they are in order");
         let cpu = Pool::new(PoolName::new("cpu").expect("a name"));
+        let cpu = Pool { env_pass: EnvironmentPass::everything(), ..cpu };
         assert_eq!(config, Config { pools: vec![cpu], quarantine_after: None, ..Config::default() });
     }
 

@@ -27,7 +27,7 @@
 //! | `arguments`, `signature`, `result` | what a function takes; in words; what it gives |
 //! | `command`, `run` | functions that run a command; the one that runs any |
 //! | `process`, `termination` | a command's processes; asking them to end |
-//! | `confinement`, `strays` | what an attempt may use; what it leaves behind |
+//! | `sandbox`, `confinement`, `strays` | what the worker may not do; what an attempt may use; what it leaves behind |
 //! | `builtin` | the functions that every `poold` has |
 //!
 //! # Functions of your own
@@ -67,6 +67,7 @@ mod receiver;
 mod registry;
 mod result;
 mod run;
+mod sandbox;
 mod session;
 mod setup;
 mod signature;

@@ -12,7 +12,8 @@ use std::process::Command;
 
 use rustix::process::Resource;
 
-use super::process as guarded;
+use super::{process as guarded, sandbox};
+use crate::id::Pid;
 use crate::os::{descriptor, environment, process, resource, signal};
 
 /// Says that this process is a worker, by the daemon's process id. Its socket is standard input.
@@ -31,6 +32,9 @@ const LIMITS: [(&str, Resource); 4] = [
     ("POOLD_WORKER_FILE_SIZE", Resource::Fsize),
     ("POOLD_WORKER_CORE", Resource::Core),
 ];
+
+/// Says that this process is to be shut in.
+const SANDBOX: &str = "POOLD_WORKER_SANDBOX";
 
 /// The descriptor on which the guard is told which commands run.
 const GUARD_FD: &str = "POOLD_WORKER_GUARD";
@@ -110,6 +114,9 @@ fn first_stage(daemon: u32) -> Result<Stage, SetupError> {
         }
     }
     process::name_thread(c"poold-worker").map_err(failed_to("name the process"))?;
+    if env::var_os(SANDBOX).is_some() {
+        sandbox::enter(Pid(daemon));
+    }
     environment::remove_the_daemons();
 
     match command.next() {

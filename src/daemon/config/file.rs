@@ -2,20 +2,16 @@
 //!
 //! The same keys with their defaults are written out in `systemd/poold.toml`.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::section::{Mistake, Section, Word};
-use super::{Config, Limits, Pool, access, function, resources, user_share};
+use super::{Config, Limits, Pool, access, environment, function, resources, user_share};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
 use crate::supervisor::{RestartPolicy, WhenDegraded};
 
 /// A count that has no cap but must not be zero.
 const FROM_ONE: std::ops::RangeInclusive<u64> = 1..=u64::MAX;
-
-/// Variables that the daemon takes out of a worker's environment, by how they start.
-const RESERVED_VARIABLES: [&str; 4] = ["POOLD_", "LISTEN_", "WATCHDOG_", "NOTIFY_SOCKET"];
 
 /// A configuration out of a file's bytes, with defaults filled in.
 pub(super) fn parse(bytes: &[u8]) -> Result<Config, Mistake> {
@@ -163,8 +159,10 @@ fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
         max_rss_bytes: section.bytes("max_rss")?,
         when_degraded: when_degraded(&mut section)?.unwrap_or(default.when_degraded),
         command: command(&mut section)?,
-        env: environment(section.section("env")?)?,
+        env_pass: environment::pass(&mut section)?.unwrap_or(default.env_pass),
+        env: environment::added(section.section("env")?)?,
         limits: default.limits,
+        sandbox: section.flag("sandbox")?.unwrap_or(default.sandbox),
     };
     let limits = resources::of_pool(&mut section, pool.threads)?;
     section.finish()?;
@@ -192,23 +190,4 @@ fn command(section: &mut Section<'_>) -> Result<Option<Vec<String>>, Mistake> {
         false => Err(section
             .mistake("command", "`command` starts with the name of a program, not an empty text".to_owned())),
     }
-}
-
-/// Variables for a process.
-pub(super) fn environment(section: Section<'_>) -> Result<BTreeMap<String, String>, Mistake> {
-    let variables = section.texts_by_name()?.into_iter().map(|(name, value)| {
-        let Word { offset, text: variable } = name;
-        let shown = variable.escape_debug();
-        if variable.is_empty() || variable.contains(['=', '\0']) {
-            let message = format!("`{shown}` is not a variable's name; it takes characters other than `=`");
-            return Err(Mistake::new(offset, message));
-        }
-        if RESERVED_VARIABLES.iter().any(|reserved| variable.starts_with(reserved)) {
-            let message =
-                format!("`{shown}` is taken out of every worker's environment; choose another name");
-            return Err(Mistake::new(offset, message));
-        }
-        Ok((variable, value))
-    });
-    variables.collect()
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use regex_lite::Regex;
 use toml::de::DeValue;
 
-use super::file::environment;
+use super::environment;
 use super::section::{Mistake, Section, Word as Located, integer};
 use super::{Function, Pool, resources};
 use crate::id::{FunctionName, RUN_FUNCTION};
@@ -107,7 +107,7 @@ fn command(name: &FunctionName, section: &mut Section<'_>) -> Result<Option<Comm
         exec: exec.into_iter().map(|word| word.text).collect(),
         stdin,
         cwd,
-        env: environment(section.section("env")?)?,
+        env: environment::added(section.section("env")?)?,
         args_min: *args.start(),
         args_max: *args.end(),
         patterns,

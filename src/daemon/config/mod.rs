@@ -13,12 +13,14 @@
 
 mod access;
 pub(super) mod accounts;
+mod environment;
 mod file;
 mod function;
 mod reload;
 mod resources;
 mod section;
 
+pub use environment::EnvironmentPass;
 pub use reload::reload;
 
 use std::collections::BTreeMap;
@@ -165,10 +167,14 @@ pub struct Pool {
     pub when_degraded: WhenDegraded,
     /// Another program to run as the worker, and its arguments; by default the built-in functions.
     pub command: Option<Vec<String>>,
+    /// The variables that workers inherit.
+    pub env_pass: EnvironmentPass,
     /// Variables added to the workers' environment.
     pub env: BTreeMap<String, String>,
     /// What each worker may use of the machine.
     pub limits: PoolLimits,
+    /// Whether workers are shut in.
+    pub sandbox: bool,
 }
 
 /// Where a configuration comes from: a file, and the flags that are laid over it each time it is read.
@@ -307,8 +313,10 @@ impl Pool {
             max_rss_bytes: None,
             when_degraded: WhenDegraded::default(),
             command: None,
+            env_pass: EnvironmentPass::default(),
             env: BTreeMap::new(),
             limits: PoolLimits::default(),
+            sandbox: true,
         }
     }
 
@@ -433,7 +441,9 @@ impl Config {
                     && pool.threads == pool_before.threads
                     && pool.command == pool_before.command
                     && self.commands_of(pool) == config_before.commands_of(pool_before)
+                    && pool.env_pass == pool_before.env_pass
                     && pool.env == pool_before.env
+                    && pool.sandbox == pool_before.sandbox
                     && pool.limits == pool_before.limits
                     && self.work_limits_of(pool) == config_before.work_limits_of(pool_before);
                 policy_of_pool.revision + u64::from(!same_start)

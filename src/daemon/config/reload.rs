@@ -117,8 +117,10 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
         max_rss_bytes,
         when_degraded,
         command,
+        env_pass,
         env: _,
         limits,
+        sandbox,
     } = pool;
     let listed =
         |names: &Vec<FunctionName>| names.iter().map(FunctionName::as_str).collect::<Vec<_>>().join(", ");
@@ -137,12 +139,14 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
         ("max_rss", or_not_set(*max_rss_bytes)),
         ("when_degraded", format!("{when_degraded:?}").to_lowercase()),
         ("command", command.as_ref().map_or("built in".to_owned(), |command| format!("{command:?}"))),
+        ("env_pass", env_pass.to_string()),
         ("memory", or_not_set(*memory_bytes)),
         ("cpu_time", or_not_set(cpu_time.map(format_duration))),
         ("open_files", or_not_set(*open_files)),
         ("processes", or_not_set(*processes)),
         ("file_size", or_not_set(*file_size_bytes)),
         ("core", core_bytes.to_string()),
+        ("sandbox", sandbox.to_string()),
     ]
 }
 

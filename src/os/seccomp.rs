@@ -1,0 +1,269 @@
+//! A filter on system calls (seccomp(2)): what no function needs is refused with EPERM, in this process and in all
+//! that it starts; so is whatever would reach the daemon.
+//!
+//! All else is allowed: functions are programs of all kinds.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+
+use libc::c_long;
+use rustix::process::getpgid;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    apply_filter, sock_filter,
+};
+
+use crate::id::Pid;
+
+/// Calls that are refused whatever their arguments.
+const REFUSED: &[c_long] = &[
+    // Other processes: to look into them, to change them, to signal them past what is checked below.
+    libc::SYS_ptrace,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_process_madvise,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_pidfd_send_signal,
+    libc::SYS_kcmp,
+    libc::SYS_tkill,
+    libc::SYS_move_pages,
+    libc::SYS_migrate_pages,
+    // Mounts and namespaces.
+    libc::SYS_mount,
+    libc::SYS_umount2,
+    libc::SYS_pivot_root,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_fsopen,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fspick,
+    libc::SYS_mount_setattr,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_chroot,
+    libc::SYS_setns,
+    libc::SYS_unshare,
+    // The machine.
+    libc::SYS_kexec_load,
+    libc::SYS_kexec_file_load,
+    libc::SYS_init_module,
+    libc::SYS_finit_module,
+    libc::SYS_delete_module,
+    libc::SYS_reboot,
+    libc::SYS_swapon,
+    libc::SYS_swapoff,
+    libc::SYS_acct,
+    libc::SYS_quotactl,
+    libc::SYS_settimeofday,
+    libc::SYS_clock_settime,
+    libc::SYS_clock_adjtime,
+    libc::SYS_adjtimex,
+    libc::SYS_sethostname,
+    libc::SYS_setdomainname,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_iopl,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_ioperm,
+    // Parts of the kernel that have let many out of where they were.
+    libc::SYS_bpf,
+    libc::SYS_perf_event_open,
+    libc::SYS_userfaultfd,
+    libc::SYS_add_key,
+    libc::SYS_request_key,
+    libc::SYS_keyctl,
+    // What it does is done past this filter.
+    libc::SYS_io_uring_setup,
+];
+
+/// Calls that reach a process, a thread or a group, and which argument says which one.
+const REACHING: &[(c_long, u8)] = &[
+    (libc::SYS_kill, 0),
+    (libc::SYS_tgkill, 0),
+    (libc::SYS_rt_sigqueueinfo, 0),
+    (libc::SYS_rt_tgsigqueueinfo, 0),
+    (libc::SYS_pidfd_open, 0),
+    (libc::SYS_sched_setaffinity, 0),
+    (libc::SYS_sched_setattr, 0),
+    (libc::SYS_sched_setparam, 0),
+    (libc::SYS_sched_setscheduler, 0),
+    (libc::SYS_setpriority, 1),
+    (libc::SYS_ioprio_set, 1),
+    // To become a member of the daemon's group is to reach it by one's own.
+    (libc::SYS_setpgid, 1),
+];
+
+/// IOPRIO_WHO_USER of ioprio_set(2).
+const IOPRIO_WHO_USER: i32 = 3;
+
+/// F_SETSIG and F_SETOWN_EX of fcntl(2): which signal a descriptor sends, and to whom.
+const F_SETSIG: i32 = 10;
+const F_SETOWN_EX: i32 = 15;
+
+/// The same by ioctl(2), which takes a pointer.
+const FIOSETOWN: i32 = 0x8901;
+const SIOCSPGRP: i32 = 0x8902;
+
+/// Flags of clone(2) that make a namespace.
+const NAMESPACES: [i32; 7] = [
+    libc::CLONE_NEWCGROUP,
+    libc::CLONE_NEWIPC,
+    libc::CLONE_NEWNET,
+    libc::CLONE_NEWNS,
+    libc::CLONE_NEWPID,
+    libc::CLONE_NEWUSER,
+    libc::CLONE_NEWUTS,
+];
+
+/// Numbers from here on belong to the x32 interface of x86_64: the same calls under other numbers.
+const X32_NUMBERS: u32 = 0x4000_0000;
+
+/// Why there is no filter.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FilterError {
+    /// The program could not be made.
+    #[error("{0}")]
+    Program(#[from] seccompiler::BackendError),
+    /// The kernel does not take it.
+    #[error("{0}")]
+    Kernel(#[from] seccompiler::Error),
+}
+
+/// Whether this kernel has such filters.
+pub(crate) fn is_available() -> bool {
+    let action: u32 = libc::SECCOMP_RET_ERRNO;
+    // SAFETY: `action` lives through the call, which reads it alone.
+    let result =
+        unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_GET_ACTION_AVAIL, 0_u32, &raw const action) };
+    result == 0
+}
+
+/// Filters the calls of this process, for good. It has one thread; the daemon is its parent.
+///
+/// # Errors
+/// Why there is no filter now.
+pub(crate) fn filter(daemon: Pid) -> Result<(), FilterError> {
+    Ok(apply_filter(&program(daemon)?)?)
+}
+
+fn program(daemon: Pid) -> Result<BpfProgram, FilterError> {
+    let errno = SeccompAction::Errno(libc::EPERM as u32);
+    let machine = std::env::consts::ARCH.try_into()?;
+    let filter: BpfProgram =
+        SeccompFilter::new(rules(daemon)?, SeccompAction::Allow, errno, machine)?.try_into()?;
+    Ok(absent_calls().into_iter().chain(filter).collect())
+}
+
+fn rules(daemon: Pid) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, FilterError> {
+    let mut rules = BTreeMap::new();
+    let group = group_of(daemon);
+    let mut reached = threads_of(daemon);
+    reached.extend(group);
+    for (call, argument) in REACHING {
+        let aimed = reached.iter().map(|id| rule(&[is(*argument, *id)]));
+        rules.insert(*call, aimed.collect::<Result<Vec<SeccompRule>, FilterError>>()?);
+    }
+    let mut refuse = |call, conditions: &[Condition]| {
+        rules.entry(call).or_default().push(rule(conditions)?);
+        Ok::<(), FilterError>(())
+    };
+    // Everyone, and the daemon's group.
+    refuse(libc::SYS_kill, &[is(0, -1)])?;
+    for id in reached {
+        refuse(libc::SYS_kill, &[is(0, -id)])?;
+        refuse(libc::SYS_fcntl, &[is(1, libc::F_SETOWN), is(2, id)])?;
+        refuse(libc::SYS_fcntl, &[is(1, libc::F_SETOWN), is(2, -id)])?;
+    }
+    for command in [F_SETSIG, F_SETOWN_EX] {
+        refuse(libc::SYS_fcntl, &[is(1, command)])?;
+    }
+    for request in [FIOSETOWN, SIOCSPGRP] {
+        refuse(libc::SYS_ioctl, &[is(1, request)])?;
+    }
+    // All that its user runs.
+    refuse(libc::SYS_setpriority, &[is(0, libc::PRIO_USER as i32)])?;
+    refuse(libc::SYS_ioprio_set, &[is(0, IOPRIO_WHO_USER)])?;
+    // Another process's limits.
+    refuse(libc::SYS_prlimit64, &[Condition { operator: SeccompCmpOp::Ne, ..is(0, 0) }])?;
+    for flag in NAMESPACES {
+        let has = SeccompCmpOp::MaskedEq(flag as u64);
+        refuse(libc::SYS_clone, &[Condition { operator: has, ..is(0, flag) }])?;
+    }
+    // No rule is every argument.
+    rules.extend(REFUSED.iter().map(|call| (*call, Vec::new())));
+    Ok(rules)
+}
+
+/// What an argument must be for a call to be refused.
+struct Condition {
+    argument: u8,
+    operator: SeccompCmpOp,
+    value: i32,
+}
+
+fn is(argument: u8, value: i32) -> Condition {
+    Condition { argument, operator: SeccompCmpOp::Eq, value }
+}
+
+fn rule(conditions: &[Condition]) -> Result<SeccompRule, FilterError> {
+    let conditions = conditions.iter().map(|Condition { argument, operator, value }| {
+        // The kernel takes these arguments for 32 bits, whatever is above.
+        let value = u64::from(value.cast_unsigned());
+        SeccompCondition::new(*argument, SeccompCmpArgLen::Dword, operator.clone(), value)
+    });
+    Ok(SeccompRule::new(conditions.collect::<Result<_, _>>()?)?)
+}
+
+/// The numbers of the threads of `process`: a signal to one is a signal to all.
+fn threads_of(process: Pid) -> Vec<i32> {
+    let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
+    let threads = fs::read_dir(format!("/proc/{}/task", process.0));
+    let mut threads: Vec<i32> = threads.into_iter().flatten().filter_map(number).collect();
+    let leader = process.0.cast_signed();
+    if !threads.contains(&leader) {
+        threads.push(leader);
+    }
+    threads
+}
+
+/// The process group of `process`, unless its number is that of the process.
+fn group_of(process: Pid) -> Option<i32> {
+    let leader = process.0.cast_signed();
+    let group = getpgid(rustix::process::Pid::from_raw(leader)).ok()?.as_raw_pid();
+    (group != leader).then_some(group)
+}
+
+/// What comes first: calls that are said not to exist (ENOSYS), so that programs take older ones.
+///
+/// clone3(2) takes its flags by a pointer, where no filter can see them.
+fn absent_calls() -> [sock_filter; 4] {
+    let instruction = |code, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
+    let compare = |condition| libc::BPF_JMP | condition | libc::BPF_K;
+    [
+        // The number of the call is the first field of what a filter sees.
+        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(compare(libc::BPF_JGE), 1, 0, X32_NUMBERS),
+        instruction(compare(libc::BPF_JEQ), 0, 1, libc::SYS_clone3 as u32),
+        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn program_is_one_that_the_kernel_takes() {
+        let program = program(Pid(std::process::id())).expect("a filter");
+        assert!(program.len() <= libc::BPF_MAXINSNS as usize, "{} instructions", program.len());
+    }
+
+    #[test]
+    fn own_threads_are_reached_by_their_numbers() {
+        let own = Pid(std::process::id());
+        let on_a_thread = std::thread::spawn(move || (rustix::thread::gettid(), threads_of(own)));
+        let (thread, threads) = on_a_thread.join().expect("it does not panic");
+        assert!(threads.contains(&thread.as_raw_pid()));
+        assert!(threads.contains(&own.0.cast_signed()));
+    }
+}
