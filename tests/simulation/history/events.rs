@@ -1,6 +1,6 @@
 //! Takes in what the supervisor is told, and what the world alone knows.
 
-use poold::id::{AttemptId, ConnectionId, RequestId, TaskId, WorkerId};
+use poold::id::{AttemptId, ConnectionId, PoolName, RequestId, TaskId, WorkerId};
 use poold::message::status::FunctionInfo;
 use poold::supervisor::{Event, Policy};
 use poold::task::Exit;
@@ -170,6 +170,10 @@ impl History {
     fn policy_changed(&mut self, policy: &Policy) {
         for pool in std::mem::replace(&mut self.policy, policy.clone()).pools {
             self.former_pools.insert(pool.name.clone(), pool);
+        }
+        let is_kept = |name: &PoolName| policy.pools.iter().any(|pool| pool.name == *name);
+        for worker in self.workers.values_mut().filter(|worker| !is_kept(&worker.pool)) {
+            worker.may_leave = true;
         }
         for pool in &policy.pools {
             let ours = self.workers.values_mut().filter(|worker| worker.pool == pool.name);
