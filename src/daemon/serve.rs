@@ -51,7 +51,13 @@ impl Daemon<'_> {
                     if let Event::AttemptFinished { worker, .. } = event {
                         self.measure(worker);
                     }
+                    let is_lost = matches!(event, Event::WorkerHungUp { .. });
                     self.step_of_worker(event);
+                    if is_lost {
+                        // Another may have been sent what it would have been: that goes out before its remains are
+                        // cleared away.
+                        self.flush();
+                    }
                 }
                 WorkerDid::Ask(ask) => {
                     budget_requests -= 1;
