@@ -2,6 +2,8 @@
 //!
 //! It decides nothing else; [`poold::daemon`] is what runs.
 
+mod usage;
+
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -89,16 +91,5 @@ fn answer(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
-    fail(WRONG_USAGE, usage_line(&error.to_string()))
-}
-
-/// The paragraphs that say what is wrong, and what may have been meant, on one line.
-fn usage_line(text: &str) -> String {
-    let said =
-        text.split("\n\n").take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
-    let parts = said.map(|part| {
-        let line = part.split_whitespace().collect::<Vec<&str>>().join(" ");
-        ["error: ", "tip: "].iter().find_map(|label| line.strip_prefix(label)).unwrap_or(&line).to_owned()
-    });
-    format!("poold: {}; `poold --help` says more", parts.collect::<Vec<String>>().join("; "))
+    fail(WRONG_USAGE, format!("poold: {}", usage::usage_line(error, "poold")))
 }

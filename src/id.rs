@@ -91,6 +91,26 @@ pub struct RequestId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Uid(pub u32);
 
+/// A group of the system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Gid(pub u32);
+
+/// Who a peer is, by the kernel's word at the time it connected. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its user.
+    pub user: Uid,
+    /// Its groups, the primary one and the supplementary ones.
+    pub groups: Arc<[Gid]>,
+}
+
+impl From<Uid> for Credentials {
+    /// A user in no group.
+    fn from(user: Uid) -> Self {
+        Credentials { user, groups: Arc::default() }
+    }
+}
+
 /// A worker's place in a pool. Never reused within an epoch; it outlives the processes that fill it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SlotId(pub u32);

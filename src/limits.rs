@@ -70,6 +70,10 @@ pub const QUEUE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Client connections open at one time.
 pub const CONNECTIONS_MAX: usize = 16_384;
 
+/// A user may take one part in so many of what all users share: connections, tasks, bytes, kept results.
+/// With half of it a single user misses little, and none can keep all others out.
+pub const USER_SHARE: u64 = 2;
+
 /// Bytes of outcomes that wait for one client to read them before its further tasks are held back.
 pub const UNREAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -156,6 +156,11 @@ pub enum Exit {
     Code(i32),
     /// By this signal.
     Signal(i32),
+    /// Killed for want of memory, by the kernel's own word.
+    OutOfMemory {
+        /// The limit that was met; none if not its own was, but that of a group above it or the machine's.
+        memory_max_bytes: Option<u64>,
+    },
 }
 
 /// Which of a task's limits ran out.
@@ -302,8 +307,21 @@ impl fmt::Display for Exit {
                 Some(name) => write!(formatter, "signal {signal} ({name})"),
                 None => write!(formatter, "signal {signal}"),
             },
+            Exit::OutOfMemory { memory_max_bytes: Some(bytes) } => {
+                write!(formatter, "want of memory (memory = {})", size_text(*bytes))
+            }
+            Exit::OutOfMemory { memory_max_bytes: None } => {
+                formatter.write_str("want of memory, which the machine or a group above it ran out of")
+            }
         }
     }
+}
+
+/// A number of bytes, in the largest unit that leaves it whole.
+fn size_text(bytes: u64) -> String {
+    let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let unit = units.into_iter().find(|(bits, _)| bytes > 0 && bytes.trailing_zeros() >= *bits);
+    unit.map_or_else(|| format!("{bytes} bytes"), |(bits, unit)| format!("{} {unit}", bytes >> bits))
 }
 
 /// The name of the signals that end processes (signal(7), x86 and ARM numbering).
@@ -351,6 +369,12 @@ impl fmt::Display for Outcome {
             Outcome::Crashed(exit @ Exit::Code(_)) => {
                 write!(formatter, "crashed: its worker ended with {exit}")
             }
+            Outcome::Crashed(Exit::OutOfMemory { memory_max_bytes: Some(bytes) }) => {
+                write!(formatter, "crashed: its worker ran out of memory (memory = {})", size_text(*bytes))
+            }
+            Outcome::Crashed(Exit::OutOfMemory { memory_max_bytes: None }) => formatter.write_str(
+                "crashed: its worker was killed for want of memory, which the machine or a group above it ran out of",
+            ),
             Outcome::TimedOut(Limit::Timeout) => formatter.write_str("timed out: an attempt took too long"),
             Outcome::TimedOut(Limit::Deadline) => formatter.write_str("timed out: its deadline passed"),
             Outcome::Cancelled(reason) => write!(formatter, "cancelled ({})", reason.as_str()),

@@ -207,6 +207,33 @@ fn cancelled_command_is_asked_to_end_and_takes_its_children_along() {
 }
 
 #[test]
+fn commands_on_threads_run_side_by_side_and_a_cancelled_one_harms_no_other() {
+    let mut daemon = Daemon::start(&format!(
+        "[pool.io]\nworkers = 1\nthreads = 3\ngrace = \"1h\"\n[function.family]\nexec = {FAMILY}\n\
+         [function.hold]\nexec = [\"sh\", \"-c\", \"echo held >&2; read line < $0; echo $line\", \"{{0}}\"]\n"
+    ));
+    let cancelled = daemon.detach(&["family"]);
+    let processes: Vec<_> = family(&mut daemon).into_iter().map(pidfd).collect();
+    let siblings = ["a", "b"].map(|name| {
+        let pipe = daemon.dir.path().join(name);
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        let task = daemon.detach(&["hold", pipe.to_str().unwrap()]);
+        daemon.wait_for_log("stderr: held");
+        (task, pipe)
+    });
+    assert_eq!(daemon.workers().len(), 1, "all three run in one worker");
+
+    assert_eq!(parts(&daemon.run(&["cancel", &cancelled])).0, 0);
+    for (task, pipe) in &siblings {
+        std::fs::write(pipe, "untouched\n").unwrap();
+        let output = daemon.run(&["wait", task]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(text(&daemon.run(&["result", task]).stdout), "untouched\n");
+    }
+    processes.iter().for_each(wait_for_exit);
+}
+
+#[test]
 fn command_that_ignores_the_request_to_end_is_killed_after_the_grace() {
     let script = r#"["sh", "-c", "trap '' TERM; sleep 1000 & echo family $$ $! >&2; wait"]"#;
     let mut daemon = Daemon::start(&format!(

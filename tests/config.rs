@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use poold::daemon::config::{Config, Pool, Source, reload};
-use poold::id::{FunctionName, PoolName, Uid};
+use poold::daemon::config::{Config, Pool, PoolLimits, Source, reload};
+use poold::id::{Credentials, FunctionName, Gid, PoolName, Uid};
 use poold::limits;
-use poold::supervisor::{Policy, PoolPolicy, WhenDegraded};
+use poold::supervisor::{Policy, PoolPolicy, WhenDegraded, Who};
 use tempfile::TempDir;
 
 const SHIPPED: &str = include_str!("../systemd/poold.toml");
@@ -90,7 +90,8 @@ fn shipped_file_gives_the_defaults() {
 /// The shipped file with the defaults it shows in force: there `#key = value` is a default that can be
 /// changed, `# text` is text.
 fn shipped_with_settings() -> String {
-    let is_setting = |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let is_setting =
+        |line: &&str| line.starts_with(|c: char| c.is_ascii_lowercase() || ['[', '"'].contains(&c));
     let lines = SHIPPED.lines().map(|line| line.strip_prefix('#').filter(is_setting).unwrap_or(line));
     lines.collect::<Vec<&str>>().join("\n")
 }
@@ -105,7 +106,7 @@ fn shipped_file_with_its_settings_in_force_gives_the_defaults() {
 
 #[test]
 fn shipped_file_names_every_key() {
-    for table in ["", "[limits]", "[restart]", "[pool.cpu]", "[function.x]\nexec = ['x']"] {
+    for table in ["", "[access]", "[limits]", "[restart]", "[pool.cpu]", "[function.x]\nexec = ['x']"] {
         let line = mistake(format!("{table}\nxyzzyx = 1"));
         let keys = line.split_once("the keys here are ").unwrap().1;
         for key in keys.split(", ") {
@@ -130,6 +131,11 @@ fn every_key_is_read_into_its_field() {
         quarantine_after = 15
         [limits]
         connections = 1
+        user_connections = 8
+        user_tasks = 9
+        user_bytes = "10 B"
+        user_results = 11
+        user_result_bytes = 12
         queue_tasks = 2
         queue_bytes = "3 KiB"
         unread_bytes = 4
@@ -144,6 +150,11 @@ fn every_key_is_read_into_its_field() {
         [pool.io]
         workers = 11
         threads = 10
+        memory = "256 MiB"
+        open_files = 15
+        processes = 16
+        file_size = "17 KiB"
+        core = "18 KiB"
         functions = ["echo", "is_prime"]
         except = ["fail"]
         timeout = "12s"
@@ -170,6 +181,9 @@ fn every_key_is_read_into_its_field() {
     assert_eq!(config.limits.unread_bytes, 4);
     assert_eq!(config.limits.results, 5);
     assert_eq!(config.limits.result_bytes, 6_000_000);
+    let of_user = &config.limits;
+    assert_eq!((of_user.user_connections, of_user.user_tasks, of_user.user_bytes), (8, 9, 10));
+    assert_eq!((of_user.user_results, of_user.user_result_bytes), (11, 12));
     assert_eq!(config.limits.result_age, Duration::from_secs(7 * 3600));
     assert_eq!(config.restart.intensity, 0);
     assert_eq!(config.restart.period, Duration::from_secs(8));
@@ -191,6 +205,14 @@ fn every_key_is_read_into_its_field() {
         when_degraded: WhenDegraded::Refuse,
         command: Some(["python3", "-c", ""].map(str::to_owned).into()),
         env: [("EMPTY", ""), ("LANG", "C")].map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        limits: PoolLimits {
+            memory_bytes: Some(256 << 20),
+            cpu_time: None,
+            open_files: Some(15),
+            processes: Some(16),
+            file_size_bytes: Some(17 << 10),
+            core_bytes: 18 << 10,
+        },
     };
     assert_eq!(config.pools, [expected]);
 }
@@ -219,6 +241,82 @@ fn pools_keep_the_order_of_the_file() {
     assert_eq!(pool_names(&dotted), ["z", "a"]);
     let inline = read("pool = { z = { workers = 1 }, a = { workers = 1 } }");
     assert_eq!(pool_names(&inline), ["z", "a"]);
+}
+
+#[test]
+fn share_of_a_user_is_half_of_what_the_file_sets() {
+    let limits = read("[limits]\nconnections = 7\nqueue_tasks = 1\nqueue_bytes = 10\nresults = 3").limits;
+    assert_eq!((limits.user_connections, limits.user_tasks, limits.user_bytes), (3, 1, 5));
+    assert_eq!((limits.user_results, limits.user_result_bytes), (1, limits::RESULT_BYTES_MAX / 2));
+}
+
+/// Whether the user `uid` in the groups `gids` is one of `who`.
+fn is_one_of(who: &Who, uid: u32, gids: &[u32]) -> bool {
+    who.includes(&Credentials { user: Uid(uid), groups: gids.iter().copied().map(Gid).collect() })
+}
+
+#[test]
+fn access_is_read_by_name_and_by_number() {
+    let access = read(
+        r#"
+        [access]
+        connect = ["root", "1000", "@root", "@4000000000"]
+        administer = []
+        [access.run]
+        is_prime = ["*"]
+        "tools:scan/all" = ["1000", "*"]
+        "*" = ["1001"]
+        "#,
+    )
+    .access;
+    let may_connect = |uid, gids: &[u32]| is_one_of(&access.connect, uid, gids);
+    assert!(may_connect(0, &[7]) && may_connect(1000, &[]) && may_connect(5, &[7, 0]));
+    assert!(may_connect(5, &[4_000_000_000]) && !may_connect(1001, &[7]));
+    assert_eq!(access.administer, Who::nobody());
+    let to_run = |name: &str| access.to_run(&FunctionName::new(name).unwrap()).clone();
+    assert_eq!((to_run("is_prime"), to_run("tools:scan/all")), (Who::Everyone, Who::Everyone));
+    assert!(is_one_of(&to_run("echo"), 1001, &[]) && !is_one_of(&to_run("echo"), 1000, &[]));
+    assert_eq!(to_run("run"), Who::nobody(), "it is opened by its own name alone");
+}
+
+#[test]
+fn access_without_a_table_is_for_everyone_but_to_run_any_command() {
+    let access = read("").access;
+    let to_run = |name: &str| access.to_run(&FunctionName::new(name).unwrap()).clone();
+    assert_eq!((&access.connect, &access.administer), (&Who::Everyone, &Who::nobody()));
+    assert_eq!((to_run("echo"), to_run("run")), (Who::Everyone, Who::nobody()));
+}
+
+#[test]
+fn mistakes_in_access_are_told_with_their_place() {
+    let names = r#"takes a list of users and groups such as ["alice", "@staff"], or ["*"] for everyone"#;
+    let cases = [
+        (
+            "connect = ['root',\n  'no such']",
+            "3:3: there is no user `no such` in /etc/passwd; correct the name, or give its number".to_owned(),
+        ),
+        (
+            "administer = ['root', '@no-such']",
+            "2:23: there is no group `no-such` in /etc/group; correct the name, or give its number"
+                .to_owned(),
+        ),
+        ("connect = 'root'", format!("2:11: `connect` {names}, not `'root'`")),
+        ("administer = [1000]", format!("2:14: `administer` {names}, not `[1000]`")),
+        ("run.echo = true", format!("2:12: `echo` in [access.run] {names}, not `true`")),
+        (
+            "run.echo = ['-1']",
+            "2:13: there is no user `-1` in /etc/passwd; correct the name, or give its number".to_owned(),
+        ),
+        (
+            "run.'a b' = []",
+            "2:5: `a b` is not a function name: it takes 1 to 128 characters out of A-Z a-z 0-9 _ - . : /"
+                .to_owned(),
+        ),
+        ("conect = []", "2:1: unknown key `conect` in [access]; did you mean `connect`?".to_owned()),
+    ];
+    for (keys, expected) in cases {
+        assert_eq!(mistake(format!("[access]\n{keys}")), expected, "of {keys:?}");
+    }
 }
 
 // ---- mistakes ----------------------------------------------------------------------------------
@@ -529,6 +627,10 @@ fn reload_lists_every_change() {
         socket_group = "staff"
         allow_fault_injection = true
         drain_timeout = "90s"
+        access.connect = ["root", "@7"]
+        access.run.echo = ["5"]
+        access.run.fail = ["*"]
+        access.run.run = ["*"]
         limits.queue_bytes = "1 KiB"
         restart.intensity = 7
         [pool.d]
@@ -548,9 +650,13 @@ fn reload_lists_every_change() {
         "socket_mode 0660 -> 0600",
         "socket_group none -> staff",
         "allow_fault_injection false -> true",
+        "access.connect * -> 0, @7",
         "drain_timeout 30s -> 1m 30s",
         "limits.queue_bytes 1073741824 -> 1024",
+        "limits.user_bytes 536870912 -> 512",
         "restart.intensity 5 -> 7",
+        "access.run.echo * -> 5",
+        "access.run.run nobody -> *",
         "pool d: added, workers 5",
         "pool b: threads 1 -> 8",
         "pool b: functions all -> echo",
@@ -604,16 +710,20 @@ fn function_of_the_shipped_example_is_accepted() {
     let config = read(&text.join("\n"));
     let [function] = config.functions.as_slice() else { panic!("{config:?}") };
     assert_eq!(function.timeout, Some(Duration::from_secs(20)));
-    assert_eq!((function.command.args_min, function.command.args_max), (2, 2));
-    assert_eq!(function.command.env.len(), 1);
-    assert!(function.command.options);
+    let command = function.command.as_ref().unwrap();
+    assert_eq!((command.args_min, command.args_max), (2, 2));
+    assert_eq!(command.env.len(), 1);
+    assert!(command.options);
+    assert_eq!(command.limits, function.limits);
+    assert_eq!(command.limits.memory_bytes, Some(512 << 20));
 }
 
 #[test]
 fn function_takes_as_many_arguments_as_have_a_place() {
     let counts = |keys: &str| {
         let config = read(&format!("[function.f]\n{keys}"));
-        (config.functions[0].command.args_min, config.functions[0].command.args_max)
+        let command = config.functions[0].command.as_ref().unwrap();
+        (command.args_min, command.args_max)
     };
     assert_eq!(counts("exec = ['x']"), (0, 0));
     assert_eq!(counts("exec = ['x', '{1}', '{0}{0}']\nargs = 2"), (2, 2));
@@ -667,6 +777,32 @@ fn option_may_be_chosen_where_the_file_says_so() {
 }
 
 #[test]
+fn function_without_a_command_may_be_limited() {
+    let config = read("[pool.a]\ncpu_time = '2s'\n[function.is_prime]\nmemory = '1 GiB'\ntimeout = '3s'");
+    let is_prime: FunctionName = "is_prime".parse().unwrap();
+    let limits = config.work_limits_of(&config.pools[0]);
+    assert_eq!(limits.of(&is_prime).memory_bytes, Some(1 << 30));
+    assert_eq!(limits.of(&is_prime).cpu_time, Some(Duration::from_secs(2)));
+    assert_eq!(limits.of(&"echo".parse().unwrap()).memory_bytes, None);
+    assert_eq!(config.policy(Uid(0), None).function_timeouts[&is_prime], Duration::from_secs(3));
+    assert!(config.commands_of(&config.pools[0]).is_empty());
+}
+
+#[test]
+fn limit_of_attempts_that_share_a_process_is_refused_where_it_stands() {
+    let line = mistake("[pool.a]\nthreads = 2\ncpu_time = '1s'");
+    assert!(line.starts_with("3:12: `cpu_time` is for one attempt at a time"), "{line}");
+    let line = mistake("[pool.a]\n[pool.b]\nthreads = 2\n[function.is_prime]\nmemory = '1 GiB'");
+    assert!(
+        line.starts_with("4:11: `is_prime` shares its process with other attempts in pool `b`"),
+        "{line}"
+    );
+    read("[pool.a]\n[pool.b]\nthreads = 2\nexcept = ['is_prime']\n[function.is_prime]\nmemory = '1 GiB'");
+    read("[pool.b]\nthreads = 2\n[function.f]\nexec = ['x']\nmemory = '1 GiB'");
+    read("[pool.b]\nthreads = 2\n[function.is_prime]\ntimeout = '1s'");
+}
+
+#[test]
 fn changed_function_replaces_the_workers_that_have_it() {
     let before = read("[pool.a]\n[pool.b]\ncommand = ['x']\n[function.f]\nexec = ['x']");
     let policy = before.policy(Uid(0), None);
@@ -695,6 +831,9 @@ fn revision_grows_only_with_a_change_of_how_workers_are_started() {
     assert_eq!(revisions_after("[pool.a]\nenv.A = 'x'\n[pool.c]"), [1, 0]);
     assert_eq!(revisions_after("[pool.a]\nthreads = 2\n[pool.b]\nexcept = ['echo']"), [1, 0]);
     assert_eq!(revisions_after("allow_fault_injection = true\n[pool.a]\n[pool.b]"), [1, 1]);
+    assert_eq!(revisions_after("[pool.a]\nmemory = '1 GiB'\n[pool.b]\ncore = 1"), [1, 1]);
+    let except = "[pool.a]\n[pool.b]\nexcept = ['is_prime']\n[function.is_prime]\ncpu_time = '1s'";
+    assert_eq!(revisions_after(except), [1, 0]);
 }
 
 #[test]

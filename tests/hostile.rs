@@ -122,7 +122,7 @@ fn with_worker(behaviour: &[&str]) -> Daemon {
     let mut command: Vec<&str> = vec!["python3", script];
     command.extend(behaviour);
     Daemon::launch(&format!(
-        "[pool.good]\nworkers = 1\n[pool.bad]\nworkers = 1\ngrace = \"200ms\"\nstart_timeout = \"2s\"\ncommand = {command:?}\n"
+        "[restart]\nintensity = 1\nperiod = \"1m\"\n[pool.good]\nworkers = 1\n[pool.bad]\nworkers = 1\ngrace = \"200ms\"\nstart_timeout = \"2s\"\ncommand = {command:?}\n"
     ))
 }
 

@@ -272,6 +272,8 @@ mod connecting {
             (Verdict::NoCommonVersion, 3, "version 9 of the protocol"),
             (Verdict::WrongRole, 3, "is not poold's socket"),
             (Verdict::TooManyConnections, 4, "too many connections"),
+            (Verdict::NotAllowed, 4, "access.connect"),
+            (Verdict::TooManyOfUser, 4, "limits.user_connections"),
         ];
         for (verdict, status, words) in answers {
             let daemon = Daemon::listen(move |mut stream| {
@@ -837,6 +839,7 @@ mod listings {
             outcomes: [(OutcomeKind::Ok, 1000), (OutcomeKind::Crashed, 20)].into(),
             refusals: 3,
             log_lines_dropped: 0,
+            limits: "memory by RLIMIT_AS".to_owned(),
             pools: vec![PoolStatus {
                 name: PoolName::new("cpu").unwrap(),
                 workers: 2,
@@ -893,6 +896,7 @@ tasks     1 running, 12 pending (2.0 KiB of arguments), 0 delayed
 outcomes  1000 ok, 0 failed, 20 crashed, 0 timed_out, 0 cancelled, 0 lost
 kept      0 results (0 B)
 refused   3 requests
+limits    memory by RLIMIT_AS
 blocked   crash (quarantined; `poolctl release` lifts it)
 
 POOL  WORKERS  READY  BUSY  STANDBY  PENDING  RESTARTS  HEALTH

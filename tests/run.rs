@@ -8,9 +8,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{Daemon, assert_error, parts, pid, pidfd, text, wait_for_exit};
+use support::{Daemon, PATIENCE, assert_error, parts, pid, pidfd, text, wait_for_exit};
 
 fn daemon() -> Daemon {
     Daemon::start("[pool.cpu]\nworkers = 2\n")
@@ -31,6 +32,20 @@ fn start(mut command: Command) -> (Child, BufReader<std::process::ChildStdout>, 
 
 fn pids(line: &str) -> Vec<Pid> {
     line.split_whitespace().map(|number| pid(number.parse().unwrap())).collect()
+}
+
+/// Waits until a process does by itself what a signal asks for.
+fn wait_until_caught(process: Pid, signal: Signal) {
+    let begun = Instant::now();
+    let is_caught = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", process.as_raw_nonzero())).unwrap();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).unwrap();
+        u64::from_str_radix(mask, 16).unwrap() & (1 << (signal.as_raw() - 1)) != 0
+    };
+    while !is_caught() {
+        assert!(begun.elapsed() < PATIENCE, "process {process:?} never catches {signal:?}");
+        std::thread::yield_now();
+    }
 }
 
 /// Resident memory of a process, in KiB: what it takes now, and the most it ever took.
@@ -171,6 +186,48 @@ fn interrupt_before_the_start_cancels_what_waits() {
 }
 
 #[test]
+fn interrupt_before_any_worker_is_ready_cancels_what_waits() {
+    let daemon =
+        Daemon::launch("[pool.cpu]\nworkers = 1\ncommand = ['sleep', '1000']\nstart_timeout = '1h'\n");
+    let mut child = daemon.poolctl(&["run", "--connect-timeout", "1m", "true"]).spawn().unwrap();
+    let caller = Pid::from_child(&child);
+    wait_until_caught(caller, Signal::INT);
+    kill_process(caller, Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn signal_right_after_the_start_is_the_commands() {
+    let daemon = daemon();
+    let script = "trap 'exit 9' USR1; echo ready; while :; do sleep 0.01; done";
+    for _ in 0..20 {
+        let (mut child, _, _) = start(run(&daemon, &["sh", "-c", script]));
+        kill_process(Pid::from_child(&child), Signal::USR1).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(9));
+    }
+}
+
+#[test]
+fn signal_at_any_moment_ends_the_caller_as_a_signal_does() {
+    let daemon = daemon();
+    for spins in 0..20 {
+        let mut child = run(&daemon, &["sleep", "1000"]).spawn().unwrap();
+        let caller = Pid::from_child(&child);
+        wait_until_caught(caller, Signal::TERM);
+        (0..spins * 10).for_each(|_| std::thread::yield_now());
+        kill_process(caller, Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
+    }
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_failures_of_its_own() {
+    let daemon = daemon();
+    assert_error(&daemon.run(&["run"]), 2, &["COMMAND"]);
+    assert_error(&daemon.run(&["run", "--timeout", "soon", "true"]), 2, &["--timeout"]);
+}
+
+#[test]
 fn killed_caller_takes_its_command_along() {
     let daemon = daemon();
     let (mut child, _, line) = start(run(&daemon, &["sh", "-c", "sleep 100 & echo $$ $!; wait"]));
@@ -209,13 +266,13 @@ fn another_user_may_not_run_commands_unless_the_configuration_says_so() {
         command.args(arguments).env("POOLD_SOCKET", &daemon.socket).current_dir("/").uid(65534).gid(65534);
         command.output().unwrap()
     };
-    let refused = ["not allowed", "allow_run"];
+    let refused = ["not allowed", "access.run", "`run`"];
     assert_error(&as_nobody(&["run", "id"]), 125, &refused);
     assert_error(&as_nobody(&["submit", "run", "--", "--", "id"]), 4, &refused);
     assert_eq!(parts(&as_nobody(&["submit", "is_prime", "7"])).1, "true\n");
 
-    daemon.configure(&config("allow_run = \"all\""));
-    assert_eq!(parts(&daemon.run(&["reload"])).1, "allow_run owner -> all\n");
+    daemon.configure(&config("access.run.run = [\"*\"]"));
+    assert_eq!(parts(&daemon.run(&["reload"])).1, "access.run.run nobody -> *\n");
     assert_eq!(parts(&as_nobody(&["run", "id", "-u"])), (0, "0\n".to_owned(), String::new()));
 }
 

@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use poold::id::{AttemptId, Epoch, Generation, SlotId, TaskId, WorkerId};
+use poold::message::resources::WorkLimits;
 use poold::message::worker::{FromWorker, Report, ToWorker};
 use poold::task::{Encoding, Failure, FailureKind, Payload};
 use poold::wire::{self, Answer, Filled, Inbox, Role, VERSION_MAX, Verdict};
@@ -68,7 +69,13 @@ impl Worker {
         let answer = Answer { verdict: Verdict::Accepted, version: VERSION_MAX };
         self.socket.write_all(&answer.encode()).unwrap();
         let worker = WorkerId { slot: SlotId(3), generation: Generation(0) };
-        self.say(&[ToWorker::Setup { worker, allow_fault_injection, threads: 1, commands: Vec::new() }]);
+        self.say(&[ToWorker::Setup {
+            worker,
+            allow_fault_injection,
+            threads: 1,
+            commands: Vec::new(),
+            limits: WorkLimits::default(),
+        }]);
         self
     }
 

@@ -30,6 +30,8 @@ pub(crate) const LOST: u8 = 126;
 pub(crate) const WORKER_EXITED: u8 = 127;
 /// The worker died of signal N: this plus N (as a shell says it).
 pub(crate) const SIGNALLED: u8 = 128;
+/// The worker died of SIGKILL, by whatever hand.
+const KILLED: u8 = SIGNALLED + 9;
 /// Ctrl-C, or SIGTERM.
 pub(crate) const INTERRUPTED: u8 = 130;
 /// Standard output was closed (as a shell says of SIGPIPE).
@@ -79,7 +81,12 @@ impl Error {
     pub(crate) fn status(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::Input(_) | Error::Files(_) | Error::Output(_) => USAGE,
-            Error::Client(client::Error::Refused(_) | client::Error::TooManyConnections) => REFUSED,
+            Error::Client(
+                client::Error::Refused(_)
+                | client::Error::TooManyConnections
+                | client::Error::NotAllowed
+                | client::Error::TooManyOfUser,
+            ) => REFUSED,
             Error::Client(_) => NO_DAEMON,
             Error::NotOk { outcome, .. } => outcome_status(outcome),
             Error::NotDone { .. } => REFUSED,
@@ -105,6 +112,7 @@ pub(crate) fn outcome_status(outcome: &Outcome) -> u8 {
         Outcome::Crashed(Exit::Signal(signal)) => {
             SIGNALLED.saturating_add(u8::try_from(*signal).unwrap_or(u8::MAX))
         }
+        Outcome::Crashed(Exit::OutOfMemory { .. }) => KILLED,
         Outcome::TimedOut(_) => TIMED_OUT,
         Outcome::Cancelled(_) => CANCELLED,
         Outcome::Lost { .. } => LOST,
@@ -144,6 +152,7 @@ mod tests {
             (Outcome::Lost { started: Started::No }, 126),
             (Outcome::Crashed(Exit::Code(0)), 127),
             (Outcome::Crashed(Exit::Signal(9)), 137),
+            (Outcome::Crashed(Exit::OutOfMemory { memory_max_bytes: None }), 137),
             (Outcome::Crashed(Exit::Signal(64)), 192),
             (Outcome::Crashed(Exit::Signal(-1)), 255),
         ];

@@ -22,9 +22,12 @@ mod submit;
 mod table;
 mod tasks;
 mod terminal;
+#[path = "../usage.rs"]
+mod usage;
 mod wait;
 mod workers;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
@@ -36,6 +39,7 @@ use poold::client::{self, Connection};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::error::Error;
+use crate::usage::usage_line;
 
 /// What `poolctl --help` says of how commands end.
 const EXIT_STATUSES: &str = "\
@@ -92,9 +96,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return finish(not_a_command(&error)),
+        Err(error) => return finish(not_a_command(&error, &arguments)),
     };
     if !matches!(cli.command, Command::Run(_)) {
         exit_on_signals();
@@ -144,25 +149,21 @@ fn finish(end: Result<u8, Error>) -> ExitCode {
 }
 
 /// Prints help and version where those were asked for; anything else is a mistake, told in one line.
-fn not_a_command(error: &clap::Error) -> Result<u8, Error> {
-    let text = error.render();
+fn not_a_command(error: &clap::Error, arguments: &[OsString]) -> Result<u8, Error> {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output::print(text.to_string())?;
+            output::print(error.to_string())?;
             Ok(error::OK)
         }
-        _ => Err(Error::Usage(usage_line(&text.to_string()))),
+        _ => Err(Error::Usage(usage_line(error, &command_of(arguments)))),
     }
 }
 
-/// The paragraphs that say what is wrong, and what may have been meant, on one line.
-fn usage_line(text: &str) -> String {
-    let said =
-        text.split("\n\n").take_while(|part| !part.starts_with("Usage:") && !part.starts_with("For more"));
-    let sentences: Vec<String> =
-        said.map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-    let line = sentences.join("; ");
-    format!("{}; `poolctl --help` says more", line.strip_prefix("error: ").unwrap_or(&line))
+/// The command that `arguments` are for, with its subcommand if they name one.
+fn command_of(arguments: &[OsString]) -> String {
+    let cli = Cli::command();
+    let subcommand = arguments.iter().skip(1).find_map(|argument| cli.find_subcommand(argument));
+    subcommand.map_or("poolctl".to_owned(), |subcommand| format!("poolctl {}", subcommand.get_name()))
 }
 
 /// Ends the program on Ctrl-C or SIGTERM. The end of the connection cancels what was submitted.
@@ -183,7 +184,8 @@ mod tests {
 
     fn usage(arguments: &[&str]) -> String {
         let error = Cli::try_parse_from(arguments).expect_err("should be refused");
-        usage_line(&error.render().to_string())
+        let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        usage_line(&error, &command_of(&arguments))
     }
 
     #[test]
@@ -195,8 +197,20 @@ mod tests {
     fn usage_error_is_one_line_with_what_may_be_meant() {
         let line = usage(&["poolctl", "submit", "--retrys", "3", "is_prime"]);
         assert!(!line.contains('\n'), "{line}");
-        assert!(line.starts_with("unexpected argument '--retrys' found; tip: "), "{line}");
+        assert!(line.starts_with("unexpected argument '--retrys' found; "), "{line}");
         assert!(line.contains("'--retries'"), "{line}");
+    }
+
+    #[test]
+    fn usage_error_names_the_command_whose_help_says_more() {
+        for (arguments, command) in [
+            (&["poolctl", "submit", "f", "--delay", "x"][..], "poolctl submit"),
+            (&["poolctl", "--socket", "/s", "run"], "poolctl run"),
+            (&["poolctl", "sbmit"], "poolctl"),
+        ] {
+            let line = usage(arguments);
+            assert!(line.ends_with(&format!("; `{command} --help` says more")), "{line}");
+        }
     }
 
     #[test]

@@ -282,8 +282,7 @@ impl Mapping {
     /// A full queue is waited for as long as it is full of our own tasks. What would be refused of every
     /// further line ends it all.
     fn take_refusal(&mut self, line: u64, args: Payload, refusal: Refusal) -> Result<(), Error> {
-        let is_full = matches!(refusal, Refusal::QueueFull { .. } | Refusal::QueueBytesFull { .. });
-        if is_full && self.outstanding > 1 {
+        if refusal.is_queue_full() && self.outstanding > 1 {
             self.outstanding -= 1;
             return self.hold(line, args);
         }

@@ -3,21 +3,31 @@
 //! The command gets this process's own directory, environment and standard streams, whose descriptors
 //! travel with the task: what it reads and writes passes through nobody. Signals are passed on by a pipe
 //! that travels with them.
+//!
+//! ```text
+//!   signals ──> a thread ──> the pipe ──> the command
+//!                  └─────────────┐
+//!   daemon ──> a thread ─────> events ──> Run::end ──> what does the task do? ──> daemon
+//! ```
+//!
+//! A signal before the start ends this process, and with the connection the task. Whether a command has
+//! started only the daemon can say: it is asked after every signal. A command that starts meanwhile finds
+//! the signal in its pipe.
 
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, channel};
 use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use poold::client::{self, Connection};
-use poold::id::{FunctionName, PoolName, RUN_FUNCTION};
-use poold::message::client::{ReplyBody, RequestBody};
+use poold::client::{self, Connection, Receiver, Sender};
+use poold::id::{FunctionName, PoolName, RUN_FUNCTION, RequestId, TaskId};
+use poold::message::client::{Refusal, ReplyBody, RequestBody};
 use poold::message::command::RunEnd;
+use poold::message::status::TaskState;
 use poold::task::{Outcome, Payload, Started, TaskSpec};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -31,9 +41,10 @@ const FIRST_FD: i32 = 3;
 /// Run a command in a worker, with this directory, environment, input and output
 ///
 /// Its exit status is the command's: 128+N if it died of signal N, 127 if there is no such command, 126 if it
-/// cannot be executed, 124 if it timed out, 125 if poolctl or the daemon failed. Signals are passed on; when
-/// the command ends, all that it started does. For root and the user that poold runs as, unless the
-/// configuration's allow_run is "all".
+/// cannot be executed, 124 if it timed out, 125 if poolctl or the daemon failed; 2 if the command line is wrong,
+/// and then nothing was tried. Signals are passed on, before its start they end poolctl with 128+N; when the
+/// command ends, all that it started does. For root, the user that poold runs as, and those whom access.run of
+/// the configuration names for `run`.
 #[derive(Debug, Args)]
 pub(crate) struct Run {
     /// The pool to run in, instead of the first there is
@@ -63,9 +74,10 @@ impl Run {
     }
 
     fn end(self, connect: impl FnOnce() -> Result<Connection, client::Error>) -> Result<u8, Error> {
-        let mut connection = connect()?;
+        let (mut sender, receiver) = connect()?.split();
         let (descriptors, signals) = files().map_err(Error::Files)?;
-        let has_started = pass_signals_on(signals).map_err(Error::Files)?;
+        let (event_to, events) = channel();
+        pass_signals_on(signals, event_to.clone()).map_err(Error::Files)?;
         let mut args = Payload::from_args(words(&self.command));
         args.descriptors = descriptors.into();
         // It is a valid name: the constant has letters alone.
@@ -74,21 +86,97 @@ impl Run {
             pool: self.pool,
             priority: self.priority,
             timeout: self.timeout,
-            report_start: true,
             ..TaskSpec::new(function)
         };
-        let ReplyBody::Accepted { .. } = connection.call(RequestBody::Submit { spec, args })? else {
-            return Err(client::Error::UnexpectedReply.into());
-        };
+        sender.send(SUBMISSION, RequestBody::Submit { spec, args })?;
+        pass_replies_on(receiver, event_to);
+        Following { sender, task: None, signals: Vec::new() }.follow(events)
+    }
+}
+
+/// Something that happens while the command is awaited.
+enum Event {
+    /// This signal came, and is in the pipe.
+    Signal(u8),
+    /// The daemon said this, or can say nothing more.
+    Reply(Result<(RequestId, ReplyBody), client::Error>),
+}
+
+/// The number of the request that submits the command. Questions have the next ones.
+const SUBMISSION: RequestId = RequestId(0);
+
+/// A command that was submitted.
+struct Following {
+    sender: Sender,
+    /// Its task, once it was accepted.
+    task: Option<TaskId>,
+    /// The signals that came; after each the daemon was asked, by the request of its number from 1 on.
+    signals: Vec<u8>,
+}
+
+impl Following {
+    /// Follows it until it ends, or is given up for a signal.
+    fn follow(mut self, events: mpsc::Receiver<Event>) -> Result<u8, Error> {
         loop {
-            match connection.receive() {
-                Ok(ReplyBody::Started { .. }) => has_started.store(true, Ordering::SeqCst),
-                Ok(ReplyBody::Done { outcome: Outcome::Ok(result), .. }) => return ended(&result),
-                Ok(ReplyBody::Done { outcome, .. }) => return Err(not_ok(outcome)),
-                Ok(_) => return Err(client::Error::UnexpectedReply.into()),
-                Err(client::Error::Gone) => return Err(not_ok(Outcome::Lost { started: Started::Unknown })),
-                Err(error) => return Err(error.into()),
+            // The thread that passes signals on never ends.
+            let end = match events.recv().map_err(|_| client::Error::Gone)? {
+                Event::Signal(signal) => {
+                    self.signals.push(signal);
+                    self.ask_what_it_does(RequestId(self.signals.len() as u64))?;
+                    None
+                }
+                Event::Reply(Ok((SUBMISSION, body))) => self.told(body)?,
+                Event::Reply(Ok((question, body))) => self.answered(question, body)?,
+                Event::Reply(Err(client::Error::Gone)) => {
+                    return Err(not_ok(Outcome::Lost { started: Started::Unknown }));
+                }
+                Event::Reply(Err(error)) => return Err(error.into()),
+            };
+            if let Some(status) = end {
+                return Ok(status);
             }
+        }
+    }
+
+    /// Asks what the task does. Before it was accepted anything is asked: what is answered before the
+    /// submission is answered finds it waiting.
+    fn ask_what_it_does(&mut self, question: RequestId) -> Result<(), Error> {
+        let body = match self.task {
+            Some(task) => RequestBody::Result { task, wait: false },
+            None => RequestBody::Status,
+        };
+        Ok(self.sender.send(question, body)?)
+    }
+
+    /// What the daemon says of the submission: the exit status, if it is the end.
+    fn told(&mut self, body: ReplyBody) -> Result<Option<u8>, Error> {
+        match body {
+            ReplyBody::Accepted { task } => {
+                self.task = Some(task);
+                Ok(None)
+            }
+            ReplyBody::Done { outcome: Outcome::Ok(result), .. } => ended(&result).map(Some),
+            ReplyBody::Done { outcome, .. } => Err(not_ok(outcome)),
+            ReplyBody::Refused(refusal) => Err(client::Error::from(refusal).into()),
+            _ => Err(client::Error::UnexpectedReply.into()),
+        }
+    }
+
+    /// What the daemon says of what the task does: the exit status, if a signal came before its start.
+    fn answered(&mut self, question: RequestId, body: ReplyBody) -> Result<Option<u8>, Error> {
+        let signal = self.signals.get((question.0 as usize).wrapping_sub(1));
+        let signal = *signal.ok_or(client::Error::UnexpectedReply)?;
+        let given_up = Ok(Some(SIGNALLED + signal));
+        match body {
+            ReplyBody::Status(_) if self.task.is_none() => given_up,
+            ReplyBody::Status(_) => self.ask_what_it_does(question).map(|()| None),
+            ReplyBody::NotDone { state, .. } => match state {
+                TaskState::Delayed | TaskState::Pending => given_up,
+                TaskState::Running | TaskState::Done(_) => Ok(None),
+            },
+            // It has ended, and how was said before.
+            ReplyBody::Refused(Refusal::NoSuchTask { .. }) => Ok(None),
+            _ => Err(client::Error::UnexpectedReply.into()),
         }
     }
 }
@@ -135,29 +223,32 @@ fn files() -> io::Result<(Vec<OwnedFd>, OwnedFd)> {
     Ok((files, passed_on))
 }
 
-/// How long word of a start may be on its way: a command can begin, and be seen to, before it is here.
-const START_NEWS_GRACE: Duration = Duration::from_millis(200);
-
-/// From here on signals go to the command. If it has not started by then, as the returned switch says, they
-/// end this process, and with the connection the task.
-fn pass_signals_on(passed_on: OwnedFd) -> io::Result<Arc<AtomicBool>> {
+/// From here on signals go to the command, and are told.
+fn pass_signals_on(passed_on: OwnedFd, event_to: mpsc::Sender<Event>) -> io::Result<()> {
     let passed = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
     let mut signals = signal_hook::iterator::Signals::new(passed)?;
-    let has_started = Arc::new(AtomicBool::new(false));
-    let started = Arc::clone(&has_started);
     thread::spawn(move || {
         for signal in signals.forever() {
             // Their numbers are below 32.
             let number = signal as u8;
             // A command that is gone needs no signal; its end is on its way here.
             let _ = rustix::io::write(&passed_on, &[number]);
-            if !started.load(Ordering::SeqCst) {
-                thread::sleep(START_NEWS_GRACE);
-            }
-            if !started.load(Ordering::SeqCst) {
-                std::process::exit((SIGNALLED + number).into());
+            // Nobody hears it once the command has ended, and then this process ends.
+            let _ = event_to.send(Event::Signal(number));
+        }
+    });
+    Ok(())
+}
+
+/// Tells all that the daemon says.
+fn pass_replies_on(mut receiver: Receiver, event_to: mpsc::Sender<Event>) {
+    thread::spawn(move || {
+        loop {
+            let reply = receiver.receive();
+            let is_last = reply.is_err();
+            if event_to.send(Event::Reply(reply)).is_err() || is_last {
+                return;
             }
         }
     });
-    Ok(has_started)
 }

@@ -72,6 +72,7 @@ fn summary(status: &Status) -> String {
     text += &format!("outcomes  {}\n", outcomes.join(", "));
     text += &format!("kept      {} ({})\n", counted(tasks.kept, "result"), bytes_text(tasks.result_bytes));
     text += &format!("refused   {}\n", counted(status.refusals, "request"));
+    text += &format!("limits    {}\n", status.limits);
     if !status.quarantined.is_empty() {
         let functions: Vec<&str> = status.quarantined.iter().map(|function| function.as_str()).collect();
         text += &format!("blocked   {} (quarantined; `poolctl release` lifts it)\n", functions.join(", "));

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use signal_hook::consts::SIGKILL;
+
 use super::error::Error;
 use crate::id::{BadName, FunctionName, TaskId};
 use crate::message::client::Refusal;
@@ -117,7 +119,7 @@ impl CallError {
 
     /// Whether the daemon had no room for the call: to be made again once others have ended.
     pub fn is_queue_full(&self) -> bool {
-        matches!(self.refusal(), Some(Refusal::QueueFull { .. } | Refusal::QueueBytesFull { .. }))
+        self.refusal().is_some_and(Refusal::is_queue_full)
     }
 
     /// What the function said of its failure, in its own words: the text of its error or its panic.
@@ -142,6 +144,8 @@ impl CallError {
     pub fn signal(&self) -> Option<i32> {
         match self.exit() {
             Some(Exit::Signal(signal)) => Some(signal),
+            // What the kernel sends then.
+            Some(Exit::OutOfMemory { .. }) => Some(SIGKILL),
             Some(Exit::Code(_)) | None => None,
         }
     }

@@ -100,7 +100,8 @@ impl Connection {
     /// # Errors
     /// - [`Error::NoDaemon`], [`Error::PermissionDenied`], [`Error::Connect`]: the socket could not be connected to.
     /// - [`Error::NotADaemon`], [`Error::NoCommonVersion`]: whoever listens speaks otherwise.
-    /// - [`Error::TooManyConnections`]: the daemon has no room.
+    /// - [`Error::TooManyConnections`], [`Error::TooManyOfUser`]: the daemon has no room.
+    /// - [`Error::NotAllowed`]: the daemon's configuration does not let this user in.
     /// - [`Error::Gone`], [`Error::Io`]: the connection broke.
     pub fn connect(path: &Path) -> Result<Self, Error> {
         let mut connection = Connection::over_socket(connect_stream(path)?, path)?;
@@ -297,6 +298,8 @@ fn expect_accepted(inbox: &mut Inbox, mut stream: &Stream, name: &Path) -> Resul
         Verdict::NotAHandshake | Verdict::WrongRole => Err(not_a_daemon()),
         Verdict::NoCommonVersion => Err(Error::NoCommonVersion { daemon_version: answer.version }),
         Verdict::TooManyConnections => Err(Error::TooManyConnections),
+        Verdict::NotAllowed => Err(Error::NotAllowed),
+        Verdict::TooManyOfUser => Err(Error::TooManyOfUser),
     }
 }
 

@@ -56,6 +56,16 @@ pub enum Error {
         "the daemon has too many connections; try again when some are closed, or raise limits.connections"
     )]
     TooManyConnections,
+    /// The daemon's configuration does not let this user in. Ask its operator.
+    #[error(
+        "not allowed: the daemon lets only those connect whom access.connect of its configuration names; ask to be added"
+    )]
+    NotAllowed,
+    /// As many connections as one user may have are open. Close some.
+    #[error(
+        "your user has as many connections to the daemon as one may; close some, or raise limits.user_connections"
+    )]
+    TooManyOfUser,
     /// The daemon did not carry out a request. For larger payloads than it takes it is not even asked.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -16,7 +16,7 @@ use mio::Registry;
 
 use super::connection::{Connection, Heard, answer_to, in_words};
 use super::token::Token;
-use crate::id::{ConnectionId, RequestId, Uid};
+use crate::id::{ConnectionId, Credentials, RequestId, Uid};
 use crate::limits::HANDSHAKE_TIMEOUT;
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, Welcome};
 use crate::supervisor::{Event, Notice};
@@ -27,6 +27,8 @@ use crate::wire::{Answer, Role, VERSION_MAX, Verdict, WireError};
 #[derive(Debug)]
 pub(super) struct Clients {
     by_id: HashMap<ConnectionId, Client>,
+    /// How many connections each user has who has any.
+    by_user: HashMap<Uid, usize>,
     /// Counts clients; never reused.
     last_id: u64,
     /// When those that are not open are given up.
@@ -41,7 +43,7 @@ pub(super) struct Clients {
 #[derive(Debug)]
 struct Client {
     connection: Connection,
-    user: Uid,
+    peer: Credentials,
     stage: Stage,
     /// When it is given up if it stays in its stage.
     until: Option<Time>,
@@ -63,7 +65,7 @@ enum Stage {
 #[derive(Debug)]
 pub(super) enum ClientDid {
     /// It was let in.
-    Enter(Uid),
+    Enter(Credentials),
     /// It asked something.
     Ask(Request),
     /// Nothing more for now.
@@ -88,6 +90,7 @@ impl Clients {
     pub(super) fn new(welcome: Welcome, registry: Registry) -> Self {
         Clients {
             by_id: HashMap::new(),
+            by_user: HashMap::new(),
             last_id: 0,
             timeouts: BTreeSet::new(),
             welcome: Reply { request: None, body: ReplyBody::Welcome(welcome) },
@@ -101,14 +104,24 @@ impl Clients {
         self.by_id.len()
     }
 
+    /// How many connections a user has.
+    pub(super) fn len_of(&self, user: Uid) -> usize {
+        self.by_user.get(&user).copied().unwrap_or_default()
+    }
+
     /// How often something was refused here, and not by the supervisor.
     pub(super) fn refusals(&self) -> u64 {
         self.refusals
     }
 
-    /// Who a client is.
+    /// Which user a client is.
     pub(super) fn user(&self, id: ConnectionId) -> Option<Uid> {
-        self.by_id.get(&id).map(|client| client.user)
+        self.peer(id).map(|peer| peer.user)
+    }
+
+    /// Who a client is.
+    pub(super) fn peer(&self, id: ConnectionId) -> Option<&Credentials> {
+        self.by_id.get(&id).map(|client| &client.peer)
     }
 
     /// An id that no client had before.
@@ -117,12 +130,14 @@ impl Clients {
         ConnectionId(self.last_id)
     }
 
-    /// Takes up the accepted `stream` of `user`, whose hello is then awaited.
-    pub(super) fn add(&mut self, now: Time, stream: Stream, user: Uid) -> io::Result<ConnectionId> {
+    /// Takes up the accepted `stream` of `peer`, whose hello is then awaited.
+    pub(super) fn add(&mut self, now: Time, stream: Stream, peer: Credentials) -> io::Result<ConnectionId> {
         let id = self.next_id();
         let connection = Connection::open(stream, Role::Client, Token::Client(id), &self.registry)?;
-        let client = Client { connection, user, stage: Stage::Handshake, until: None, blocked: false };
+        let user = peer.user;
+        let client = Client { connection, peer, stage: Stage::Handshake, until: None, blocked: false };
         self.by_id.insert(id, client);
+        *self.by_user.entry(user).or_default() += 1;
         self.enter(id, Stage::Handshake, Some(now + HANDSHAKE_TIMEOUT));
         log::debug!("connection {} (uid {}) opened", id.0, user.0);
         Ok(id)
@@ -158,20 +173,22 @@ impl Clients {
                     Verdict::NotAHandshake
                     | Verdict::NoCommonVersion
                     | Verdict::WrongRole
-                    | Verdict::TooManyConnections => {
-                        self.close_told(now, id, in_words(answer.verdict).to_owned())
+                    | Verdict::TooManyConnections
+                    | Verdict::NotAllowed
+                    | Verdict::TooManyOfUser => {
+                        self.close_told(now, id, Refusal::Protocol(in_words(answer.verdict).to_owned()))
                     }
                 }
             }
             Heard::Violation(WireError::NotAHandshake) => {
                 let verdict = Verdict::NotAHandshake;
                 client.connection.answer(Answer { verdict, version: VERSION_MAX });
-                self.close_told(now, id, in_words(verdict).to_owned())
+                self.close_told(now, id, Refusal::Protocol(in_words(verdict).to_owned()))
             }
             Heard::Violation(error) => {
                 let refusal = Refusal::Protocol(error.to_string());
-                self.say(id, &Reply { request: None, body: ReplyBody::Refused(refusal) });
-                self.close_told(now, id, error.to_string())
+                self.say(id, &Reply { request: None, body: ReplyBody::Refused(refusal.clone()) });
+                self.close_told(now, id, refusal)
             }
             Heard::End(error) => {
                 if let Some(error) = error {
@@ -191,19 +208,43 @@ impl Clients {
         if let Err(error) = client.connection.say(&self.welcome) {
             log::error!("the welcome to connection {} does not fit into a frame: {error}", id.0);
         }
-        ClientDid::Enter(client.user)
+        ClientDid::Enter(client.peer.clone())
     }
 
-    /// Closes a client that broke the protocol as soon as it has read what it was told of that.
-    fn close_told(&mut self, now: Time, id: ConnectionId, violation: String) -> ClientDid {
+    /// Closes a client as soon as it has read what it was told of the reason.
+    fn close_told(&mut self, now: Time, id: ConnectionId, refusal: Refusal) -> ClientDid {
         let Some(client) = self.by_id.get(&id) else { return ClientDid::Nothing };
-        let (user, stage) = (client.user, client.stage);
-        self.note_refused(id, user, Refusal::Protocol(violation));
+        let (user, stage) = (client.peer.user, client.stage);
+        self.note_refused(id, user, refusal);
         self.enter(id, Stage::Closing, Some(now + HANDSHAKE_TIMEOUT));
         match stage {
             Stage::Open => ClientDid::Leave,
             Stage::Handshake | Stage::Closing => ClientDid::Nothing,
         }
+    }
+
+    /// Closes those who may no longer be connected, as soon as they have read why; gives what came of each.
+    pub(super) fn turn_out(
+        &mut self,
+        now: Time,
+        may_stay: impl Fn(&Credentials) -> bool,
+    ) -> Vec<(ConnectionId, ClientDid)> {
+        let unwelcome = self.by_id.iter().filter(|(_, client)| !may_stay(&client.peer));
+        let mut unwelcome: Vec<(ConnectionId, Stage)> =
+            unwelcome.map(|(id, client)| (*id, client.stage)).collect();
+        unwelcome.retain(|(_, stage)| *stage != Stage::Closing);
+        unwelcome.sort_by_key(|(id, _)| *id);
+        let rule = "access.connect of the configuration no longer names you; ask its operator to be added";
+        let refusal = Refusal::NotAllowed(rule.to_owned());
+        let closed = unwelcome.into_iter().map(|(id, stage)| {
+            if stage == Stage::Open {
+                self.say(id, &Reply { request: None, body: ReplyBody::Refused(refusal.clone()) });
+            } else if let Some(client) = self.by_id.get_mut(&id) {
+                client.connection.answer(Answer { verdict: Verdict::NotAllowed, version: VERSION_MAX });
+            }
+            (id, self.close_told(now, id, refusal.clone()))
+        });
+        closed.collect()
     }
 
     /// Counts and logs what was refused to a client here, and not by the supervisor.
@@ -224,7 +265,7 @@ impl Clients {
         if let Err(error) = client.connection.say(&refused) {
             log::error!("a refusal to connection {} does not fit: {error}", id.0);
         }
-        let user = client.user;
+        let user = client.peer.user;
         self.note_refused(id, user, refusal);
     }
 
@@ -300,6 +341,11 @@ impl Clients {
         let client = self.by_id.remove(&id)?;
         if let Some(until) = client.until {
             self.timeouts.remove(&(until, id));
+        }
+        let user = client.peer.user;
+        match self.len_of(user) {
+            1 => _ = self.by_user.remove(&user),
+            connections => _ = self.by_user.insert(user, connections - 1),
         }
         client.connection.close(&self.registry);
         log::debug!("connection {} closed", id.0);

@@ -262,6 +262,8 @@ pub(super) const fn in_words(verdict: Verdict) -> &'static str {
         Verdict::NoCommonVersion => "it speaks no version that is spoken here",
         Verdict::WrongRole => "it is not what this socket is for",
         Verdict::TooManyConnections => "as many connections as there may be are open",
+        Verdict::NotAllowed => "access.connect does not name its user or one of its groups",
+        Verdict::TooManyOfUser => "its user has as many connections open as limits.user_connections allows",
     }
 }
 

@@ -59,6 +59,8 @@ impl Daemon<'_> {
             allow_fault_injection: self.config.allow_fault_injection,
             threads: settings.threads,
             commands: self.config.commands_of(settings),
+            limits: settings.limits.clone(),
+            work_limits: self.config.work_limits_of(settings),
         });
     }
 
@@ -76,6 +78,9 @@ impl Daemon<'_> {
 
     fn tell_operator(&mut self, notice: &Notice) {
         log::log!(target: LOG_TARGET, notice.level(), "{notice}");
+        if let Notice::WorkerReady { .. } = notice {
+            self.check_rules();
+        }
         self.is_news |= match notice {
             Notice::WorkerReady { .. }
             | Notice::WorkerExited { .. }

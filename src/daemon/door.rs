@@ -47,7 +47,7 @@ impl Door {
         match audience {
             Audience::Everyone => Ok(Door::Listening(Listener::open(config, registry)?)),
             Audience::Program(socket) => clients
-                .add(now, socket.into(), user)
+                .add(now, socket.into(), user.into())
                 .map(Door::Private)
                 .map_err(|source| Error::Setup { what: "watch the program's connection", source }),
         }

@@ -11,7 +11,7 @@
 //! Workers and commands ask the kernel to be killed with their parent, which reaches no child of theirs: so
 //! their groups are killed, by the one process that knows them all and depends on neither. Each group is
 //! made known by its leader before it executes anything, and taken back while its leader is not reaped, so
-//! that its number can be no other group's. When the daemon is gone, the guard goes on until the pipe's
+//! that its number can be no other group's. Where workers have control groups, those are killed as one. When the daemon is gone, the guard goes on until the pipe's
 //! last writer is: whatever registers late is killed then.
 //!
 //! It is this program again, started with `POOLD_GUARD` before the first worker. It lives in a group of its
@@ -22,6 +22,7 @@ use std::env;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, parent_id};
+use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
 use std::sync::Arc;
 
@@ -29,6 +30,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::cgroup;
 use crate::id::Pid;
 use crate::message::guard::{RECORD_BYTES, Record};
 use crate::os::pidfd::{Child, Watched};
@@ -37,6 +39,9 @@ use crate::os::{descriptor, process as own, signal};
 
 /// Says to a process that it is the guard, by the daemon's process id.
 const DAEMON_PID: &str = "POOLD_GUARD";
+
+/// The directory of the control group that all workers are in.
+const CGROUP: &str = "POOLD_GUARD_CGROUP";
 
 /// Bytes asked for in one read of the pipe.
 const READ_BYTES: usize = 64 * 1024;
@@ -63,17 +68,25 @@ impl Records {
 #[derive(Debug)]
 pub(super) struct Guard {
     program: &'static str,
+    /// The control group of the workers, where there is one.
+    cgroup: Option<PathBuf>,
     /// Kept open here too: a pipe that lost its reader would kill who writes to it.
     pipe: OwnedFd,
     process: Option<Child>,
 }
 
 impl Guard {
-    /// A guard that will execute `program`, and what it is told by. It is not started.
-    pub(super) fn new(program: &'static str) -> io::Result<(Self, Records)> {
+    /// A guard that will execute `program`, and what it is told by. It is not started. `cgroup` is what all
+    /// workers are in, if there is one.
+    pub(super) fn new(program: &'static str, cgroup: Option<PathBuf>) -> io::Result<(Self, Records)> {
         let (pipe, records) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         descriptor::keep_open_on_exec(&records)?;
-        Ok((Guard { program, pipe, process: None }, Records(Arc::new(records))))
+        Ok((Guard { program, cgroup, pipe, process: None }, Records(Arc::new(records))))
+    }
+
+    /// Its process, if it was started.
+    pub(super) fn pid(&self) -> Option<Pid> {
+        self.process.as_ref().map(Child::pid)
     }
 
     /// Starts the guard unless it runs. One that was killed is replaced: what the old one knew is lost, so
@@ -95,6 +108,7 @@ impl Guard {
             .arg0("poold: guard")
             .env_clear()
             .env(DAEMON_PID, process::id().to_string())
+            .envs(self.cgroup.as_ref().map(|cgroup| (CGROUP, cgroup)))
             .stdin(Stdio::from(self.pipe.try_clone()?))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -133,10 +147,13 @@ fn guard(daemon: Pid) -> io::Result<()> {
     // What was said before the daemon's end, then what is said by those that are still on their way out.
     pipe.read(&mut |record| groups.take_in(record))?;
     groups.kill_all();
+    let cgroup = env::var_os(CGROUP).map(PathBuf::from);
+    cgroup.clone().into_iter().for_each(cgroup::end_all);
     while !pipe.is_over {
         wait_for_record()?;
         pipe.read(&mut kill_at_once)?;
     }
+    cgroup.into_iter().for_each(cgroup::end_all);
     Ok(())
 }
 

@@ -21,17 +21,14 @@ use mio::{Interest, Registry};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::config::Config;
+use super::config::{Config, accounts};
 use super::error::Error;
 use super::token::Token;
-use crate::id::Uid;
+use crate::id::{Credentials, Gid, Uid};
 use crate::limits::{ACCEPT_PAUSE, SOCKET_PATH_BYTES_MAX, SYSTEM_SOCKET};
-use crate::os::socket::{is_listened_on, take_inherited_listeners};
+use crate::os::socket::{is_listened_on, peer_groups, take_inherited_listeners};
 use crate::time::Time;
 use crate::wire::{Answer, VERSION_MAX, Verdict};
-
-/// Where local groups are listed (group(5)).
-const GROUP_FILE: &str = "/etc/group";
 
 /// Who may connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,8 +42,10 @@ pub(super) struct Access {
 impl Access {
     /// What `config` says of it.
     pub(super) fn of(config: &Config) -> Result<Self, Error> {
-        let group_id = config.socket_group.as_deref().map(group_id).transpose()?;
-        Ok(Access { mode: config.socket_mode, group_id })
+        let group = config.socket_group.as_deref().map(|name| {
+            accounts::group_id(name).ok_or_else(|| Error::UnknownGroup { name: name.to_owned() })
+        });
+        Ok(Access { mode: config.socket_mode, group_id: group.transpose()?.map(|group| group.0) })
     }
 }
 
@@ -83,7 +82,7 @@ struct Binding {
 #[derive(Debug)]
 pub(super) enum Accepted {
     /// It is connected.
-    Client(Stream, Uid),
+    Client(Stream, Credentials),
     /// It left before it could be known who it is.
     Left(io::Error),
     /// It was told that there are too many, since no descriptor is left for it.
@@ -185,9 +184,9 @@ impl Listener {
     /// Uses the descriptor that was reserved to tell one client that there is none for it.
     fn turn_away(&mut self, now: Time) -> Accepted {
         let accepted = match self.socket.accept().map(identify) {
-            Ok(Accepted::Client(stream, user)) => {
-                tell_too_many(&stream);
-                Accepted::TurnedAway(user)
+            Ok(Accepted::Client(stream, peer)) => {
+                turn_away(&stream, Verdict::TooManyConnections);
+                Accepted::TurnedAway(peer.user)
             }
             Ok(other) => other,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::Nobody,
@@ -216,21 +215,26 @@ impl Listener {
     }
 }
 
-/// Tells a client, as far as its socket takes it at once, that there are too many.
-pub(super) fn tell_too_many(stream: &Stream) {
-    let answer = Answer { verdict: Verdict::TooManyConnections, version: VERSION_MAX };
+/// Tells a client, as far as its socket takes it at once, why it is not let in.
+pub(super) fn turn_away(stream: &Stream, verdict: Verdict) {
+    let answer = Answer { verdict, version: VERSION_MAX };
     // A new socket's buffer is empty; a client that is gone already needs no answer.
     let _ = rustix::io::write(stream.inner(), &answer.encode());
 }
 
 fn identify(stream: Stream) -> Accepted {
-    match stream.peer_creds() {
-        Ok(credentials) => match credentials.euid() {
-            Some(user) => Accepted::Client(stream, Uid(user)),
-            None => Accepted::Left(io::ErrorKind::Unsupported.into()),
-        },
+    match credentials_of(&stream) {
+        Ok(peer) => Accepted::Client(stream, peer),
         Err(error) => Accepted::Left(error),
     }
+}
+
+fn credentials_of(stream: &Stream) -> io::Result<Credentials> {
+    let credentials = stream.peer_creds()?;
+    let user = credentials.euid().ok_or(io::ErrorKind::Unsupported)?;
+    let primary = credentials.egid().map(Gid);
+    let groups = peer_groups(stream.inner())?.into_iter().chain(primary).collect();
+    Ok(Credentials { user: Uid(user), groups })
 }
 
 fn open_reserve() -> io::Result<File> {
@@ -346,23 +350,6 @@ fn default_path(socket: Option<OsString>, runtime_directory: Option<OsString>) -
         .map(PathBuf::from)
         .or_else(user_socket)
         .unwrap_or_else(|| PathBuf::from(SYSTEM_SOCKET))
-}
-
-/// The number of the group `name`, which may be a number itself.
-fn group_id(name: &str) -> Result<u32, Error> {
-    if let Ok(number) = name.parse() {
-        return Ok(number);
-    }
-    let groups = fs::read(GROUP_FILE).unwrap_or_default();
-    groups
-        .split(|byte| *byte == b'\n')
-        .find_map(|line| {
-            let mut fields = line.split(|byte| *byte == b':');
-            let is_it = fields.next() == Some(name.as_bytes());
-            let number = fields.nth(1)?;
-            is_it.then(|| std::str::from_utf8(number).ok()?.parse().ok()).flatten()
-        })
-        .ok_or_else(|| Error::UnknownGroup { name: name.to_owned() })
 }
 
 #[cfg(test)]
@@ -509,9 +496,11 @@ mod tests {
     }
 
     #[test]
-    fn group_is_known_by_name_and_by_number() {
-        assert_eq!(group_id("root").expect("every system has it"), 0);
-        assert_eq!(group_id("4242").expect("a number"), 4242);
-        assert!(matches!(group_id("no such group"), Err(Error::UnknownGroup { .. })));
+    fn socket_group_that_is_not_there_is_named() {
+        let access =
+            |group: &str| Access::of(&Config { socket_group: Some(group.to_owned()), ..Config::default() });
+        assert_eq!(access("root").expect("every system has it").group_id, Some(0));
+        assert_eq!(access("4242").expect("a number").group_id, Some(4242));
+        assert!(matches!(access("no such group"), Err(Error::UnknownGroup { .. })));
     }
 }

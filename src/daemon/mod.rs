@@ -18,14 +18,18 @@
 //! | --- | --- |
 //! | `connection` | a socket with its two buffers |
 //! | `clients`, `requests` | who is connected; what their requests mean |
+//! | `access` | who is let in, who stays, who may administer |
 //! | `functions` | functions that run and are clients themselves |
 //! | `workers`, `output`, `spawner`, `memory` | the processes; what they print; how they are started; what they take |
+//! | `cgroup`, `strays` | each worker's control group; children that nobody started |
 //! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
 //! | `door`, `listener` | how clients come in |
 //! | `signals`, `notify`, `logging` | the other ways to the world |
 
+mod access;
+mod cgroup;
 mod clients;
 mod clock;
 pub mod config;
@@ -44,6 +48,7 @@ mod requests;
 mod serve;
 mod signals;
 mod spawner;
+mod strays;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -61,6 +66,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
+use self::cgroup::Confinement;
 use self::clients::Clients;
 use self::clock::Clock;
 use self::config::Config;
@@ -161,7 +167,11 @@ struct Daemon<'a> {
     logging: &'a Logging,
     /// How many descriptors it may have open.
     descriptors_max: u64,
+    /// How the limits of workers are kept, in words.
+    limits: String,
     config: Config,
+    /// Whether the rules of `config` were compared with what the pools have.
+    are_rules_checked: bool,
     reload: Reload,
     exit: Option<ExitKind>,
 }
@@ -190,8 +200,12 @@ impl<'a> Daemon<'a> {
         };
         let mut clients = Clients::new(welcome, registry()?);
         let door = Door::open(audience, &config, &mut clients, (now, user), poll.registry())?;
-        let guard = Guard::new(OWN_PROGRAM).map_err(setup("make a pipe to the guard"))?;
-        let spawner = Spawner::start(OWN_PROGRAM, guard, poll.registry(), nofile);
+        let confinement = Confinement::arrange();
+        log::info!(target: LOG_TARGET, "limits of workers: {confinement}");
+        let limits = confinement.to_string();
+        let guard = Guard::new(OWN_PROGRAM, confinement.path());
+        let guard = guard.map_err(setup("make a pipe to the guard"))?;
+        let spawner = Spawner::start(OWN_PROGRAM, guard, confinement, poll.registry(), nofile);
         let spawner = spawner.map_err(setup("start the spawner"))?;
         let workers = Workers::new(registry()?, spawner.records());
         let notifier = Notifier::from_environment(now, registry()?);
@@ -213,7 +227,9 @@ impl<'a> Daemon<'a> {
             is_news: true,
             logging,
             descriptors_max,
+            limits,
             config,
+            are_rules_checked: false,
             reload,
             exit: None,
         })
@@ -222,6 +238,7 @@ impl<'a> Daemon<'a> {
     fn run(mut self) -> Result<ExitKind, Error> {
         let mut readiness = mio::Events::with_capacity(EVENTS_PER_TURN);
         self.dispatch();
+        self.spawner.hand_over();
         let exit = loop {
             self.tell_service_manager();
             if let Some(exit) = self.exit {
@@ -231,6 +248,7 @@ impl<'a> Daemon<'a> {
             self.turn(&readiness);
         };
         self.say_farewell(&mut readiness)?;
+        self.spawner.finish();
         log::info!(target: LOG_TARGET, "stopped");
         Ok(exit)
     }
@@ -262,6 +280,7 @@ impl<'a> Daemon<'a> {
         }
         self.pass_time();
         self.flush();
+        self.spawner.hand_over();
     }
 
     fn note(&mut self, event: &mio::event::Event) {

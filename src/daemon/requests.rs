@@ -41,7 +41,7 @@ impl Daemon<'_> {
                 }
             }
             RequestBody::Release { function } => {
-                if self.may_administer(client, request, "release functions of") {
+                if self.may_administer(client, request, "release functions") {
                     self.step(Event::ReleaseRequested { client, request, function });
                 }
             }
@@ -53,19 +53,9 @@ impl Daemon<'_> {
         self.touched.insert(Token::Client(client));
     }
 
-    fn refuse(&mut self, client: ConnectionId, request: RequestId, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, client: ConnectionId, request: RequestId, refusal: Refusal) {
         self.clients.refuse(client, request, refusal);
         self.touched.insert(Token::Client(client));
-    }
-
-    /// Whether a client may do something that concerns everyone; if not, it is told so.
-    fn may_administer(&mut self, client: ConnectionId, request: RequestId, what: &str) -> bool {
-        let may = self.clients.user(client).is_some_and(|user| self.supervisor.policy().may_administer(user));
-        if !may {
-            let rule = format!("only root and the user that poold runs as may {what} it");
-            self.refuse(client, request, Refusal::NotAllowed(rule));
-        }
-        may
     }
 
     fn status(&self) -> Status {
@@ -79,6 +69,7 @@ impl Daemon<'_> {
             outcomes: self.supervisor.outcomes(),
             refusals: self.supervisor.refusals() + self.clients.refusals() + self.functions.refusals(),
             log_lines_dropped: self.logging.lines_dropped(),
+            limits: self.limits.clone(),
             pools: self.supervisor.pools(),
             quarantined: self.supervisor.quarantined().cloned().collect(),
         }
@@ -100,24 +91,18 @@ impl Daemon<'_> {
             Ok(changes) => self.answer(client, request, ReplyBody::Reloaded { changes }),
             Err(reason) => self.refuse(client, request, Refusal::NotReloaded(reason)),
         }
+        self.turn_out_unwelcome();
     }
 
-    /// Reads the configuration again; gives what changed, or why nothing did. Logs either.
+    /// Reads the configuration again; gives what changed, which it logs, or why nothing did.
     pub(super) fn reload_config(&mut self) -> Result<Vec<String>, String> {
         self.notifier.reloading();
         let reloaded = self.read_config_again();
         self.notifier.reloaded();
         self.is_news = true;
-        match &reloaded {
-            Ok(changes) if changes.is_empty() => {
-                log::info!(target: LOG_TARGET, "configuration reloaded: nothing changed");
-            }
-            Ok(changes) => {
-                log::info!(target: LOG_TARGET, "configuration reloaded: {}", changes.join("; "));
-            }
-            Err(reason) => {
-                log::error!(target: LOG_TARGET, "configuration not reloaded, nothing changed: {reason}");
-            }
+        if let Ok(changes) = &reloaded {
+            let changes = if changes.is_empty() { "nothing changed" } else { &changes.join("; ") };
+            log::info!(target: LOG_TARGET, "configuration reloaded: {changes}");
         }
         reloaded
     }
@@ -129,6 +114,8 @@ impl Daemon<'_> {
         let policy = Box::new(config.policy(before.daemon_user, Some((&self.config, before))));
         self.config = config;
         self.step(Event::PolicyChanged { policy });
+        self.are_rules_checked = false;
+        self.check_rules();
         Ok(changes)
     }
 }

@@ -4,18 +4,20 @@
 
 use interprocess::os::unix::uds_local_socket::Stream;
 
+use super::access::Objection;
 use super::clients::ClientDid;
-use super::listener::{Accepted, tell_too_many};
+use super::listener::{Accepted, turn_away};
 use super::memory::resident_bytes;
 use super::requests::share_of;
 use super::signals::Request;
 use super::token::{OutputStream, Token};
 use super::workers::WorkerDid;
 use super::{Daemon, LOG_TARGET};
-use crate::id::{ConnectionId, SlotId, Uid, WorkerId};
+use crate::id::{ConnectionId, Credentials, SlotId, WorkerId};
 use crate::limits::{
     ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
 };
+use crate::message::client::Refusal;
 use crate::supervisor::Event;
 
 impl Daemon<'_> {
@@ -29,9 +31,7 @@ impl Daemon<'_> {
             }
             Token::WorkerSocket(slot) => self.serve_worker(slot),
             Token::WorkerExit(slot) => {
-                for event in self.workers.take_ended(slot) {
-                    self.step_of_worker(event);
-                }
+                self.serve_worker_exit(slot);
             }
             Token::Client(client) => self.serve_client(client),
             Token::Spawner => self.serve_spawner(),
@@ -65,6 +65,15 @@ impl Daemon<'_> {
         self.ready.insert(token);
     }
 
+    fn serve_worker_exit(&mut self, slot: SlotId) {
+        let Some((events, remains)) = self.workers.take_ended(slot) else { return };
+        // Before its successor is started.
+        self.spawner.clear_away(remains);
+        for event in events {
+            self.step_of_worker(event);
+        }
+    }
+
     /// Tells how much memory a worker takes after an attempt, if its pool sets a limit to that.
     fn measure(&mut self, worker: WorkerId) {
         let limited = self
@@ -84,7 +93,7 @@ impl Daemon<'_> {
         let mut budget_requests = REQUESTS_PER_TURN;
         while budget_requests > 0 {
             match self.clients.hear(self.now, client, &mut budget_bytes) {
-                ClientDid::Enter(user) => self.step(Event::ClientConnected { client, user }),
+                ClientDid::Enter(peer) => self.step(Event::ClientConnected { client, peer }),
                 ClientDid::Ask(request) => {
                     budget_requests = budget_requests.saturating_sub(share_of(&request.body));
                     self.take_request(client, request);
@@ -122,8 +131,14 @@ impl Daemon<'_> {
                     log::info!(target: LOG_TARGET, "told to stop by a signal");
                     self.step(Event::StopRequested);
                 }
-                // Either way it is in the log, and nobody waits for an answer.
-                Request::Reload => _ = self.reload_config(),
+                Request::Reload => {
+                    if let Err(reason) = self.reload_config() {
+                        let refusal = Refusal::NotReloaded(reason);
+                        log::error!(target: LOG_TARGET, "told to reload by a signal: {refusal}");
+                    }
+                    self.turn_out_unwelcome();
+                }
+                Request::Sweep => self.spawner.sweep_strays(),
             }
         }
     }
@@ -131,7 +146,7 @@ impl Daemon<'_> {
     fn serve_listener(&mut self) {
         for _ in 0..ACCEPTS_PER_TURN {
             match self.door.accept(self.now) {
-                Accepted::Client(stream, user) => self.take_up(stream, user),
+                Accepted::Client(stream, peer) => self.take_up(stream, peer),
                 Accepted::TurnedAway(user) => {
                     self.clients.note_turned_away(user, "no descriptor is left for it");
                 }
@@ -148,19 +163,12 @@ impl Daemon<'_> {
         self.ready.insert(Token::Listener);
     }
 
-    fn take_up(&mut self, stream: Stream, user: Uid) {
-        let connections = self.clients.len();
-        let rule = match self.config.limits.connections {
-            most if connections >= most => Some("limits.connections allows"),
-            _ if connections >= self.connections_within_descriptors() => {
-                Some("the limit on descriptors (RLIMIT_NOFILE) leaves to clients")
-            }
-            _ => None,
-        };
-        if let Some(rule) = rule {
-            tell_too_many(&stream);
-            self.clients.note_turned_away(user, &format!("{connections} are open, the most that {rule}"));
-        } else if let Err(error) = self.clients.add(self.now, stream, user) {
+    fn take_up(&mut self, stream: Stream, peer: Credentials) {
+        let user = peer.user;
+        if let Some(Objection { verdict, reason }) = self.objection_to(&peer) {
+            turn_away(&stream, verdict);
+            self.clients.note_turned_away(user, &reason);
+        } else if let Err(error) = self.clients.add(self.now, stream, peer) {
             log::error!("a client (uid {}) cannot be let in: {error}", user.0);
         }
     }

@@ -3,8 +3,6 @@
 //! SIGPIPE is not among them: Rust's runtime ignores it, so that writing to a peer that is gone is an error.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use mio::{Interest, Registry};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -25,16 +23,15 @@ pub(super) enum Request {
     Stop,
     /// HUP: read the configuration again.
     Reload,
+    /// CHLD: look for children that nobody waits for.
+    Sweep,
 }
 
 impl Signals {
     /// Catches them from here on, also where whoever started the daemon had blocked them.
     pub(super) fn catch(registry: &Registry) -> io::Result<Self> {
-        let mut arrivals = Arrivals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let mut arrivals = Arrivals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
         registry.register(&mut arrivals, Token::Signals.into(), Interest::READABLE)?;
-        // Children are noticed by their pidfds. But a parent that ignores SIGCHLD hands that down, and
-        // then the kernel would reap them before their exit can be read: any handler ends that.
-        signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))?;
         unblock_all()?;
         Ok(Signals { arrivals })
     }
@@ -43,7 +40,13 @@ impl Signals {
     pub(super) fn take(&mut self) -> Vec<Request> {
         self.arrivals
             .pending()
-            .map(|signal| if signal == SIGHUP { Request::Reload } else { Request::Stop })
+            .map(|signal| match signal {
+                SIGHUP => Request::Reload,
+                // Workers are noticed by their pidfds. (A parent that ignores it hands that down, and then the
+                // kernel would reap them before their exit can be read: any handler ends that.)
+                SIGCHLD => Request::Sweep,
+                _ => Request::Stop,
+            })
             .collect()
     }
 }

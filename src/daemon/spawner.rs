@@ -1,34 +1,42 @@
 //! Starts worker processes, on a thread of its own since starting one blocks its caller.
 //!
 //! ```text
-//!   loop ──Order──> backlog ──> (channel) ──> thread: socketpair, pipes, posix_spawn, pidfd
+//!   loop ──Order──> (channel) ──> thread: control group, socketpair, pipes, posix_spawn, pidfd
 //!   loop <──Answer── (channel, then a wake of the poller) <──┘
+//!   loop ──Remains──> (channel) ──> thread: strays, control group
 //! ```
+//!
+//! The same thread clears away what ended workers leave, because it alone knows which children it started.
 //!
 //! The thread lives as long as the [`Spawner`]: a worker asks the kernel to be killed when the *thread*
 //! that started it ends (PR_SET_PDEATHSIG).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Waker};
 
+use super::cgroup::{self, Confinement, WorkerGroup};
+use super::config::PoolLimits;
 use super::connection::Connection;
 use super::guard::{Guard, Records};
 use super::output::Output;
+use super::strays::{Children, Kind};
 use super::token::{OutputStream, Token};
 use crate::id::{Pid, PoolName, WorkerId};
 use crate::limits::SPAWNS_AHEAD;
 use crate::message::command::CommandSpec;
 use crate::message::guard::Record;
+use crate::message::resources::WorkLimits;
 use crate::os::pidfd::Child;
 use crate::wire::Role;
 
@@ -56,6 +64,10 @@ pub(super) struct Order {
     pub(super) threads: u32,
     /// Functions that run a command.
     pub(super) commands: Arc<[CommandSpec]>,
+    /// What it may use, with all that it starts.
+    pub(super) limits: PoolLimits,
+    /// What its attempts may use.
+    pub(super) work_limits: WorkLimits,
 }
 
 /// A process that was started, with the daemon's ends of all that it holds.
@@ -65,6 +77,8 @@ pub(super) struct Started {
     pub(super) order: Order,
     /// The process, not reaped.
     pub(super) child: Child,
+    /// Its control group, where there is one.
+    pub(super) group: Option<WorkerGroup>,
     /// Its socket.
     pub(super) connection: Connection,
     /// Its standard output and error.
@@ -83,59 +97,113 @@ pub(super) struct Failed {
     pub(super) message: String,
 }
 
+/// What is left of a worker whose process is reaped.
+#[derive(Debug)]
+pub(super) struct Remains {
+    /// The process that it was.
+    pub(super) pid: Pid,
+    /// Its control group, killed.
+    pub(super) group: Option<WorkerGroup>,
+}
+
+/// Something for the thread to do.
+#[derive(Debug)]
+enum Errand {
+    /// Start a worker.
+    Start(Box<Order>),
+    /// Clear away what is left of one.
+    ClearAway(Remains),
+    /// Look for strays.
+    SweepStrays,
+}
+
 /// The loop's side of the spawning thread.
 #[derive(Debug)]
 pub(super) struct Spawner {
-    orders: SyncSender<Order>,
+    /// What the thread was not handed yet: in a turn at most an order and some remains for each slot.
+    backlog: Vec<Errand>,
+    errands: Sender<Errand>,
     answers: Receiver<Answer>,
-    /// Orders for which the thread has no room yet. At most one for each slot.
-    backlog: VecDeque<Order>,
     records: Records,
+    thread: JoinHandle<()>,
 }
 
 impl Spawner {
-    /// Starts the thread. What it starts executes `program` and is registered with `registry`, and
-    /// each has a guard that runs; `nofile`
-    /// is the limit on descriptors that workers get back.
+    /// Starts the thread. What it starts executes `program`, is confined by `confinement` and registered with
+    /// `registry`, and has a guard that runs; `nofile` is the limit on descriptors that workers get back.
     pub(super) fn start(
         program: &'static str,
-        (mut guard, records): (Guard, Records),
+        (guard, records): (Guard, Records),
+        confinement: Confinement,
         registry: &Registry,
         nofile: u64,
     ) -> io::Result<Self> {
         let waker = Waker::new(registry, Token::Spawner.into())?;
         let registry = registry.try_clone()?;
-        let starter = Starter { program, nofile, registry, records: records.clone() };
-        let (orders, to_do) = sync_channel::<Order>(SPAWNS_AHEAD);
+        let children = Children::adopt()?;
+        let (records_of_thread, leftovers) = (records.clone(), Vec::new());
+        let mut starter = Starter {
+            program,
+            nofile,
+            registry,
+            records: records_of_thread,
+            guard,
+            confinement,
+            children,
+            leftovers,
+        };
+        let (errands, to_do) = channel();
         // When it is full the thread waits for the loop, which never waits for the thread.
         let (done, answers) = sync_channel(SPAWNS_AHEAD);
-        thread::Builder::new().name("spawner".to_owned()).spawn(move || {
-            for order in to_do {
-                let worker = order.worker;
-                let answer = guard
-                    .keep_running()
-                    .and_then(|()| starter.start(order))
-                    .map(Box::new)
-                    .map_err(|error| Failed { worker, message: error.to_string() });
-                if done.send(answer).is_err() || waker.wake().is_err() {
-                    return;
+        let thread = thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+            for errand in to_do {
+                starter.remove_leftovers();
+                match errand {
+                    Errand::Start(order) => {
+                        let answer = starter.answer(*order);
+                        if done.send(answer).is_err() || waker.wake().is_err() {
+                            return;
+                        }
+                    }
+                    Errand::ClearAway(remains) => starter.clear_away(remains),
+                    Errand::SweepStrays => starter.children.sweep(),
                 }
             }
-        })?;
-        Ok(Spawner { orders, answers, backlog: VecDeque::new(), records })
+            starter.finish();
+        });
+        Ok(Spawner { backlog: Vec::new(), errands, answers, records, thread: thread? })
     }
 
-    /// Has a process started. Its answer comes later.
+    /// Has a process started, once the thread is handed the order. Its answer comes later.
     pub(super) fn order(&mut self, order: Order) {
-        self.backlog.push_back(order);
+        self.backlog.push(Errand::Start(Box::new(order)));
+    }
+
+    /// Clears away what is left of a worker, as [`order`](Self::order) starts one.
+    pub(super) fn clear_away(&mut self, remains: Remains) {
+        self.backlog.push(Errand::ClearAway(remains));
+    }
+
+    /// Looks for children that nobody has started. To be called whenever a child has ended.
+    pub(super) fn sweep_strays(&mut self) {
+        self.backlog.push(Errand::SweepStrays);
+    }
+
+    /// Waits until all is done that was asked for, and clears the rest away.
+    pub(super) fn finish(mut self) {
         self.hand_over();
+        let Spawner { errands, answers, thread, .. } = self;
+        drop(errands);
+        // Nobody is left who would take up what was started: it ends with the thread.
+        while answers.recv().is_ok() {}
+        if thread.join().is_err() {
+            log::error!("the thread that starts workers panicked");
+        }
     }
 
     /// The next answer that is there.
     pub(super) fn next_answer(&mut self) -> Option<Answer> {
-        let answer = self.answers.try_recv().ok();
-        self.hand_over();
-        answer
+        self.answers.try_recv().ok()
     }
 
     /// What the guard is told with.
@@ -143,32 +211,94 @@ impl Spawner {
         self.records.clone()
     }
 
-    fn hand_over(&mut self) {
-        while let Some(order) = self.backlog.pop_front() {
-            match self.orders.try_send(order) {
-                Ok(()) => {}
-                Err(TrySendError::Full(order) | TrySendError::Disconnected(order)) => {
-                    self.backlog.push_front(order);
-                    return;
-                }
+    /// Hands the thread what there is to do. It runs at once, beside the loop: so what is urgent comes before.
+    pub(super) fn hand_over(&mut self) {
+        for errand in self.backlog.drain(..) {
+            if self.errands.send(errand).is_err() {
+                log::error!("the thread that starts workers is gone");
             }
         }
     }
 }
 
-/// What the thread starts workers with.
+/// What the thread starts workers with, and knows of those that live.
 struct Starter {
     program: &'static str,
     nofile: u64,
     registry: Registry,
     records: Records,
+    guard: Guard,
+    confinement: Confinement,
+    children: Children,
+    /// Groups whose last processes were still on their way out.
+    leftovers: Vec<WorkerGroup>,
 }
 
 impl Starter {
-    /// Starts the process of `order` as `src/worker` expects it: see there.
-    fn start(&self, order: Order) -> io::Result<Started> {
-        let Starter { program, nofile, registry, records } = self;
+    fn answer(&mut self, order: Order) -> Answer {
+        let worker = order.worker;
+        let started = self.keep_guarded().and_then(|()| self.start_in_group(order));
+        started.map(Box::new).map_err(|error| Failed { worker, message: error.to_string() })
+    }
+
+    fn keep_guarded(&mut self) -> io::Result<()> {
+        self.guard.keep_running()?;
+        if let Some(guard) = self.guard.pid() {
+            self.children.add(guard, Kind::Spared);
+        }
+        Ok(())
+    }
+
+    fn start_in_group(&mut self, order: Order) -> io::Result<Started> {
+        let group = self.confinement.make_group(order.worker, &order.limits)?;
+        let entrance = group.as_ref().map(WorkerGroup::entrance);
+        match self.start(order, entrance) {
+            Ok(started) => Ok(Started { group, ..started }),
+            Err(error) => {
+                self.leftovers.extend(group);
+                Err(error)
+            }
+        }
+    }
+
+    fn clear_away(&mut self, Remains { pid, group }: Remains) {
+        self.children.remove(pid);
+        self.children.sweep();
+        self.leftovers.extend(group);
+        self.remove_leftovers();
+    }
+
+    /// Removes the groups that are empty by now.
+    fn remove_leftovers(&mut self) {
+        self.leftovers.retain(|group| match group.remove() {
+            Ok(()) => false,
+            Err(error) => {
+                log::debug!("a control group is removed later: {error}");
+                true
+            }
+        });
+    }
+
+    fn finish(&mut self) {
+        self.remove_leftovers();
+        self.confinement.path().into_iter().for_each(cgroup::end_all);
+    }
+
+    /// Starts the process of `order` as `src/worker` expects it: see there. It enters the group whose `entrance`
+    /// that is.
+    fn start(&mut self, order: Order, entrance: Option<PathBuf>) -> io::Result<Started> {
+        let Starter { program, nofile, registry, records, children, confinement, .. } = self;
         let (ours, theirs) = UnixStream::pair()?;
+        let limits = &order.limits;
+        let memory_bytes = limits.memory_bytes.filter(|_| !confinement.limits_memory());
+        let limits = [
+            ("POOLD_WORKER_MEMORY", memory_bytes),
+            ("POOLD_WORKER_OPEN_FILES", limits.open_files),
+            ("POOLD_WORKER_FILE_SIZE", limits.file_size_bytes),
+            ("POOLD_WORKER_CORE", Some(limits.core_bytes)),
+        ];
+        let limits =
+            limits.into_iter().filter_map(|(variable, amount)| Some((variable, amount?.to_string())));
         let mut command = Command::new(program);
         command
             .arg0(format!("poold: worker {} ({})", order.worker, order.pool))
@@ -177,6 +307,8 @@ impl Starter {
             .env("POOLD_WORKER", std::process::id().to_string())
             .env("POOLD_WORKER_NOFILE", nofile.to_string())
             .env("POOLD_WORKER_GUARD", records.fd().to_string())
+            .envs(limits)
+            .envs(entrance.map(|entrance| ("POOLD_WORKER_CGROUP", entrance)))
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -185,6 +317,8 @@ impl Starter {
             command.env_remove(variable);
         }
         let mut process = command.spawn()?;
+        let kind = if order.command.is_none() { Kind::Worker } else { Kind::OtherWorker };
+        children.add(Pid(process.id()), kind);
         // Closes the worker's ends: from here on its death is the end of ours.
         drop(command);
         records.tell(Record::WorkerStarted { worker: Pid(process.id()) });
@@ -205,13 +339,16 @@ impl Starter {
             Ok((child, connection, outputs))
         });
         match held {
-            Ok((child, connection, outputs)) => Ok(Started { order, child, connection, outputs }),
+            Ok((child, connection, outputs)) => {
+                Ok(Started { order, child, group: None, connection, outputs })
+            }
             Err(error) => {
                 // Nobody else knows of it: it must not stay, and it is reaped here.
                 if process.kill().and_then(|()| process.wait()).is_err() {
                     log::error!("process {} could not be ended", process.id());
                 }
                 records.tell(Record::WorkerEnded { worker: Pid(process.id()) });
+                children.remove(Pid(process.id()));
                 Err(error)
             }
         }

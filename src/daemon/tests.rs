@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Instant;
 
-use super::config::{Limits, Pool};
+use super::config::{Limits, Pool, PoolLimits};
 use super::spawner::Order;
 use super::*;
 use crate::id::{AttemptId, ConnectionId, Generation, PoolName, RequestId, SlotId, TaskId, WorkerId};
 use crate::limits;
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
+use crate::message::resources::WorkLimits;
 use crate::message::worker::FromWorker;
 use crate::supervisor::RestartPolicy;
 use crate::task::{Exit, Outcome, Payload};
@@ -19,9 +21,13 @@ use crate::wire::{Answer, Filled, HANDSHAKE_BYTES, Hello, Inbox, Role, Verdict, 
 /// How long a test waits for an event that must come before it gives up.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+fn unconfined() -> Confinement {
+    Confinement::ByProcess { reason: "a test".to_owned() }
+}
+
 /// A program in the guard's place that does nothing: this one would run all tests again.
 fn guard() -> (Guard, guard::Records) {
-    Guard::new("/bin/true").expect("a pipe")
+    Guard::new("/bin/true", None).expect("a pipe")
 }
 
 fn config(socket: &Path) -> Config {
@@ -30,15 +36,20 @@ fn config(socket: &Path) -> Config {
         socket_mode: 0o600,
         socket_group: None,
         allow_fault_injection: false,
-        allow_run: crate::supervisor::RunAccess::Owner,
+        access: crate::supervisor::Access::default(),
         drain_timeout: limits::DRAIN_TIMEOUT,
         limits: Limits {
             connections: 2,
+            user_connections: 1,
             queue_tasks: limits::QUEUE_TASKS_MAX,
+            user_tasks: limits::QUEUE_TASKS_MAX,
             queue_bytes: limits::QUEUE_BYTES_MAX,
+            user_bytes: limits::QUEUE_BYTES_MAX,
             unread_bytes: limits::UNREAD_BYTES_MAX,
             results: limits::RESULTS_MAX,
+            user_results: limits::RESULTS_MAX,
             result_bytes: limits::RESULT_BYTES_MAX,
+            user_result_bytes: limits::RESULT_BYTES_MAX,
             result_age: limits::RESULT_AGE_MAX,
         },
         restart: RestartPolicy::default(),
@@ -392,7 +403,7 @@ impl Shell {
     fn start(script: &str) -> Self {
         let poll = mio::Poll::new().expect("a poller");
         let registry = poll.registry().try_clone().expect("it can be shared");
-        let spawner = Spawner::start("/bin/sh", guard(), &registry, 1024).expect("a thread");
+        let spawner = Spawner::start("/bin/sh", guard(), unconfined(), &registry, 1024).expect("a thread");
         let mut shell = Shell { poll, workers: Workers::new(registry, spawner.records()), spawner };
         shell.spawner.order(Order {
             worker: WorkerId { slot: SLOT, generation: Generation(0) },
@@ -402,21 +413,25 @@ impl Shell {
             allow_fault_injection: false,
             threads: 1,
             commands: [].into(),
+            limits: PoolLimits::default(),
+            work_limits: WorkLimits::default(),
         });
+        shell.spawner.hand_over();
         shell
     }
 
     /// Runs until the process has ended; gives all that it did.
     fn events(mut self) -> Vec<Event> {
         let mut readiness = mio::Events::with_capacity(16);
+        let begun = Instant::now();
         loop {
+            // A signal interrupts it, and then there is nothing.
             poll(&mut self.poll, &mut readiness, Some(PATIENCE)).expect("a poller");
-            assert!(!readiness.is_empty(), "nothing happened within {PATIENCE:?}");
+            assert!(begun.elapsed() < PATIENCE, "nothing happened within {PATIENCE:?}");
             while let Some(answer) = self.spawner.next_answer() {
                 self.workers.add(*answer.expect("it starts"));
             }
-            let events = self.workers.take_ended(SLOT);
-            if !events.is_empty() {
+            if let Some((events, _)) = self.workers.take_ended(SLOT) {
                 return events;
             }
         }
@@ -479,7 +494,8 @@ fn processes_that_a_worker_started_end_with_it() {
 #[test]
 fn program_that_is_not_there_is_an_answer() {
     let poll = mio::Poll::new().expect("a poller");
-    let mut spawner = Spawner::start("/nonexistent", guard(), poll.registry(), 1024).expect("a thread");
+    let mut spawner =
+        Spawner::start("/nonexistent", guard(), unconfined(), poll.registry(), 1024).expect("a thread");
     spawner.order(Order {
         worker: WorkerId { slot: SLOT, generation: Generation(0) },
         pool: PoolName::new("cpu").expect("a name"),
@@ -488,7 +504,10 @@ fn program_that_is_not_there_is_an_answer() {
         allow_fault_injection: false,
         threads: 1,
         commands: [].into(),
+        limits: PoolLimits::default(),
+        work_limits: WorkLimits::default(),
     });
+    spawner.hand_over();
     let answer = loop {
         if let Some(answer) = spawner.next_answer() {
             break answer;

@@ -15,11 +15,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use mio::Registry;
 use mio::unix::SourceFd;
 
+use super::cgroup::WorkerGroup;
 use super::connection::{Connection, Heard, answer_to, in_words};
 use super::functions::Ask;
 use super::guard::Records;
 use super::output::{Output, Speaker};
-use super::spawner::{Order, Started};
+use super::spawner::{Order, Remains, Started};
 use super::token::OutputStream;
 use crate::id::{AttemptId, Pid, PoolName, SlotId, TaskId, WorkerId};
 use crate::limits::{
@@ -46,6 +47,8 @@ pub(super) struct Workers {
 struct Worker {
     order: Order,
     child: Child,
+    /// Its control group, where there is one.
+    group: Option<WorkerGroup>,
     connection: Connection,
     outputs: [Output; 2],
     /// How many attempts it holds at a time, by its own word.
@@ -88,10 +91,10 @@ impl Workers {
 
     /// Takes up a process that was started.
     pub(super) fn add(&mut self, started: Started) -> (WorkerId, Pid) {
-        let Started { order, child, connection, outputs } = started;
+        let Started { order, child, group, connection, outputs } = started;
         let (id, pid) = (order.worker, child.pid());
         let (attempts, stage) = (BTreeMap::new(), Stage::Handshake);
-        let worker = Worker { order, child, connection, outputs, capacity: 1, attempts, stage };
+        let worker = Worker { order, child, group, connection, outputs, capacity: 1, attempts, stage };
         self.by_slot.insert(id.slot, worker);
         (id, pid)
     }
@@ -131,13 +134,11 @@ impl Workers {
         }
     }
 
-    /// If a worker's process has ended: ends its group, reads all that it left, and reaps it.
-    pub(super) fn take_ended(&mut self, slot: SlotId) -> Vec<Event> {
+    /// If a worker's process has ended: ends its groups, reads all that it left, and reaps it.
+    pub(super) fn take_ended(&mut self, slot: SlotId) -> Option<(Vec<Event>, Remains)> {
         let mut events = Vec::new();
-        let Some(worker) = self.by_slot.get_mut(&slot).filter(|worker| worker.child.has_ended()) else {
-            return events;
-        };
-        worker.child.kill_group();
+        let worker = self.by_slot.get_mut(&slot).filter(|worker| worker.child.has_ended())?;
+        worker.kill();
         self.guard.tell(Record::WorkerEnded { worker: worker.child.pid() });
         worker.connection.give_up_writing();
         for stream in OutputStream::ALL {
@@ -154,10 +155,9 @@ impl Workers {
                 WorkerDid::Nothing | WorkerDid::Pause => break,
             }
         }
-        if let Some(worker) = self.by_slot.remove(&slot) {
-            events.push(worker.bury(&self.registry));
-        }
-        events
+        let (exited, remains) = self.by_slot.remove(&slot)?.bury(&self.registry);
+        events.push(exited);
+        Some((events, remains))
     }
 
     /// Puts `message` into a worker's outbox, if it is there and listens.
@@ -180,7 +180,7 @@ impl Workers {
         let Some(worker) = self.get_mut(id) else { return };
         match signal {
             Signal::Terminate => worker.child.terminate_group(),
-            Signal::Kill => worker.child.kill_group(),
+            Signal::Kill => worker.kill(),
         }
     }
 
@@ -218,6 +218,7 @@ impl Worker {
             allow_fault_injection: self.order.allow_fault_injection,
             threads: self.order.threads,
             commands: self.order.commands.to_vec(),
+            limits: self.order.work_limits.clone(),
         };
         match self.connection.say(&setup) {
             Ok(()) => WorkerDid::Enter,
@@ -291,8 +292,16 @@ impl Worker {
         self.attempts.values().next().copied().filter(|_| self.capacity == 1)
     }
 
+    /// Kills it and all that it has started: its process group, and its control group, which nothing leaves.
+    fn kill(&self) {
+        self.child.kill_group();
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+    }
+
     /// Closes all it had, reaps its process, and tells how it ended.
-    fn bury(self, registry: &Registry) -> Event {
+    fn bury(self, registry: &Registry) -> (Event, Remains) {
         let worker = self.order.worker;
         let task = self.only_task();
         let speaker = Speaker { worker, pool: &self.order.pool, task };
@@ -302,11 +311,16 @@ impl Worker {
         self.connection.close(registry);
         // Failing, it would be because the poller no longer has it, which is what is wanted.
         let _ = registry.deregister(&mut SourceFd(&self.child.as_fd().as_raw_fd()));
+        let remains = Remains { pid: self.child.pid(), group: self.group };
         let exit = self.child.reap().unwrap_or_else(|error| {
             log::error!("how worker {worker} ended is unknown: waiting for it failed: {error}");
             Exit::Code(-1)
         });
-        Event::WorkerExited { worker, exit }
+        // Whoever sends KILL, a rise of the group's count says that the kernel had cause to.
+        let out_of_memory =
+            remains.group.as_ref().filter(|_| exit == Exit::Signal(9)).and_then(WorkerGroup::out_of_memory);
+        let exit = out_of_memory.map_or(exit, |memory_max_bytes| Exit::OutOfMemory { memory_max_bytes });
+        (Event::WorkerExited { worker, exit }, remains)
     }
 }
 

@@ -305,6 +305,35 @@ pub enum Refusal {
         /// Why its last worker that failed did so.
         failure: String,
     },
+    /// As many tasks as one user may have are waiting or running.
+    #[error(
+        "your user has {tasks_max} tasks that are not done, the most for one user; wait for some to end, or raise limits.user_tasks"
+    )]
+    UserQueueFull {
+        /// The cap.
+        tasks_max: u64,
+    },
+    /// As many bytes of arguments as one user may have are waiting.
+    #[error(
+        "your user's tasks hold {bytes_max} bytes of arguments or nearly, the most for one user; wait for some to end, or raise limits.user_bytes"
+    )]
+    UserQueueBytesFull {
+        /// The cap.
+        bytes_max: u64,
+    },
+}
+
+impl Refusal {
+    /// Whether there is no room for a task for now: it can be submitted again once others have ended.
+    pub fn is_queue_full(&self) -> bool {
+        matches!(
+            self,
+            Refusal::QueueFull { .. }
+                | Refusal::QueueBytesFull { .. }
+                | Refusal::UserQueueFull { .. }
+                | Refusal::UserQueueBytesFull { .. }
+        )
+    }
 }
 
 fn nearest_hint(nearest: &[FunctionName]) -> String {

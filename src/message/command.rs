@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::FunctionName;
 use crate::limits::COMMAND_ARGUMENTS_MAX;
+use crate::message::resources::AttemptLimits;
 
 /// A function that runs a command. It was checked where the configuration was read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub struct CommandSpec {
     pub patterns: Vec<String>,
     /// Whether an argument may become an option of the program.
     pub options: bool,
+    /// What its first process may use, and each that this one starts.
+    pub limits: AttemptLimits,
 }
 
 /// How a command of the function `run` ended.

@@ -6,6 +6,7 @@
 pub mod client;
 pub mod command;
 pub mod guard;
+pub mod resources;
 pub mod status;
 pub mod worker;
 

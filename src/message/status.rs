@@ -45,6 +45,8 @@ pub struct Status {
     pub refusals: u64,
     /// Log lines that were dropped because they came faster than they could be written.
     pub log_lines_dropped: u64,
+    /// By what the limits of workers are enforced, and which cannot be, in words.
+    pub limits: String,
     /// The pools, in the order of the configuration.
     pub pools: Vec<PoolStatus>,
     /// Functions whose new tasks are refused because they killed too many workers in a row.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::Message;
 use super::client::{Reply, Request};
 use super::command::CommandSpec;
+use super::resources::WorkLimits;
 use super::status::FunctionInfo;
 use crate::id::{AttemptId, FunctionName, TaskId, WorkerId};
 use crate::task::{Failure, Payload};
@@ -35,6 +36,8 @@ pub enum ToWorker {
         threads: u32,
         /// Functions that run a command, for it to have beside its own.
         commands: Vec<CommandSpec>,
+        /// What its attempts may use.
+        limits: WorkLimits,
     },
     /// Run a function.
     Attempt {

@@ -2,10 +2,13 @@
 //!
 //! Nothing here decides anything or knows the protocol.
 
+pub(crate) mod cgroup;
+pub(crate) mod children;
 pub(crate) mod descriptor;
 pub(crate) mod environment;
 pub(crate) mod fault;
 pub(crate) mod pidfd;
 pub(crate) mod process;
+pub(crate) mod resource;
 pub(crate) mod signal;
 pub(crate) mod socket;

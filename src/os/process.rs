@@ -1,8 +1,10 @@
 //! What a process sets for itself, once, and the end of its process group.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -12,8 +14,10 @@ use rustix::process::{
 };
 use rustix::thread::{set_name, set_no_new_privs};
 
+use super::resource;
 use crate::id::Pid;
 use crate::message::guard::Record;
+use crate::message::resources::AttemptLimits;
 
 /// Lets the kernel kill this process when the thread that started it ends (PR_SET_PDEATHSIG).
 ///
@@ -43,6 +47,15 @@ pub(crate) fn set_open_files_max(files: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::Nofile, Rlimit { current: Some(current), ..limit })?)
 }
 
+/// Moves this process into the control group whose `cgroup.procs` is `entrance`.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn enter_group(entrance: &Path) -> io::Result<()> {
+    let mut entrance = File::options().write(true).open(entrance)?;
+    io::Write::write_all(&mut entrance, b"0")
+}
+
 /// Names the calling thread, which in `main` is the name that `ps` and `top` show: at most 15 bytes.
 ///
 /// # Errors
@@ -53,10 +66,11 @@ pub(crate) fn name_thread(name: &std::ffi::CStr) -> io::Result<()> {
 
 /// Has `command` start as the leader of a session and a process group of its own, which no terminal's
 /// signals reach. Before it executes anything it sees to it that it ends with the thread that starts it,
-/// enters `directory` and tells `guard` of its group: from the first moment on, somebody knows of it.
+/// enters `directory`, takes on `limits` and tells `guard` of its group: from the first moment on, somebody knows of it.
 pub(crate) fn start_in_own_session(
     command: &mut Command,
     directory: Option<OwnedFd>,
+    limits: AttemptLimits,
     guard: Option<&'static OwnedFd>,
 ) {
     let worker = getpid();
@@ -74,12 +88,20 @@ pub(crate) fn start_in_own_session(
             let record = Record::GroupStarted { worker: own_id(worker), group: own_id(getpid()) };
             rustix::io::write(guard, &record.encode())?;
         }
-        Ok(())
+        limit_to(limits)
     };
     // SAFETY: between fork and exec only what is async-signal-safe may be done (signal-safety(7)), and
     // the closure only makes system calls: it allocates nothing, takes no lock and cannot panic. The
     // descriptors it uses are open in the child as they are here.
     unsafe { command.pre_exec(before_exec) };
+}
+
+/// Takes on `limits`, for this process and all that it starts.
+fn limit_to(AttemptLimits { memory_bytes, cpu_time, file_size_bytes }: AttemptLimits) -> io::Result<()> {
+    for (resource, amount) in [(Resource::As, memory_bytes), (Resource::Fsize, file_size_bytes)] {
+        amount.map_or(Ok(()), |amount| resource::limit(resource, amount))?;
+    }
+    cpu_time.map_or(Ok(()), resource::limit_cpu_time)
 }
 
 fn own_id(pid: rustix::process::Pid) -> Pid {

@@ -1,14 +1,24 @@
-//! What std and interprocess do not offer on Unix sockets: taking over an inherited one, and asking
-//! whether a path is listened on.
+//! What std and interprocess do not offer on Unix sockets: taking over an inherited one, asking whether a
+//! path is listened on, and which groups a peer is in.
 
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use crate::id::Gid;
+
+/// Asks for the supplementary groups of a peer (Linux 4.13; asm-generic/socket.h, which x86, ARM and
+/// RISC-V follow).
+const SO_PEERGROUPS: libc::c_int = 59;
+
+/// Groups that there is room for at first: more than nearly every process has.
+const GROUPS_AT_FIRST: usize = 32;
 
 /// Takes over the listening sockets that the service manager passed (sd_listen_fds(3)), close-on-exec.
 /// None are left for a second call.
@@ -55,5 +65,41 @@ pub(crate) fn is_listened_on(path: &Path) -> io::Result<bool> {
         Ok(()) | Err(Errno::AGAIN) => Ok(true),
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// The supplementary groups that the peer of a connected socket had when it connected. Never waits: the
+/// kernel remembers them, and no user database is asked.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<Gid>> {
+    let socket = socket.as_fd();
+    let mut groups = vec![0; GROUPS_AT_FIRST];
+    loop {
+        // No process has as many groups as would overflow this (NGROUPS_MAX is 65,536).
+        let mut bytes = (groups.len() * mem::size_of::<libc::gid_t>()) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `bytes` bytes into `groups`, which has room for them, and the
+        // length that it needs into `bytes`; both outlive the call.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut bytes,
+            )
+        };
+        let count = bytes as usize / mem::size_of::<libc::gid_t>();
+        match (result, io::Error::last_os_error()) {
+            (0, _) => {
+                groups.truncate(count);
+                return Ok(groups.into_iter().map(Gid).collect());
+            }
+            (_, error) if error.raw_os_error() == Some(libc::ERANGE) && count > groups.len() => {
+                groups.resize(count, 0);
+            }
+            (_, error) => return Err(error),
+        }
     }
 }

@@ -137,7 +137,8 @@ pub(super) fn config(options: impl IntoIterator<Item = PoolOptions>) -> Result<C
             return Err(PrivateError::PoolTwice(pool.name.clone()));
         }
     }
-    Ok(Config { pools, ..Config::default() })
+    // The program knows its own functions, and nobody could release one.
+    Ok(Config { pools, quarantine_after: None, ..Config::default() })
 }
 
 #[cfg(test)]
@@ -168,7 +169,7 @@ mod tests {
     fn what_is_not_set_is_as_in_a_configuration() {
         let config = config([PoolOptions::new("cpu")]).expect("they are in order");
         let cpu = Pool::new(PoolName::new("cpu").expect("a name"));
-        assert_eq!(config, Config { pools: vec![cpu], ..Config::default() });
+        assert_eq!(config, Config { pools: vec![cpu], quarantine_after: None, ..Config::default() });
     }
 
     #[test]

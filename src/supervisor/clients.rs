@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::tasks::TaskKey;
 use crate::descriptor::Watch;
-use crate::id::{TaskId, Uid};
+use crate::id::{Credentials, TaskId};
 
 /// A connected client.
 #[derive(Debug)]
 pub(super) struct Client {
-    pub(super) user: Uid,
+    pub(super) peer: Credentials,
     /// The task that it is a function of.
     pub(super) parent: Option<TaskId>,
     /// Its attached tasks that are not done.
@@ -25,9 +25,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub(super) fn new(user: Uid, parent: Option<TaskId>) -> Self {
+    pub(super) fn new(peer: Credentials, parent: Option<TaskId>) -> Self {
         Client {
-            user,
+            peer,
             parent,
             attached: BTreeSet::new(),
             watched: BTreeSet::new(),

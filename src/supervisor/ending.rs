@@ -11,10 +11,11 @@ use super::slots::Progress;
 use super::tasks::{State, TaskKey, Watcher};
 use super::timers::Timer;
 use super::{Notice, Supervisor};
-use crate::id::{AttemptId, WorkerId};
+use crate::id::{AttemptId, Uid, WorkerId};
 use crate::message::client::ReplyBody;
-use crate::message::status::Phase;
+use crate::message::status::{Phase, TaskCounts};
 use crate::task::{Attachment, Exit, Outcome};
+use crate::time::Time;
 
 impl Supervisor {
     /// Takes a task that is not done out of its delay, its queue or its worker. An attempt that has
@@ -58,6 +59,7 @@ impl Supervisor {
         let submitter = task.submitter;
         let pool = task.pool;
         let attachment = task.attachment;
+        let speaker = task.speaker.take();
         let watchers = std::mem::take(&mut task.watchers);
         self.pool_mut(pool).unfinished -= 1;
         for watcher in &watchers {
@@ -75,6 +77,7 @@ impl Supervisor {
             }
             Attachment::Detached => self.keep(key, outcome),
         }
+        self.silence(speaker);
     }
 
     fn tell_submitter(&mut self, submitter: Watcher, key: TaskKey, body: ReplyBody) {
@@ -85,9 +88,11 @@ impl Supervisor {
     }
 
     fn keep(&mut self, key: TaskKey, outcome: Outcome) {
-        let number = self.tasks.get(key).id.number;
+        let (number, user) = (self.tasks.get(key).id.number, self.tasks.get(key).owner.user);
         self.tasks.set_state(key, State::Done { outcome: Box::new(outcome) });
         self.kept.insert((self.now, number));
+        self.kept_by_user.insert((user, self.now, number));
+        self.expire_results_of(user);
         self.expire_results();
     }
 
@@ -102,13 +107,32 @@ impl Supervisor {
                 self.timers.arm(Timer::ResultExpiry, expires);
                 return;
             }
-            self.kept.pop_first();
-            if let Some(key) = self.tasks.key(number) {
-                let task = self.tasks.remove(key);
-                self.note(Notice::ResultExpired { task: task.id });
-            }
+            self.give_up_result(at, number);
         }
         self.timers.disarm(Timer::ResultExpiry);
+    }
+
+    /// Gives up the oldest results of a user who has more than one may have.
+    pub(super) fn expire_results_of(&mut self, user: Uid) {
+        if self.policy.is_privileged(user) {
+            return;
+        }
+        let (kept_max, bytes_max) = (self.policy.user_results_max, self.policy.user_result_bytes_max);
+        let has_too_much = |counts: TaskCounts| counts.kept > kept_max || counts.result_bytes > bytes_max;
+        while has_too_much(self.tasks.counts_of(user)) {
+            let oldest = self.kept_by_user.range((user, Time::ZERO, 0)..).next().copied();
+            let Some((_, at, number)) = oldest.filter(|(owner, ..)| *owner == user) else { return };
+            self.give_up_result(at, number);
+        }
+    }
+
+    fn give_up_result(&mut self, kept_since: Time, number: u64) {
+        self.kept.remove(&(kept_since, number));
+        if let Some(key) = self.tasks.key(number) {
+            let task = self.tasks.remove(key);
+            self.kept_by_user.remove(&(task.owner.user, kept_since, number));
+            self.note(Notice::ResultExpired { task: task.id });
+        }
     }
 
     /// The attempt of a task had started when its worker died.
@@ -134,6 +158,7 @@ impl Supervisor {
             return None;
         }
         task.retries += 1;
+        let speaker = task.speaker.take();
         let wait = backoff(&self.policy.restart, task.retries, &mut self.random);
         let notice = Notice::TaskRetried {
             task: task.id,
@@ -142,6 +167,7 @@ impl Supervisor {
             retries: task.retries_max - task.retries,
         };
         self.note(notice);
+        self.silence(speaker);
         Some(wait)
     }
 

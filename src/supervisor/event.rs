@@ -1,7 +1,7 @@
 //! Facts that the supervisor is told.
 
 use super::Policy;
-use crate::id::{AttemptId, ConnectionId, FunctionName, Pid, RequestId, TaskId, Uid, WorkerId};
+use crate::id::{AttemptId, ConnectionId, Credentials, FunctionName, Pid, RequestId, TaskId, WorkerId};
 use crate::message::status::FunctionInfo;
 use crate::message::worker::Report;
 use crate::task::{Exit, Payload, TaskSpec};
@@ -15,7 +15,7 @@ pub enum Event {
         /// Its connection, new.
         client: ConnectionId,
         /// Who it is.
-        user: Uid,
+        peer: Credentials,
     },
     /// A function that runs speaks for itself: it is a client, of its task's user, until `ClientGone`.
     FunctionConnected {

@@ -23,6 +23,7 @@
 //! functions that kill workers away, `phases` drains and stops, `reload` changes the policy, `summary` tells
 //! how things are.
 
+mod access;
 mod action;
 mod attempts;
 mod clients;
@@ -51,9 +52,10 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+pub use access::{Access, Who};
 pub use action::{Action, EndReason, Notice, Signal};
 pub use event::Event;
-pub use policy::{Policy, PoolPolicy, RestartPolicy, RunAccess, WhenDegraded};
+pub use policy::{Policy, PoolPolicy, RestartPolicy, WhenDegraded};
 pub use recycling::Wear;
 
 use clients::Client;
@@ -65,7 +67,7 @@ use submission::{Submission, Unplaced};
 use tasks::{Tasks, Watcher};
 use timers::{Timer, Timers};
 
-use crate::id::{ConnectionId, Epoch, SlotId, WorkerId};
+use crate::id::{ConnectionId, Epoch, SlotId, Uid, WorkerId};
 use crate::message::status::Phase;
 use crate::task::OutcomeKind;
 use crate::time::Time;
@@ -83,6 +85,8 @@ pub struct Supervisor {
     last_ticket: Ticket,
     /// Results that are kept, the oldest first: when each was, and its task's number.
     kept: BTreeSet<(Time, u64)>,
+    /// The same by user.
+    kept_by_user: BTreeSet<(Uid, Time, u64)>,
     pools: Vec<Pool>,
     /// The pools that the policy names, in its order.
     pool_order: Vec<PoolId>,
@@ -116,6 +120,7 @@ impl Supervisor {
             tasks: Tasks::default(),
             last_ticket: Ticket(0),
             kept: BTreeSet::new(),
+            kept_by_user: BTreeSet::new(),
             pools: Vec::new(),
             pool_order: Vec::new(),
             slots: BTreeMap::new(),
@@ -145,13 +150,16 @@ impl Supervisor {
         }
         self.now = self.now.max(now);
         match event {
-            Event::ClientConnected { client, user } => self.client_connected(client, user),
+            Event::ClientConnected { client, peer } => self.client_connected(client, peer),
             Event::FunctionConnected { client, task } => self.function_connected(client, task),
             Event::ClientGone { client } => self.client_gone(client),
             Event::ClientBlocked { client } => self.client_blocked(client),
             Event::ClientUnblocked { client } => self.client_unblocked(client),
             Event::Submitted { client, request, spec, deadline, args } => {
-                self.submitted(Submission { submitter: Watcher { client, request }, spec, deadline, args });
+                let submitter = Watcher { client, request };
+                if let Some(owner) = self.clients.get(&client).map(|client| client.peer.clone()) {
+                    self.submitted(Submission { submitter, owner, spec, deadline, args });
+                }
             }
             Event::CancelRequested { client, request, task } => {
                 self.cancel_requested(Watcher { client, request }, task);

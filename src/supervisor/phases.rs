@@ -53,7 +53,9 @@ impl Supervisor {
 
     /// Kills what still runs: those tasks are lost.
     pub(super) fn force_stop(&mut self) {
-        for task in self.tasks.unfinished() {
+        // What functions have submitted, which has larger numbers, is lost like them, and not cancelled by
+        // their ends.
+        for task in self.tasks.unfinished().into_iter().rev() {
             let State::Running { worker, attempt, .. } = self.tasks.get(task).state else {
                 unreachable!("only running tasks are left once the daemon shuts down");
             };
@@ -68,7 +70,7 @@ impl Supervisor {
         }
     }
 
-    fn has_started(&self, worker: WorkerId, attempt: AttemptId) -> Started {
+    pub(super) fn has_started(&self, worker: WorkerId, attempt: AttemptId) -> Started {
         let worker = self.slots.get(&worker.slot).and_then(|slot| slot.worker());
         let held = worker.and_then(|worker| worker.held.iter().find(|held| held.attempt == attempt));
         match held.map(|held| held.progress) {

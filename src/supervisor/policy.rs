@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::id::{FunctionName, PoolName, Uid};
+use super::access::Access;
+use crate::id::{Credentials, FunctionName, PoolName, Uid};
 use crate::limits;
 
 /// Everything the supervisor must know beforehand. A reload replaces it whole.
@@ -15,6 +16,10 @@ pub struct Policy {
     pub queue_tasks_max: u64,
     /// Bytes of arguments of those tasks.
     pub queue_bytes_max: u64,
+    /// The same for the tasks of one user; see [`is_privileged`](Self::is_privileged).
+    pub user_tasks_max: u64,
+    /// Bytes of arguments of one user's tasks.
+    pub user_bytes_max: u64,
     /// Bytes in the largest arguments.
     pub payload_bytes_max: u64,
     /// How long a detached task's result is kept.
@@ -23,6 +28,10 @@ pub struct Policy {
     pub results_max: u64,
     /// Bytes of results of detached tasks that are kept.
     pub result_bytes_max: u64,
+    /// Results of one user's detached tasks that are kept.
+    pub user_results_max: u64,
+    /// Bytes of them.
+    pub user_result_bytes_max: u64,
     /// How long running tasks may go on after a request to stop.
     pub drain_timeout: Duration,
     /// The user the daemon runs as: beside root, the one who may do everything.
@@ -31,20 +40,10 @@ pub struct Policy {
     pub restart: RestartPolicy,
     /// Workers that a function's tasks may kill in a row before it is quarantined; by none, it never is.
     pub quarantine_after: Option<u32>,
-    /// Who may run any command.
-    pub allow_run: RunAccess,
+    /// Who may do what.
+    pub access: Access,
     /// For each attempt of a task that names none, before the pool's: by function.
     pub function_timeouts: BTreeMap<FunctionName, Duration>,
-}
-
-/// Who may run any command, as the daemon's user: by the function of that name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RunAccess {
-    /// That user and root, who could do it anyway.
-    #[default]
-    Owner,
-    /// Everyone who may connect.
-    All,
 }
 
 /// How failing workers are restarted.
@@ -141,29 +140,41 @@ impl Policy {
             pools,
             queue_tasks_max: limits::QUEUE_TASKS_MAX,
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
+            user_tasks_max: limits::QUEUE_TASKS_MAX / limits::USER_SHARE,
+            user_bytes_max: limits::QUEUE_BYTES_MAX / limits::USER_SHARE,
             payload_bytes_max: limits::PAYLOAD_BYTES_MAX as u64,
             result_age_max: limits::RESULT_AGE_MAX,
             results_max: limits::RESULTS_MAX,
             result_bytes_max: limits::RESULT_BYTES_MAX,
+            user_results_max: limits::RESULTS_MAX / limits::USER_SHARE,
+            user_result_bytes_max: limits::RESULT_BYTES_MAX / limits::USER_SHARE,
             drain_timeout: limits::DRAIN_TIMEOUT,
             daemon_user,
             restart: RestartPolicy::default(),
             quarantine_after: Some(limits::QUARANTINE_AFTER),
-            allow_run: RunAccess::default(),
+            access: Access::default(),
             function_timeouts: BTreeMap::new(),
         }
     }
 
-    /// Whether `user` may run any command.
-    pub fn may_run(&self, user: Uid) -> bool {
-        match self.allow_run {
-            RunAccess::Owner => self.may_administer(user),
-            RunAccess::All => true,
-        }
+    /// Whether `user` may do everything, see and cancel the tasks of others above all, and is bound by no
+    /// limit of one user: root and the daemon's own user, who could do it anyway.
+    pub fn is_privileged(&self, user: Uid) -> bool {
+        user == Uid(0) || user == self.daemon_user
     }
 
-    /// Whether `user` may do everything: see and cancel the tasks of others, reload, drain.
-    pub fn may_administer(&self, user: Uid) -> bool {
-        user == Uid(0) || user == self.daemon_user
+    /// Whether `peer` may connect.
+    pub fn may_connect(&self, peer: &Credentials) -> bool {
+        self.may_administer(peer) || self.access.connect.includes(peer)
+    }
+
+    /// Whether `peer` may change how the daemon runs, and whether it does. That is no right to the tasks of others.
+    pub fn may_administer(&self, peer: &Credentials) -> bool {
+        self.is_privileged(peer.user) || self.access.administer.includes(peer)
+    }
+
+    /// Whether `peer` may run `function`.
+    pub fn may_run(&self, peer: &Credentials, function: &FunctionName) -> bool {
+        self.is_privileged(peer.user) || self.access.to_run(function).includes(peer)
     }
 }

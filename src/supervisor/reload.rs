@@ -20,7 +20,11 @@ impl Supervisor {
         for id in self.slots.keys().copied().collect::<Vec<SlotId>>() {
             self.replace_if_outdated(id);
         }
+        self.refuse_forbidden();
         self.place_waiting();
+        for user in self.tasks.users() {
+            self.expire_results_of(user);
+        }
         self.expire_results();
     }
 
@@ -36,7 +40,7 @@ impl Supervisor {
             None => {
                 let mut pool = Pool::new(policy);
                 for (connection, client) in self.clients.iter().filter(|(_, client)| client.blocked) {
-                    pool.queue.block(*connection, client.user);
+                    pool.queue.block(*connection, client.peer.user);
                 }
                 self.pools.push(pool);
                 PoolId(self.pools.len() - 1)

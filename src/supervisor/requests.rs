@@ -4,20 +4,33 @@ use super::Supervisor;
 use super::action::EndReason;
 use super::clients::Client;
 use super::tasks::{State, TaskKey, Watcher};
-use crate::id::{ConnectionId, TaskId, Uid};
+use crate::id::{ConnectionId, Credentials, TaskId};
 use crate::limits::{WATCHERS_PER_TASK_MAX, WATCHES_PER_CLIENT_MAX};
 use crate::message::client::{CancelAnswer, Refusal, ReplyBody};
 use crate::task::{CancelReason, Outcome, Started};
 
 impl Supervisor {
-    pub(super) fn client_connected(&mut self, client: ConnectionId, user: Uid) {
-        self.let_in(client, Client::new(user, None));
+    pub(super) fn client_connected(&mut self, client: ConnectionId, peer: Credentials) {
+        self.let_in(client, Client::new(peer, None));
     }
 
-    /// A task that has ended meanwhile has no user to act for: its function's requests are not heard.
+    /// A function for which no task waits any more is not heard.
     pub(super) fn function_connected(&mut self, client: ConnectionId, task: TaskId) {
-        if let Some(key) = self.tasks.key(task.number) {
-            self.let_in(client, Client::new(self.tasks.get(key).user, Some(task)));
+        let Some(key) = self.tasks.key(task.number) else { return };
+        let State::Running { worker, attempt, .. } = self.tasks.get(key).state else { return };
+        if self.has_started(worker, attempt) == Started::Yes {
+            let row = self.tasks.get_mut(key);
+            row.speaker = Some(client);
+            let owner = row.owner.clone();
+            self.let_in(client, Client::new(owner, Some(task)));
+        }
+    }
+
+    /// No task waits for a function any more, though it may still run: what it has submitted attached
+    /// ends, and it is heard no more.
+    pub(super) fn silence(&mut self, speaker: Option<ConnectionId>) {
+        if let Some(speaker) = speaker {
+            self.client_gone(speaker);
         }
     }
 
@@ -47,7 +60,7 @@ impl Supervisor {
         let Some(state) = self.clients.get_mut(&client) else { return };
         state.blocked = true;
         for pool in &mut self.pools {
-            pool.queue.block(client, state.user);
+            pool.queue.block(client, state.peer.user);
         }
     }
 
@@ -126,9 +139,9 @@ impl Supervisor {
             return Ok(Found::EarlierEpoch);
         }
         let key = self.tasks.key(task.number).ok_or(Refusal::NoSuchTask { task })?;
-        let user = self.clients.get(&from.client).map(|client| client.user);
-        let owner = self.tasks.get(key).user;
-        if user.is_some_and(|user| user == owner || self.policy.may_administer(user)) {
+        let user = self.clients.get(&from.client).map(|client| client.peer.user);
+        let owner = self.tasks.get(key).owner.user;
+        if user.is_some_and(|user| user == owner || self.policy.is_privileged(user)) {
             return Ok(Found::Row(key));
         }
         Err(Refusal::NotAllowed(format!("task {task} belongs to uid {}", owner.0)))

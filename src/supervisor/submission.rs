@@ -10,7 +10,7 @@ use super::tasks::{State, Task, TaskKey, Watcher};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
 use crate::descriptor::Watch;
-use crate::id::{ConnectionId, FunctionName, RUN_FUNCTION, TaskId};
+use crate::id::{ConnectionId, Credentials, FunctionName, RUN_FUNCTION, TaskId, Uid};
 use crate::limits::{DESCRIPTORS_PER_CLIENT_MAX, RETRIES_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody};
 use crate::message::status::Phase;
@@ -24,6 +24,7 @@ const NEAREST_DISTANCE_MAX: usize = 3;
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) submitter: Watcher,
+    pub(super) owner: Credentials,
     pub(super) spec: TaskSpec,
     pub(super) deadline: Option<Time>,
     pub(super) args: Payload,
@@ -35,14 +36,27 @@ pub(super) struct Unplaced {
     submissions: BTreeMap<u64, Submission>,
     /// The same by client: that one leaves must not cost what all others wait for.
     by_client: BTreeSet<(ConnectionId, u64)>,
+    /// How many tasks and bytes of arguments they are, by user.
+    by_user: BTreeMap<Uid, Demand>,
     last_number: u64,
+    bytes: u64,
+}
+
+/// What submissions take of the queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Demand {
+    tasks: u64,
     bytes: u64,
 }
 
 impl Unplaced {
     fn insert(&mut self, submission: Submission) -> u64 {
         self.last_number += 1;
-        self.bytes += submission.args.bytes.len() as u64;
+        let bytes = submission.args.bytes.len() as u64;
+        self.bytes += bytes;
+        let demand = self.demand_of(submission.owner.user);
+        let demand = Demand { tasks: demand.tasks + 1, bytes: demand.bytes + bytes };
+        self.by_user.insert(submission.owner.user, demand);
         self.by_client.insert((submission.submitter.client, self.last_number));
         self.submissions.insert(self.last_number, submission);
         self.last_number
@@ -50,9 +64,22 @@ impl Unplaced {
 
     fn remove(&mut self, number: u64) -> Option<Submission> {
         let submission = self.submissions.remove(&number)?;
-        self.bytes -= submission.args.bytes.len() as u64;
+        let bytes = submission.args.bytes.len() as u64;
+        self.bytes -= bytes;
+        let user = submission.owner.user;
+        let demand = self.demand_of(user);
+        match demand.tasks {
+            1 => _ = self.by_user.remove(&user),
+            _ => {
+                _ = self.by_user.insert(user, Demand { tasks: demand.tasks - 1, bytes: demand.bytes - bytes })
+            }
+        }
         self.by_client.remove(&(submission.submitter.client, number));
         Some(submission)
+    }
+
+    fn demand_of(&self, user: Uid) -> Demand {
+        self.by_user.get(&user).copied().unwrap_or_default()
     }
 
     /// The numbers of a client's submissions.
@@ -71,6 +98,10 @@ enum Placement {
 
 impl Supervisor {
     pub(super) fn submitted(&mut self, submission: Submission) {
+        // A function that nobody waits for any more is not heard.
+        if !self.clients.contains_key(&submission.submitter.client) {
+            return;
+        }
         if let Err(refusal) = self.check(&submission) {
             return self.refuse(submission.submitter, refusal);
         }
@@ -130,6 +161,19 @@ impl Supervisor {
         })
     }
 
+    /// Refuses what waits to be placed and may not be run any more.
+    pub(super) fn refuse_forbidden(&mut self) {
+        let forbidden = |(number, submission): (&u64, &Submission)| {
+            Some((*number, self.check_function(submission).err()?))
+        };
+        let forbidden: Vec<(u64, Refusal)> = self.unplaced.submissions.iter().filter_map(forbidden).collect();
+        for (number, refusal) in forbidden {
+            if let Some(submission) = self.take_unplaced(number) {
+                self.refuse(submission.submitter, refusal);
+            }
+        }
+    }
+
     /// Refuses whatever waits to be placed: the daemon takes nothing new.
     pub(super) fn refuse_unplaced(&mut self) {
         while let Some((&number, _)) = self.unplaced.submissions.first_key_value() {
@@ -161,7 +205,9 @@ impl Supervisor {
         if submission.spec.timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Refusal::BadOption("a timeout must be longer than nothing".to_owned()));
         }
-        self.check_run(submission)?;
+        self.check_function(submission)?;
+        self.check_files(submission)?;
+        self.check_share(submission)?;
         if tasks >= self.policy.queue_tasks_max {
             return Err(Refusal::QueueFull { tasks_max: self.policy.queue_tasks_max });
         }
@@ -171,21 +217,45 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Whether a task may run a command of the caller's, and with the caller's open files.
-    fn check_run(&self, submission: &Submission) -> Result<(), Refusal> {
+    /// Whether the submitter may run the function.
+    fn check_function(&self, submission: &Submission) -> Result<(), Refusal> {
+        let Submission { owner, spec, .. } = submission;
+        match self.policy.may_run(owner, &spec.function) {
+            true => Ok(()),
+            false => Err(Refusal::NotAllowed(format!(
+                "access.run of the configuration does not let you run `{}`; ask its operator to be added",
+                spec.function
+            ))),
+        }
+    }
+
+    /// Whether there is room left for the submitter's user.
+    fn check_share(&self, submission: &Submission) -> Result<(), Refusal> {
+        let user = submission.owner.user;
+        if self.policy.is_privileged(user) {
+            return Ok(());
+        }
+        let counts = self.tasks.counts_of(user);
+        let waiting = self.unplaced.demand_of(user);
+        let tasks = counts.delayed + counts.pending + counts.running + waiting.tasks;
+        let bytes = counts.argument_bytes + waiting.bytes + submission.args.bytes.len() as u64;
+        let (tasks_max, bytes_max) = (self.policy.user_tasks_max, self.policy.user_bytes_max);
+        match () {
+            () if tasks >= tasks_max => Err(Refusal::UserQueueFull { tasks_max }),
+            () if bytes > bytes_max => Err(Refusal::UserQueueBytesFull { bytes_max }),
+            () => Ok(()),
+        }
+    }
+
+    /// Whether the caller's open files may go with a task.
+    fn check_files(&self, submission: &Submission) -> Result<(), Refusal> {
         let Submission { submitter, spec, args, .. } = submission;
         let Some(client) = self.clients.get(&submitter.client) else { return Ok(()) };
-        let is_run = spec.function.as_str() == RUN_FUNCTION;
-        if is_run && !self.policy.may_run(client.user) {
-            let rule =
-                "only root and the user that poold runs as may run commands, unless allow_run is \"all\"";
-            return Err(Refusal::NotAllowed(rule.to_owned()));
-        }
         let descriptors = args.descriptors.count();
         if descriptors == 0 {
             return Ok(());
         }
-        if !is_run || spec.attachment == Attachment::Detached {
+        if spec.function.as_str() != RUN_FUNCTION || spec.attachment == Attachment::Detached {
             let rule = format!("open files can only go with `{RUN_FUNCTION}`, and attached");
             return Err(Refusal::BadOption(rule));
         }
@@ -283,9 +353,9 @@ impl Supervisor {
     }
 
     fn accept(&mut self, submission: Submission, pool: PoolId) {
-        let Submission { submitter, spec, deadline, args } = submission;
+        let Submission { submitter, owner, spec, deadline, args } = submission;
         let Some(client) = self.clients.get_mut(&submitter.client) else { return };
-        let user = client.user;
+        let user = owner.user;
         let parent = client.parent.filter(|_| spec.attachment == Attachment::Attached);
         let id = TaskId { epoch: self.epoch, number: self.tasks.next_number() };
         let function = spec.function.clone();
@@ -296,10 +366,11 @@ impl Supervisor {
             pool,
             priority: spec.priority,
             timeout: spec.timeout,
-            user,
+            owner,
             submitter,
             attachment: spec.attachment,
             parent,
+            speaker: None,
             report_start: spec.report_start,
             watchers: Vec::new(),
             accepted_at: self.now,
@@ -347,7 +418,7 @@ impl Supervisor {
 
     pub(super) fn refuse(&mut self, to: Watcher, refusal: Refusal) {
         let Some(client) = self.clients.get(&to.client) else { return };
-        let user = client.user;
+        let user = client.peer.user;
         self.refusals += 1;
         self.note(Notice::Refused { client: to.client, user, refusal: refusal.clone() });
         self.reply(to, ReplyBody::Refused(refusal));

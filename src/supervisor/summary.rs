@@ -119,7 +119,7 @@ impl Supervisor {
             pool: self.pool(task.pool).policy.name.clone(),
             state: task.visible_state(),
             priority: task.priority,
-            user: task.user,
+            user: task.owner.user,
             detached: task.attachment == Attachment::Detached,
             attempts: task.attempts,
             age_ms: now.since(task.accepted_at).as_millis() as u64,

@@ -7,7 +7,7 @@ use slab::Slab;
 
 use super::pools::PoolId;
 use super::queue::{Place, Ticket};
-use crate::id::{AttemptId, ConnectionId, FunctionName, RequestId, TaskId, Uid, WorkerId};
+use crate::id::{AttemptId, ConnectionId, Credentials, FunctionName, RequestId, TaskId, Uid, WorkerId};
 use crate::message::status::{TaskCounts, TaskState};
 use crate::task::{Attachment, Outcome, Payload};
 use crate::time::Time;
@@ -32,12 +32,14 @@ pub(super) struct Task {
     pub(super) pool: PoolId,
     pub(super) priority: i16,
     pub(super) timeout: Option<Duration>,
-    pub(super) user: Uid,
+    pub(super) owner: Credentials,
     /// Whose turn it takes; also who is told, if it is attached.
     pub(super) submitter: Watcher,
     pub(super) attachment: Attachment,
     /// The task that waits for this one, if it is attached to a function that runs.
     pub(super) parent: Option<TaskId>,
+    /// Its function, once it speaks for itself.
+    pub(super) speaker: Option<ConnectionId>,
     pub(super) report_start: bool,
     /// Clients that asked for the outcome, beside the submitter.
     pub(super) watchers: Vec<Watcher>,
@@ -68,7 +70,7 @@ pub(super) enum State {
 impl Task {
     /// Where it waits with that ticket.
     pub(super) fn place(&self, ticket: Ticket) -> Place {
-        Place { priority: self.priority, user: self.user, connection: self.submitter.client, ticket }
+        Place { priority: self.priority, user: self.owner.user, connection: self.submitter.client, ticket }
     }
 
     /// What it is doing, in the words of the outside.
@@ -87,8 +89,16 @@ impl Task {
 pub(super) struct Tasks {
     rows: Slab<Task>,
     keys: BTreeMap<u64, TaskKey>,
-    counts: TaskCounts,
+    sums: Sums,
     last_number: u64,
+}
+
+/// What tasks add up to.
+#[derive(Debug, Default)]
+struct Sums {
+    all: TaskCounts,
+    /// Of those who have any.
+    by_user: BTreeMap<Uid, TaskCounts>,
 }
 
 impl Tasks {
@@ -100,7 +110,7 @@ impl Tasks {
 
     /// Takes a task in.
     pub(super) fn insert(&mut self, task: Task) -> TaskKey {
-        count(&mut self.counts, &task, Counted::In);
+        self.sums.count(&task, Counted::In);
         let number = task.id.number;
         let key = TaskKey(self.rows.insert(task) as u32);
         self.keys.insert(number, key);
@@ -110,19 +120,22 @@ impl Tasks {
     /// Gives a task another state and returns the one before.
     pub(super) fn set_state(&mut self, key: TaskKey, state: State) -> State {
         let task = &mut self.rows[key.0 as usize];
-        count(&mut self.counts, task, Counted::Out);
+        self.sums.count(task, Counted::Out);
         if matches!(state, State::Done { .. }) {
             task.args = Payload::default();
         }
         let before = std::mem::replace(&mut task.state, state);
-        count(&mut self.counts, task, Counted::In);
+        self.sums.count(task, Counted::In);
         before
     }
 
     /// Forgets a task.
     pub(super) fn remove(&mut self, key: TaskKey) -> Task {
         let task = self.rows.remove(key.0 as usize);
-        count(&mut self.counts, &task, Counted::Out);
+        self.sums.count(&task, Counted::Out);
+        if self.counts_of(task.owner.user) == TaskCounts::default() {
+            self.sums.by_user.remove(&task.owner.user);
+        }
         self.keys.remove(&task.id.number);
         task
     }
@@ -153,7 +166,17 @@ impl Tasks {
     }
 
     pub(super) fn counts(&self) -> TaskCounts {
-        self.counts
+        self.sums.all
+    }
+
+    /// What the tasks of one user add up to.
+    pub(super) fn counts_of(&self, user: Uid) -> TaskCounts {
+        self.sums.by_user.get(&user).copied().unwrap_or_default()
+    }
+
+    /// The users who have tasks or kept results.
+    pub(super) fn users(&self) -> Vec<Uid> {
+        self.sums.by_user.keys().copied().collect()
     }
 }
 
@@ -163,7 +186,14 @@ enum Counted {
     Out,
 }
 
-/// Adds a task to what all add up to, or takes it out.
+impl Sums {
+    fn count(&mut self, task: &Task, direction: Counted) {
+        count(&mut self.all, task, direction);
+        count(self.by_user.entry(task.owner.user).or_default(), task, direction);
+    }
+}
+
+/// Adds a task to what some add up to, or takes it out.
 fn count(counts: &mut TaskCounts, task: &Task, direction: Counted) {
     let add = |sum: &mut u64, amount: u64| match direction {
         Counted::In => *sum += amount,

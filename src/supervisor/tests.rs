@@ -26,7 +26,7 @@ impl Desk {
             _ => None,
         });
         let mut desk = Desk { supervisor, now: Time::ZERO, worker: worker.expect("one is started") };
-        desk.handle(Event::ClientConnected { client: CLIENT, user: Uid(7) });
+        desk.handle(Event::ClientConnected { client: CLIENT, peer: Uid(7).into() });
         desk.handle(Event::WorkerSpawned { worker: desk.worker, pid: Pid(42) });
         desk
     }

@@ -86,7 +86,9 @@ impl Supervisor {
     pub(super) fn worker_spawned(&mut self, worker_id: WorkerId, pid: Pid) {
         let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
         worker.pid = Some(pid);
-        if let Stage::Ending { reason, .. } = worker.stage {
+        if let Stage::Ending { reason, told, .. } = &mut worker.stage {
+            *told = true;
+            let reason = *reason;
             self.signal(worker_id, Signal::Kill, reason);
         }
     }

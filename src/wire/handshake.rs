@@ -43,6 +43,10 @@ pub enum Verdict {
     WrongRole,
     /// As many connections as there may be are open.
     TooManyConnections,
+    /// The user may not connect.
+    NotAllowed,
+    /// As many connections as one user may have are open.
+    TooManyOfUser,
 }
 
 /// The opening bytes of a client or worker.
@@ -110,6 +114,8 @@ impl Answer {
             Verdict::NoCommonVersion => 2,
             Verdict::WrongRole => 3,
             Verdict::TooManyConnections => 4,
+            Verdict::NotAllowed => 5,
+            Verdict::TooManyOfUser => 6,
         };
         layout(verdict, self.version, 0)
     }
@@ -126,6 +132,8 @@ impl Answer {
             2 => Verdict::NoCommonVersion,
             3 => Verdict::WrongRole,
             4 => Verdict::TooManyConnections,
+            5 => Verdict::NotAllowed,
+            6 => Verdict::TooManyOfUser,
             _ => return Err(WireError::NotAHandshake),
         };
         Ok(Some(Answer { verdict, version }))

@@ -10,12 +10,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::asking::Desk;
+use super::confinement::Confinement;
 use super::hangup::Hangup;
 use super::registry::Functions;
 use super::session::{Broken, Session};
+use super::strays::Strays;
 use crate::id::{AttemptId, FunctionName, TaskId};
-use crate::message::worker::{FromWorker, ToWorker};
-use crate::task::Payload;
+use crate::message::worker::{FromWorker, Report, ToWorker};
+use crate::task::{Failure, FailureKind, Payload};
 
 /// An attempt that was received and has not started.
 pub(super) struct Waiting {
@@ -25,8 +27,27 @@ pub(super) struct Waiting {
     pub(super) args: Payload,
 }
 
+/// What attempts run with, whichever they are.
+#[derive(Default)]
+pub(super) struct Workplace {
+    pub(super) functions: Functions,
+    pub(super) hangup: Hangup,
+    pub(super) confinement: Confinement,
+    /// None where children are nobody's but the program's own.
+    pub(super) strays: Option<Strays>,
+}
+
+impl Workplace {
+    /// Ends what attempts have left behind. None may run.
+    pub(super) fn tidy_up(&self) {
+        if let Some(strays) = &self.strays {
+            strays.end();
+        }
+    }
+}
+
 /// Runs attempts until the daemon says stop; what has not started by then is left to others.
-pub(super) fn run(session: &mut Session, functions: &Functions, hangup: &Hangup) -> Result<(), Broken> {
+pub(super) fn run(session: &mut Session, workplace: &Workplace) -> Result<(), Broken> {
     let mut waiting = VecDeque::new();
     let desk = Desk::new(Arc::clone(&session.sender), session.receiver.handover());
     loop {
@@ -41,7 +62,7 @@ pub(super) fn run(session: &mut Session, functions: &Functions, hangup: &Hangup)
             }
         }
         if let Some(next) = waiting.pop_front() {
-            attempt(next, functions, hangup, &desk)?;
+            attempt(next, workplace, &desk, || workplace.tidy_up())?;
         }
     }
 }
@@ -57,7 +78,8 @@ pub(super) fn take(
             waiting.push_back(Waiting { attempt, task, function, args });
         }
         ToWorker::Recall { attempt } => {
-            // One that is not waiting was reported before, and that report answers the recall.
+            // One that is not waiting was reported before, and that report answers the recall. Whoever reads
+            // the socket may write this: the daemon hears its workers always, whatever they leave unread.
             if let Some(index) = waiting.iter().position(|waiting| waiting.attempt == attempt) {
                 waiting.remove(index);
                 desk.sender().say(&FromWorker::Recalled { attempt })?;
@@ -70,17 +92,23 @@ pub(super) fn take(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Runs one attempt and reports it.
+/// Runs one attempt and reports it, after what is to be done once it is over.
 pub(super) fn attempt(
     Waiting { attempt, task, function, args }: Waiting,
-    functions: &Functions,
-    hangup: &Hangup,
+    Workplace { functions, hangup, confinement, strays: _ }: &Workplace,
     desk: &Arc<Desk>,
+    when_over: impl FnOnce(),
 ) -> Result<(), Broken> {
     hangup.call_begins();
     desk.sender().say(&FromWorker::Started { attempt })?;
-    let report = desk.during(attempt, task, || functions.call(&function, args));
+    let report = desk.during(attempt, task, || {
+        confinement.during(&function, || functions.call(&function, args)).unwrap_or_else(|error| {
+            let message = format!("it cannot be limited: {error}");
+            Report::Failed(Failure { kind: FailureKind::Error, message, location: None })
+        })
+    });
     flush_output();
+    when_over();
     hangup.call_ended();
     desk.sender().say(&FromWorker::Finished { attempt, report })
 }
@@ -96,7 +124,7 @@ fn flush_output() {
 mod tests {
     use super::*;
     use crate::id::{Epoch, Generation, SlotId, TaskId, WorkerId};
-    use crate::message::worker::Report;
+    use crate::message::resources::WorkLimits;
     use crate::task::{Encoding, FailureKind};
     use crate::wire::{self, Inbox};
     use crate::worker::Registry;
@@ -119,14 +147,15 @@ mod tests {
         ToWorker::Recall { attempt: AttemptId(attempt) }
     }
 
-    fn functions() -> Functions {
-        Registry::new()
+    fn workplace() -> Workplace {
+        let functions = Registry::new()
             .register("twice", &["N"], "Twice the number.", |n: u64| Ok::<_, Infallible>(2 * n))
             .register("panic", &["MESSAGE"], "Panics.", |message: String| -> Result<(), Infallible> {
                 panic!("{message}")
             })
             .finish(false)
-            .unwrap()
+            .unwrap();
+        Workplace { functions, ..Workplace::default() }
     }
 
     /// Lets a worker take everything in `said` with one read, and closes the socket after so many replies.
@@ -138,8 +167,7 @@ mod tests {
             wire::encode(message, &mut bytes).unwrap();
         }
         far.write_all(&bytes).unwrap();
-        let worker =
-            thread::spawn(move || run(&mut Session::new(near.into()), &functions(), &Hangup::default()));
+        let worker = thread::spawn(move || run(&mut Session::new(near.into()), &workplace()));
 
         let mut inbox = Inbox::default();
         let mut heard: Vec<_> = (0..replies).map(|_| inbox.receive(&mut far).unwrap()).collect();
@@ -190,7 +218,13 @@ mod tests {
     #[test]
     fn second_setup_is_a_violation() {
         let worker = WorkerId { slot: SlotId(0), generation: Generation(0) };
-        let setup = ToWorker::Setup { worker, allow_fault_injection: true, threads: 1, commands: Vec::new() };
+        let setup = ToWorker::Setup {
+            worker,
+            allow_fault_injection: true,
+            threads: 1,
+            commands: Vec::new(),
+            limits: WorkLimits::default(),
+        };
         let (_, ended) = converse(&[setup], 0);
         assert!(matches!(ended, Err(Broken::Unexpected(_))));
     }

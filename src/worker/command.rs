@@ -155,7 +155,8 @@ impl CommandFunction {
         let program = command.get_program().to_string_lossy().into_owned();
         let system = |what: &str, error: io::Error| self.fail(format!("cannot {what} {program}: {error}"));
         let termination = Termination::heed().map_err(|error| system("prepare to run", error))?;
-        let (process, pipes) = Process::start(command, None).map_err(|error| system("run", error))?;
+        let (process, pipes) =
+            Process::start(command, None, self.spec.limits).map_err(|error| system("run", error))?;
         let mut dialogue = Dialogue::new(process, pipes, input).map_err(|error| system("talk to", error))?;
         let ended = dialogue.hold(&termination);
         let Dialogue { process, output, error_end, is_terminated, .. } = dialogue;

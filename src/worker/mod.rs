@@ -27,6 +27,7 @@
 //! | `arguments`, `signature`, `result` | what a function takes; in words; what it gives |
 //! | `command`, `run` | functions that run a command; the one that runs any |
 //! | `process`, `termination` | a command's processes; asking them to end |
+//! | `confinement`, `strays` | what an attempt may use; what it leaves behind |
 //! | `builtin` | the functions that every `poold` has |
 //!
 //! # Functions of your own
@@ -59,6 +60,7 @@ mod attempts;
 mod builtin;
 mod call;
 mod command;
+mod confinement;
 mod hangup;
 mod process;
 mod receiver;
@@ -68,6 +70,7 @@ mod run;
 mod session;
 mod setup;
 mod signature;
+mod strays;
 mod termination;
 mod threads;
 
@@ -77,9 +80,12 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
+use attempts::Workplace;
+use confinement::Confinement;
 use hangup::Hangup;
 use session::{Broken, Session};
 use setup::Stage;
+use strays::Strays;
 
 use crate::limits;
 use crate::line;
@@ -144,15 +150,22 @@ fn run(
             Ok(()) => Ok(functions),
             Err(error) => Err(format!("cannot watch the daemon's socket: {error}")),
         });
-    let functions = functions.and_then(|functions| initialize(functions, &hangup));
-    match functions {
-        Ok(functions) => {
-            session
-                .sender
-                .say(&FromWorker::Ready { functions: functions.infos(), capacity: setup.threads })?;
+    process::limit_commands(setup.limits.each);
+    let workplace = functions.and_then(|functions| {
+        let confinement = Confinement::new(setup.limits, setup.threads)?;
+        let no_strays = |error| format!("cannot adopt what attempts leave behind: {error}");
+        let mut strays = Strays::adopt().map_err(no_strays)?;
+        let functions = initialize(functions, &hangup)?;
+        strays.spare_present().map_err(no_strays)?;
+        Ok(Workplace { functions, hangup, confinement, strays: Some(strays) })
+    });
+    match workplace {
+        Ok(workplace) => {
+            let functions = workplace.functions.infos();
+            session.sender.say(&FromWorker::Ready { functions, capacity: setup.threads })?;
             match setup.threads {
-                1 => attempts::run(&mut session, &functions, &hangup)?,
-                threads => threads::run(session, threads, &functions, &hangup)?,
+                1 => attempts::run(&mut session, &workplace)?,
+                threads => threads::run(session, threads, &workplace)?,
             }
             Ok(ExitStatus::Ended)
         }

@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 
 use crate::id::Pid;
 use crate::message::guard::Record;
+use crate::message::resources::AttemptLimits;
 use crate::os::pidfd::Child;
 use crate::os::process;
 use crate::task::Exit;
@@ -24,10 +25,19 @@ use crate::task::Exit;
 /// Where the guard is told of groups. Workers that the daemon did not start itself have none.
 static GUARD: OnceLock<OwnedFd> = OnceLock::new();
 
+/// What each command may use, unless its function has a limit of its own.
+static LIMITS: OnceLock<AttemptLimits> = OnceLock::new();
+
 /// Keeps what the daemon gave this process to tell the guard with.
 pub(super) fn keep_guard(guard: OwnedFd) {
     // A second one would be the same pipe.
     let _ = GUARD.set(guard);
+}
+
+/// From here on, commands may use no more than that, unless their function says otherwise.
+pub(super) fn limit_commands(limits: AttemptLimits) {
+    // It is said once, before anything is run.
+    let _ = LIMITS.set(limits);
 }
 
 /// Whether commands can be run here so that none is ever left behind.
@@ -51,12 +61,17 @@ pub(super) struct Pipes {
 }
 
 impl Process {
-    /// Starts `command` in `directory`, by default where it says itself.
+    /// Starts `command` within `limits`, in `directory`, by default where it says itself.
     ///
     /// # Errors
     /// What the system gives: above all that there is no such program, or that it may not be executed.
-    pub(super) fn start(mut command: Command, directory: Option<OwnedFd>) -> io::Result<(Self, Pipes)> {
-        process::start_in_own_session(&mut command, directory, GUARD.get());
+    pub(super) fn start(
+        mut command: Command,
+        directory: Option<OwnedFd>,
+        limits: AttemptLimits,
+    ) -> io::Result<(Self, Pipes)> {
+        let limits = limits.or(LIMITS.get().copied().unwrap_or_default());
+        process::start_in_own_session(&mut command, directory, limits, GUARD.get());
         let mut started = command.spawn()?;
         let child = Child::hold(Pid(started.id())).inspect_err(|_| {
             // Nobody else knows of it. Failing, it would be because it has ended.

@@ -302,6 +302,7 @@ impl<Out, E: Display> Returns<Out> for Result<Out, E> {
 }
 
 /// The functions of a worker.
+#[derive(Default)]
 pub struct Functions {
     functions: BTreeMap<FunctionName, Entry>,
     initializers: Vec<Initializer>,

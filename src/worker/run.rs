@@ -20,6 +20,7 @@ use super::arguments;
 use super::process::Process;
 use super::termination::{self, Termination};
 use crate::message::command::RunEnd;
+use crate::message::resources::AttemptLimits;
 use crate::task::{Encoding, Exit, Failure, FailureKind, Payload};
 
 /// What listings show.
@@ -83,7 +84,7 @@ fn follow(mut command: Command, files: Files) -> io::Result<RunEnd> {
     let program = command.get_program().to_string_lossy().into_owned();
     command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
     let termination = Termination::heed()?;
-    let process = match Process::start(command, Some(directory)) {
+    let process = match Process::start(command, Some(directory), AttemptLimits::default()) {
         Ok((process, _)) => process,
         Err(error) => {
             let is_missing = error.kind() == io::ErrorKind::NotFound;
@@ -107,6 +108,8 @@ fn follow(mut command: Command, files: Files) -> io::Result<RunEnd> {
     Ok(match exit? {
         Exit::Code(code) => RunEnd::Exited(code),
         Exit::Signal(signal) => RunEnd::Signalled(signal),
+        // No wait(2) tells it so.
+        Exit::OutOfMemory { .. } => RunEnd::Signalled(9),
     })
 }
 

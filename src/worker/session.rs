@@ -11,6 +11,7 @@ use rustix::net::{Shutdown, shutdown};
 
 use super::receiver::Receiver;
 use crate::message::command::CommandSpec;
+use crate::message::resources::WorkLimits;
 use crate::message::worker::{FromWorker, ToWorker};
 use crate::wire::{
     self, Answer, Hello, Inbox, Outbox, ReceiveError, Role, VERSION_MAX, VERSION_MIN, Verdict,
@@ -67,6 +68,8 @@ pub(super) struct Setup {
     pub(super) threads: u32,
     /// Functions that run a command.
     pub(super) commands: Vec<CommandSpec>,
+    /// What its attempts may use.
+    pub(super) limits: WorkLimits,
 }
 
 /// A blocking conversation with the daemon.
@@ -105,8 +108,8 @@ impl Session {
             return Err(Broken::Refused(answer));
         }
         let setup = match inbox.receive_from(stream)? {
-            ToWorker::Setup { worker: _, allow_fault_injection, threads, commands } => {
-                Setup { allow_fault_injection, threads: threads.max(1), commands }
+            ToWorker::Setup { worker: _, allow_fault_injection, threads, commands, limits } => {
+                Setup { allow_fault_injection, threads: threads.max(1), commands, limits }
             }
             ToWorker::Attempt { .. } => return Err(Broken::Unexpected("Attempt before Setup")),
             ToWorker::Answer { .. } => return Err(Broken::Unexpected("Answer before Setup")),
@@ -128,6 +131,12 @@ impl Sender {
             outbox.send(&*self.stream).map_err(io::Error::from)?;
         }
         Ok(())
+    }
+
+    /// Ends what is read: whoever waits for a message finds its end. Messages still go out.
+    pub(super) fn end_reading(&self) {
+        // Failing, it would be because the conversation has ended.
+        let _ = shutdown(&*self.stream, Shutdown::Read);
     }
 
     /// Ends the conversation: whoever waits for a message finds its end.

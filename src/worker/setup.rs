@@ -10,14 +10,27 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, parent_id};
 use std::process::Command;
 
+use rustix::process::Resource;
+
 use super::process as guarded;
-use crate::os::{descriptor, environment, process, signal};
+use crate::os::{descriptor, environment, process, resource, signal};
 
 /// Says that this process is a worker, by the daemon's process id. Its socket is standard input.
 const DAEMON_PID: &str = "POOLD_WORKER";
 
 /// The soft limit of open files that the daemon found when it started, and raised for itself.
 const OPEN_FILES_MAX: &str = "POOLD_WORKER_NOFILE";
+
+/// The file that this process writes to to enter its control group.
+const GROUP: &str = "POOLD_WORKER_CGROUP";
+
+/// What this process and all that it starts may use, and more is never allowed again.
+const LIMITS: [(&str, Resource); 4] = [
+    ("POOLD_WORKER_MEMORY", Resource::As),
+    ("POOLD_WORKER_OPEN_FILES", Resource::Nofile),
+    ("POOLD_WORKER_FILE_SIZE", Resource::Fsize),
+    ("POOLD_WORKER_CORE", Resource::Core),
+];
 
 /// The descriptor on which the guard is told which commands run.
 const GUARD_FD: &str = "POOLD_WORKER_GUARD";
@@ -71,6 +84,9 @@ fn first_stage(daemon: u32) -> Result<Stage, SetupError> {
     if parent != daemon {
         return Err(SetupError::AnotherParent { daemon, parent });
     }
+    if let Some(group) = env::var_os(GROUP) {
+        process::enter_group(group.as_ref()).map_err(failed_to("enter its control group"))?;
+    }
     if !descriptor::is_unix_stream(io::stdin()) {
         return Err(SetupError::NoSocket { variable: DAEMON_PID, fd: "standard input".to_owned() });
     }
@@ -87,6 +103,11 @@ fn first_stage(daemon: u32) -> Result<Stage, SetupError> {
     process::forbid_new_privileges().map_err(failed_to("forbid new privileges"))?;
     if let Some(files) = number(OPEN_FILES_MAX)? {
         process::set_open_files_max(files).map_err(failed_to("restore the limit of open files"))?;
+    }
+    for (variable, resource) in LIMITS {
+        if let Some(amount) = number(variable)? {
+            resource::limit(resource, amount).map_err(failed_to("limit this worker"))?;
+        }
     }
     process::name_thread(c"poold-worker").map_err(failed_to("name the process"))?;
     environment::remove_the_daemons();

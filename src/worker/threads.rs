@@ -16,17 +16,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
 use super::asking::Desk;
-use super::attempts::{self, Waiting};
+use super::attempts::{self, Waiting, Workplace};
 use super::complain;
-use super::hangup::Hangup;
 use super::receiver::Receiver;
-use super::registry::Functions;
 use super::session::{Broken, Session};
 
 /// What the threads share.
 struct Shared<'a> {
-    functions: &'a Functions,
-    hangup: &'a Hangup,
+    workplace: &'a Workplace,
     desk: Arc<Desk>,
     queue: Mutex<Queue>,
     /// There is something in the queue, or it was closed.
@@ -48,21 +45,16 @@ struct Queue {
 }
 
 /// Runs attempts on up to `threads_max` threads until the daemon says stop. What has not started by then is
-/// left to others; what has is finished first.
-pub(super) fn run(
-    session: Session,
-    threads_max: u32,
-    functions: &Functions,
-    hangup: &Hangup,
-) -> Result<(), Broken> {
+/// left to others; what has is finished first, and answered until then.
+pub(super) fn run(session: Session, threads_max: u32, workplace: &Workplace) -> Result<(), Broken> {
     let Session { mut receiver, sender, .. } = session;
     // The main thread reads all the time, whatever functions wait for.
     let desk = Desk::new(sender, |_| Ok(()));
-    let shared = Shared { functions, hangup, desk, queue: Mutex::default(), changed: Condvar::new() };
+    let shared = Shared { workplace, desk, queue: Mutex::default(), changed: Condvar::new() };
     let ended = thread::scope(|scope| {
         let ended = shared.hand_out(&mut receiver, threads_max, scope);
         shared.close();
-        ended
+        ended.and_then(|()| shared.hear_out(&mut receiver))
     });
     shared.queue().broken.take().map_or(ended, Err)
 }
@@ -100,15 +92,46 @@ impl<'a> Shared<'a> {
         }
     }
 
-    /// Runs what waits, until nothing more is to be started.
-    fn work(&self) {
-        while let Some(next) = self.next() {
-            if let Err(broken) = attempts::attempt(next, self.functions, self.hangup, &self.desk) {
-                self.queue().broken.get_or_insert(broken);
-                return self.desk.sender().end();
+    /// Reads on after the daemon has said stop: functions that ask something wait for an answer. The last
+    /// thread that returns ends it.
+    fn hear_out(&self, receiver: &mut Receiver) -> Result<(), Broken> {
+        while self.queue().threads > 0 {
+            while let Some(message) = receiver.next_received()? {
+                // Whatever else comes is left to others; stop was said.
+                let _ = attempts::take(message, &mut self.queue().waiting, &self.desk)?;
             }
-            self.queue().busy -= 1;
+            match receiver.read() {
+                Err(_) if self.queue().threads == 0 => break,
+                read => read?,
+            }
         }
+        Ok(())
+    }
+
+    /// What a thread does: runs what waits, until nothing more is to be started.
+    fn work(&self) {
+        let broken = self.run_waiting().err();
+        let mut queue = self.queue();
+        queue.threads -= 1;
+        if let Some(broken) = broken {
+            queue.broken.get_or_insert(broken);
+            self.desk.sender().end();
+        } else if queue.threads == 0 {
+            self.desk.sender().end_reading();
+        }
+    }
+
+    fn run_waiting(&self) -> Result<(), Broken> {
+        while let Some(next) = self.next() {
+            attempts::attempt(next, self.workplace, &self.desk, || ())?;
+            let mut queue = self.queue();
+            queue.busy -= 1;
+            // Whose a stray is cannot be told while others run. None starts as long as the queue is locked.
+            if queue.busy == 0 {
+                self.workplace.tidy_up();
+            }
+        }
+        Ok(())
     }
 
     /// Waits for something to run.
@@ -140,7 +163,10 @@ impl<'a> Shared<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{AttemptId, Epoch, Generation, SlotId, TaskId, WorkerId};
+    use crate::id::{AttemptId, Epoch, Generation, RequestId, SlotId, TaskId, WorkerId};
+    use crate::line::Place;
+    use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
+    use crate::message::resources::WorkLimits;
     use crate::message::worker::{FromWorker, Report, ToWorker};
     use crate::task::{Failure, FailureKind, Payload};
     use crate::wire::{self, Inbox};
@@ -170,10 +196,8 @@ mod tests {
             let (near, far) = UnixStream::pair().unwrap();
             far.set_read_timeout(Some(PATIENCE)).unwrap();
             let gate = Arc::<(Mutex<bool>, Condvar)>::default();
-            let functions = functions(Arc::clone(&gate));
-            let thread = thread::spawn(move || {
-                run(Session::new(near.into()), threads, &functions, &Hangup::default())
-            });
+            let workplace = Workplace { functions: functions(Arc::clone(&gate)), ..Workplace::default() };
+            let thread = thread::spawn(move || run(Session::new(near.into()), threads, &workplace));
             Worker { socket: far, inbox: Inbox::default(), gate, thread }
         }
 
@@ -235,6 +259,11 @@ mod tests {
             })
             .register("panic", &["MESSAGE"], "Panics.", |message: String| -> Result<(), Infallible> {
                 panic!("{message}")
+            })
+            .register("ask", &[], "What the daemon replies to it.", |()| {
+                let Ok(Place::Function(line)) = Place::here() else { panic!("there is no line") };
+                line.say(Request { id: RequestId(1), body: RequestBody::Drain }).unwrap();
+                Ok::<_, Infallible>(format!("{:?}", line.hear().unwrap().body))
             })
             .finish(false)
             .unwrap()
@@ -308,6 +337,20 @@ mod tests {
     }
 
     #[test]
+    fn stop_leaves_functions_that_ask_their_answers() {
+        let mut worker = Worker::start(2);
+        worker.say(&[attempt(1, "ask", &[])]);
+        worker.hear_starts(1);
+        let FromWorker::Ask { attempt, request } = worker.hear() else { panic!("nothing is asked") };
+        worker.say(&[ToWorker::Stop]);
+        let reply = Reply { request: Some(request.id), body: ReplyBody::Drained };
+        worker.say(&[ToWorker::Answer { attempt, reply }]);
+        let Some(Report::Ok(result)) = worker.hear_ends(1).remove(&1) else { panic!("it failed") };
+        assert_eq!(result.bytes, &b"\"Drained\""[..]);
+        worker.thread.join().unwrap().unwrap();
+    }
+
+    #[test]
     fn end_of_the_socket_ends_idle_threads() {
         let mut worker = Worker::start(2);
         worker.say(&[attempt(1, "thread", &[])]);
@@ -340,6 +383,7 @@ mod tests {
             allow_fault_injection: false,
             threads: 2,
             commands: Vec::new(),
+            limits: WorkLimits::default(),
         }]);
         worker.open_gate();
         worker.hear_ends(1);

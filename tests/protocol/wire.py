@@ -228,7 +228,15 @@ class Connection:
 
 DIRECTIONS = {"request": "Request", "reply": "Reply", "to_worker": "ToWorker", "from_worker": "FromWorker"}
 ROLES = {"client": CLIENT, "worker": WORKER}
-VERDICTS = ["accepted", "not_a_handshake", "no_common_version", "wrong_role", "too_many_connections"]
+VERDICTS = [
+    "accepted",
+    "not_a_handshake",
+    "no_common_version",
+    "wrong_role",
+    "too_many_connections",
+    "not_allowed",
+    "too_many_of_user",
+]
 
 
 def check_vector(direction, name, data, value):

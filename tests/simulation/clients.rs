@@ -11,7 +11,7 @@ use poold::supervisor::Event;
 use poold::task::{Attachment, Deadline, Encoding, Payload, TaskSpec};
 
 use crate::faults::Fault;
-use crate::history::{History, State};
+use crate::history::{self, History, State};
 use crate::policies::{self, DAEMON_USER, ms};
 use crate::trial::{EPOCH, Violation};
 use crate::world::{Happening, World};
@@ -71,7 +71,14 @@ impl Clients {
         }
     }
 
-    fn next_request(&mut self) -> RequestId {
+    /// An id that no connection had before.
+    pub fn next_connection(&mut self) -> ConnectionId {
+        self.last_connection += 1;
+        ConnectionId(self.last_connection)
+    }
+
+    /// A number that no request had before.
+    pub fn next_request(&mut self) -> RequestId {
         self.last_request += 1;
         RequestId(self.last_request)
     }
@@ -123,9 +130,8 @@ impl World {
         for function in self.trial.history.quarantined.clone() {
             self.operator_releases(function)?;
         }
-        self.clients.last_connection += 1;
-        let client = ConnectionId(self.clients.last_connection);
-        self.tell(Event::ClientConnected { client, user: Uid(1000) })?;
+        let client = self.clients.next_connection();
+        self.tell(Event::ClientConnected { client, peer: Uid(0).into() })?;
         let policy = self.trial.history.policy.clone();
         let mut probes = 0;
         for pool in &policy.pools {
@@ -147,10 +153,9 @@ impl World {
 
     /// Somebody who may asks to drain.
     pub fn operator_drains(&mut self) -> Result<(), Violation> {
-        self.clients.last_connection += 1;
-        let client = ConnectionId(self.clients.last_connection);
+        let client = self.clients.next_connection();
         let user = if self.rng.bool() { Uid(0) } else { DAEMON_USER };
-        self.tell(Event::ClientConnected { client, user })?;
+        self.tell(Event::ClientConnected { client, peer: user.into() })?;
         let request = self.clients.next_request();
         self.tell(Event::DrainRequested { client, request })
     }
@@ -158,21 +163,19 @@ impl World {
     /// Somebody who may lifts a quarantine.
     pub fn operator_releases(&mut self, function: FunctionName) -> Result<(), Violation> {
         self.tally.count(Fault::Release);
-        self.clients.last_connection += 1;
-        let client = ConnectionId(self.clients.last_connection);
-        self.tell(Event::ClientConnected { client, user: DAEMON_USER })?;
+        let client = self.clients.next_connection();
+        self.tell(Event::ClientConnected { client, peer: DAEMON_USER.into() })?;
         let request = self.clients.next_request();
         self.tell(Event::ReleaseRequested { client, request, function })
     }
 
     fn connects(&mut self, index: usize) -> Result<(), Violation> {
-        self.clients.last_connection += 1;
-        let connection = ConnectionId(self.clients.last_connection);
+        let connection = self.clients.next_connection();
         let client = &mut self.clients.clients[index];
         client.connection = Some(connection);
         client.is_blocked = false;
         let user = client.user;
-        self.tell(Event::ClientConnected { client: connection, user })
+        self.tell(Event::ClientConnected { client: connection, peer: policies::credentials(user) })
     }
 
     fn leaves(&mut self, index: usize, connection: ConnectionId) -> Result<(), Violation> {
@@ -200,15 +203,32 @@ impl World {
                 Some(Deadline::After(wait)) => Some(self.now() + wait),
                 Some(Deadline::At(_)) | None => None,
             };
-            if self.trial.history.live.len() as u64 >= self.trial.history.policy.queue_tasks_max {
-                self.tally.count(Fault::QueueFull);
-            }
+            self.count_bounds(client, &spec);
             self.tell(Event::Submitted { client, request, spec, deadline, args })?;
         }
         Ok(())
     }
 
-    fn draw_spec(&mut self) -> TaskSpec {
+    /// Counts what is in the way of a submission.
+    fn count_bounds(&mut self, client: ConnectionId, spec: &TaskSpec) {
+        let history = &self.trial.history;
+        let Some(peer) = history.clients.get(&client).map(|client| &client.peer) else { return };
+        let of_user = history.live_tasks().filter(|task| task.owner.user == peer.user).count() as u64;
+        let bounds = [
+            (Fault::QueueFull, history.live.len() as u64 >= history.policy.queue_tasks_max),
+            (
+                Fault::UserQueueFull,
+                !history::is_privileged(peer.user) && of_user >= history.policy.user_tasks_max,
+            ),
+            (Fault::ForbiddenFunction, !history.may_run(peer, &spec.function)),
+        ];
+        for (fault, _) in bounds.into_iter().filter(|(_, is_met)| *is_met) {
+            self.tally.count(fault);
+        }
+    }
+
+    /// Any task.
+    pub fn draw_spec(&mut self) -> TaskSpec {
         let function = self.draw_function();
         let rng = &mut self.rng;
         let mut spec = TaskSpec::new(function);
@@ -245,7 +265,8 @@ impl World {
         functions[self.rng.usize(0..functions.len())].clone()
     }
 
-    fn draw_args(&mut self) -> Payload {
+    /// Any arguments.
+    pub fn draw_args(&mut self) -> Payload {
         let bytes = if self.rng.u32(0..60) == 0 { 5000 } else { self.rng.usize(0..100) };
         Payload::new(Encoding::Json, Bytes::from(vec![self.rng.u8(..); bytes]))
     }
@@ -254,6 +275,9 @@ impl World {
         let Some(task) = self.draw_own(index) else { return Ok(()) };
         if let Some(fault) = cancel_kind(&self.trial.history, task) {
             self.tally.count(fault);
+        }
+        if self.is_waited_in(task) {
+            self.tally.count(Fault::CancelWaiting);
         }
         if self.result_is_on_its_way(task) {
             self.tally.count(Fault::CancelCrossesResult);

@@ -84,6 +84,16 @@ faults! {
     NeverEnds,
     /// A function fails.
     FunctionFails,
+    /// A function submits tasks and waits for them.
+    FunctionSubmits,
+    /// A function submits when its task has ended, or is to be tried again.
+    FunctionSpeaksTooLate,
+    /// A function asks for a pool that could wait for itself.
+    WouldDeadlock,
+    /// A worker dies under a function that waits for what it has submitted.
+    DiesWaiting,
+    /// A task is cancelled whose function waits for what it has submitted.
+    CancelWaiting,
     /// A connection ends with tasks that are not done.
     ClientDies,
     /// A client does not read its outcomes.
@@ -114,6 +124,12 @@ faults! {
     UnknownFunction,
     /// A submission comes over a full queue.
     QueueFull,
+    /// A submission comes from a user who has as many tasks as one may.
+    UserQueueFull,
+    /// A function is asked for by a user who may not run it.
+    ForbiddenFunction,
+    /// A result is given up since its user has as many as one may.
+    UserResultsFull,
     /// Time is noticed late.
     ClockLags,
     /// The policy changes.

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use poold::id::{AttemptId, ConnectionId, Generation, Pid, RequestId, SlotId, TaskId, Uid, WorkerId};
+use poold::id::{
+    AttemptId, ConnectionId, Credentials, Generation, Pid, RequestId, SlotId, TaskId, Uid, WorkerId,
+};
 use poold::message::client::{Refusal, Reply, ReplyBody};
 use poold::message::status::FunctionInfo;
 use poold::message::worker::Report;
@@ -142,21 +144,26 @@ impl Harness {
     }
 
     /// A client connects.
-    pub fn connect(&mut self, user: Uid) -> ConnectionId {
+    pub fn connect(&mut self, peer: impl Into<Credentials>) -> ConnectionId {
         self.last_connection += 1;
         let client = ConnectionId(self.last_connection);
-        self.event(Event::ClientConnected { client, user });
+        self.event(Event::ClientConnected { client, peer: peer.into() });
         client
     }
 
     /// A client submits; what follows is the story's to expect.
     pub fn submit_only(&mut self, client: ConnectionId, spec: TaskSpec) -> RequestId {
+        self.submit_with(client, spec, "argument")
+    }
+
+    /// The same, with this argument.
+    pub fn submit_with(&mut self, client: ConnectionId, spec: TaskSpec, argument: &str) -> RequestId {
         let request = self.next_request();
         let deadline = match spec.deadline {
             Some(poold::task::Deadline::After(wait)) => Some(self.now + wait),
             Some(poold::task::Deadline::At(_)) | None => None,
         };
-        let args = Payload::from_args(["argument"]);
+        let args = Payload::from_args([argument]);
         self.event(Event::Submitted { client, request, spec, deadline, args });
         request
     }

@@ -11,8 +11,8 @@
 
 mod checkers;
 mod clients;
-
 mod faults;
+mod functions;
 mod harness;
 mod history;
 mod misbehaviour;
@@ -26,14 +26,15 @@ mod trial;
 mod world;
 
 use std::env;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
 
 use faults::Tally;
 use trace::Trace;
 use world::World;
 
 /// Seeds that an ordinary run tries.
-const SEEDS: u64 = 10_000;
+const SEEDS: u64 = 20_000;
 
 /// With so many seeds every fault must have happened.
 const SEEDS_FOR_EVERY_FAULT: u64 = 2_000;
@@ -77,10 +78,24 @@ fn seeds_keep_the_contract() {
         return println!("seed {seed} keeps the contract; faults injected:\n{tally}");
     }
     let count = variable("POOLD_SIMULATION_SEEDS").unwrap_or(SEEDS);
+    let cores = thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
     let mut tally = Tally::new();
-    for seed in 0..count {
-        tally.add(&must_keep_the_contract(seed));
-    }
+    thread::scope(|scope| {
+        let shares: Vec<_> = (0..cores)
+            .map(|first| {
+                scope.spawn(move || {
+                    let mut tally = Tally::new();
+                    for seed in (first..count).step_by(cores as usize) {
+                        tally.add(&must_keep_the_contract(seed));
+                    }
+                    tally
+                })
+            })
+            .collect();
+        for share in shares {
+            tally.add(&share.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+    });
     println!("{count} seeds keep the contract; faults injected:\n{tally}");
     let missing = tally.missing();
     assert!(count < SEEDS_FOR_EVERY_FAULT || missing.is_empty(), "never injected: {missing:?}");

@@ -3,20 +3,26 @@
 //! What a checker measures against the past (graces, start timeouts, the drain timeout, the restart
 //! policy) stays as it is drawn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
-use poold::id::{FunctionName, PoolName, Uid};
-use poold::supervisor::{Policy, PoolPolicy, RestartPolicy, WhenDegraded};
+use poold::id::{Credentials, FunctionName, Gid, PoolName, Uid};
+use poold::supervisor::{Access, Policy, PoolPolicy, RestartPolicy, WhenDegraded, Who};
 
 /// The user that the simulated daemon runs as.
 pub const DAEMON_USER: Uid = Uid(999);
 
+/// A group of two users.
+pub const STAFF: Gid = Gid(100);
+/// A group of one user.
+pub const GUESTS: Gid = Gid(101);
+
 /// The most memory that a pool's workers may take, where there is such a limit.
 pub const RSS_BYTES_MAX: u64 = 1 << 20;
 
-const POOLS: [&str; 4] = ["cpu", "io", "gpu", "net"];
+/// The pools that there may be.
+pub const POOLS: [&str; 4] = ["cpu", "io", "gpu", "net"];
 const FUNCTIONS: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
 
 /// What the workers of a pool are like.
@@ -76,6 +82,8 @@ pub fn draw(rng: &mut Rng) -> Policy {
     policy.results_max = if rng.bool() { rng.u64(1..5) } else { 1000 };
     policy.result_bytes_max = if rng.bool() { rng.u64(50..400) } else { 1_000_000 };
     policy.quarantine_after = draw_quarantine(rng);
+    draw_user_limits(rng, &mut policy);
+    policy.access = draw_access(rng);
     policy.drain_timeout = ms(rng.u64(20..400));
     policy.restart = RestartPolicy {
         intensity: rng.u32(1..5),
@@ -88,6 +96,50 @@ pub fn draw(rng: &mut Rng) -> Policy {
 
 fn draw_quarantine(rng: &mut Rng) -> Option<u32> {
     (rng.u32(0..4) > 0).then(|| rng.u32(1..4))
+}
+
+/// What one user may take, often next to nothing.
+fn draw_user_limits(rng: &mut Rng, policy: &mut Policy) {
+    policy.user_tasks_max = if rng.u32(0..3) == 0 { rng.u64(2..8) } else { 1000 };
+    policy.user_bytes_max = if rng.u32(0..4) == 0 { rng.u64(150..1000) } else { 1_000_000 };
+    policy.user_results_max = if rng.bool() { rng.u64(1..4) } else { 1000 };
+    policy.user_result_bytes_max = if rng.u32(0..4) == 0 { rng.u64(50..200) } else { 1_000_000 };
+}
+
+/// The groups of a user.
+pub fn credentials(user: Uid) -> Credentials {
+    let groups: &[Gid] = match user {
+        Uid(1000) => &[STAFF],
+        Uid(1001) => &[STAFF, GUESTS],
+        _ => &[],
+    };
+    Credentials { user, groups: groups.into() }
+}
+
+/// Who may run what: mostly everyone everything.
+fn draw_access(rng: &mut Rng) -> Access {
+    let mut access = Access::default();
+    if rng.bool() {
+        return access;
+    }
+    for function in functions() {
+        if rng.u32(0..3) == 0 {
+            access.run.insert(function, draw_who(rng));
+        }
+    }
+    if rng.u32(0..4) == 0 {
+        access.run_others = draw_who(rng);
+    }
+    access
+}
+
+fn draw_who(rng: &mut Rng) -> Who {
+    match rng.u32(0..4) {
+        0 => Who::Everyone,
+        1 => Who::nobody(),
+        2 => Who::Listed { users: [Uid(1000), Uid(1002)].into(), groups: BTreeSet::new() },
+        _ => Who::Listed { users: BTreeSet::new(), groups: [[STAFF, GUESTS][rng.usize(0..2)]].into() },
+    }
 }
 
 fn draw_pool(rng: &mut Rng, name: &str, grace: Duration, start_timeout: Duration) -> PoolPolicy {
@@ -117,7 +169,7 @@ pub fn change(rng: &mut Rng, policy: &Policy) -> Policy {
     let mut changed = policy.clone();
     for _ in 0..rng.u32(1..3) {
         let index = rng.usize(0..changed.pools.len());
-        match rng.u32(0..10) {
+        match rng.u32(0..12) {
             8 => changed.pools[index].standby = rng.u32(0..3),
             9 => {
                 draw_wear(rng, &mut changed.pools[index]);
@@ -141,6 +193,8 @@ pub fn change(rng: &mut Rng, policy: &Policy) -> Policy {
                     changed.pools.insert(rng.usize(0..=index), added);
                 }
             }
+            10 => changed.access = draw_access(rng),
+            11 => draw_user_limits(rng, &mut changed),
             _ => {
                 changed.queue_tasks_max = rng.u64(3..50);
                 changed.results_max = rng.u64(1..10);

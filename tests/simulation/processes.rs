@@ -47,6 +47,13 @@ pub struct Process {
     read_at: Time,
 }
 
+impl Process {
+    /// Whether the function of an attempt runs.
+    pub fn runs(&self, attempt: AttemptId) -> bool {
+        self.running.contains(&attempt)
+    }
+}
+
 impl World {
     /// Starts a process, sooner or later.
     pub fn spawn(&mut self, worker: WorkerId, pool: PoolName) {
@@ -144,7 +151,8 @@ impl World {
             return Ok(());
         }
         match message {
-            ToWorker::Setup { .. } | ToWorker::Answer { .. } => {}
+            ToWorker::Setup { .. } => {}
+            ToWorker::Answer { attempt, reply } => self.answered(worker, attempt, reply),
             ToWorker::Attempt { attempt, .. } => {
                 process.queue.push_back(attempt);
                 let wait = self.delay(2);
@@ -207,7 +215,7 @@ impl World {
         let duration = Duration::from_micros(self.rng.u64(50..120_000));
         if self.strike(Fault::NeverEnds) {
             self.endless.insert((worker, attempt));
-        } else {
+        } else if !self.may_submit(worker, attempt) {
             self.schedule(duration, Happening::FunctionEnds(worker, attempt));
         }
         if self.odds.strike(&mut self.rng, Fault::DiesRunning) {
@@ -246,6 +254,9 @@ impl World {
             Process { .. } => Fault::DiesIdle,
         };
         if !was_told {
+            if self.is_waited_in_worker(worker) {
+                self.tally.count(Fault::DiesWaiting);
+            }
             self.tally.count(kind);
             if self.trial.history.drained_at.is_some() {
                 self.tally.count(Fault::DiesDraining);
@@ -309,12 +320,17 @@ impl World {
 
     /// A worker writes a message; it is read later, in order.
     pub fn write(&mut self, worker: WorkerId, event: Event) {
+        self.write_to_daemon(worker, Happening::Told(event));
+    }
+
+    /// A worker writes what is read later, in order.
+    pub fn write_to_daemon(&mut self, worker: WorkerId, read: Happening) {
         let at = self.now() + self.delay(3);
         let Some(process) = self.processes.get_mut(&worker) else { return };
         if process.is_connected {
             process.read_at = process.read_at.max(at);
             let at = process.read_at;
-            self.schedule_at(at, Happening::Told(event));
+            self.schedule_at(at, read);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the simulation found once, as the shortest story that shows it.
 
 use poold::message::client::ReplyBody;
-use poold::supervisor::{Action, Event};
+use poold::supervisor::{Action, Event, Signal};
 use poold::task::{Deadline, Exit, Limit, Outcome, TaskSpec};
 
 use crate::harness::{ALICE, Harness, cpu, work, worker};
@@ -46,4 +46,18 @@ fn reload_that_takes_the_failing_slots_away_heals_the_pool() {
     policy.pools[0].workers = 1;
     it.event(Event::PolicyChanged { policy: Box::new(policy) }).expect_no_more();
     assert!(!it.supervisor().pools()[0].degraded);
+}
+
+/// A worker that was killed as soon as it had a process was told to end once more, by TERM, when the slots of its
+/// pool exchanged their roles.
+#[test]
+fn worker_that_was_killed_at_its_start_is_not_told_to_end_again() {
+    let mut policy = cpu(1);
+    policy.pools[0].standby = 1;
+    let mut it = Harness::new(policy.clone());
+    it.expect_spawn(worker(0, 0)).expect_spawn(worker(1, 0));
+    policy.pools[0].revision = 1;
+    it.event(Event::PolicyChanged { policy: Box::new(policy) });
+    it.spawned(worker(0, 0)).expect_signal(worker(0, 0), Signal::Kill);
+    it.event(Event::SpawnFailed { worker: worker(1, 0), message: "no memory".to_owned() }).expect_no_more();
 }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use poold::id::{AttemptId, TaskId};
+use poold::id::{AttemptId, TaskId, Uid};
 use poold::limits::WATCHERS_PER_TASK_MAX;
 use poold::message::client::{CancelAnswer, Refusal, ReplyBody};
 use poold::message::status::{Phase, TaskState};
-use poold::supervisor::{Action, Event, Notice, Policy, PoolPolicy, Signal};
+use poold::supervisor::{Action, Event, Notice, Policy, PoolPolicy, Signal, Who};
 use poold::task::{Attachment, CancelReason, Deadline, Exit, Limit, Outcome, Started, TaskSpec};
 
 use crate::harness::{ALICE, BOB, Harness, cpu, is_ok, ok, work, worker};
-use crate::policies::{DAEMON_USER, function, ms, pool};
+use crate::policies::{DAEMON_USER, STAFF, credentials, function, ms, pool};
 
 const SEGMENTATION_FAULT: Exit = Exit::Signal(11);
 const TERMINATED: Exit = Exit::Signal(15);
@@ -507,6 +507,95 @@ fn kept_results_expire_by_count_bytes_and_age() {
     }
     it.advance(ms(100));
     assert_eq!(it.supervisor().task_counts().kept, 0);
+}
+
+#[test]
+fn user_with_a_full_share_is_refused_and_others_are_not() {
+    let mut policy = cpu(1);
+    policy.user_tasks_max = 2;
+    policy.user_bytes_max = 30;
+    let mut it = Harness::ready(policy);
+    let (alice, also_alice) = (it.connect(ALICE), it.connect(ALICE));
+    let (bob, daemon) = (it.connect(BOB), it.connect(DAEMON_USER));
+    it.submit_running(alice, work());
+    let second = it.submit(also_alice, detached());
+    let request = it.submit_only(alice, work());
+    assert_eq!(it.expect_refused(alice, request), Refusal::UserQueueFull { tasks_max: 2 });
+    it.submit(bob, work());
+    for _ in 0..3 {
+        it.submit(daemon, work());
+    }
+    let request = it.cancel(alice, second);
+    it.expect_reply(alice, request);
+    it.submit(alice, work());
+    let request = it.submit_with(bob, work(), "more than is left of thirty bytes");
+    assert_eq!(it.expect_refused(bob, request), Refusal::UserQueueBytesFull { bytes_max: 30 });
+}
+
+#[test]
+fn results_of_a_user_with_a_full_share_expire_and_those_of_others_do_not() {
+    let mut policy = cpu(1);
+    policy.user_results_max = 2;
+    let mut it = Harness::ready(policy.clone());
+    let (alice, bob) = (it.connect(ALICE), it.connect(BOB));
+    let mut keep = |client| {
+        let (task, sent) = it.submit_running(client, detached());
+        it.finishes(sent, ok("done"));
+        task
+    };
+    let of_bob = keep(bob);
+    let of_alice = [keep(alice), keep(alice), keep(alice)];
+    let is_kept = |it: &mut Harness, client, task| {
+        let request = it.ask(client, task, false);
+        matches!(it.expect_reply(client, request), ReplyBody::Done { .. })
+    };
+    assert_eq!(of_alice.map(|task| is_kept(&mut it, alice, task)), [false, true, true]);
+    assert!(is_kept(&mut it, bob, of_bob));
+    policy.user_results_max = 1;
+    it.event(Event::PolicyChanged { policy: Box::new(policy) });
+    assert_eq!(of_alice.map(|task| is_kept(&mut it, alice, task)), [false, false, true]);
+    assert!(is_kept(&mut it, bob, of_bob));
+}
+
+// Who may do what.
+
+/// A policy by which only `who` may run `work`.
+fn work_is_for(who: Who) -> Policy {
+    let mut policy = cpu(1);
+    policy.access.run.insert(function("work"), who);
+    policy
+}
+
+#[test]
+fn function_is_run_by_those_it_is_for_and_refused_to_others() {
+    let who = Who::Listed { users: [BOB].into(), groups: [STAFF].into() };
+    let mut it = Harness::ready(work_is_for(who));
+    let in_the_group = credentials(ALICE);
+    assert!(in_the_group.groups.contains(&STAFF));
+    for peer in [in_the_group, BOB.into(), Uid(0).into(), DAEMON_USER.into()] {
+        let client = it.connect(peer);
+        let (task, sent) = it.submit_running(client, work());
+        it.finishes(sent, ok("done")).expect_done(client, task, is_ok("done"));
+    }
+    let outside = it.connect(ALICE);
+    let request = it.submit_only(outside, work());
+    assert!(matches!(it.expect_refused(outside, request), Refusal::NotAllowed(_)));
+}
+
+#[test]
+fn reload_that_takes_a_function_away_refuses_what_waits_to_be_placed_and_ends_nothing_that_runs() {
+    let mut it = Harness::new(cpu(1));
+    it.expect_spawn(worker(0, 0));
+    let alice = it.connect(ALICE);
+    let request = it.submit_only(alice, work());
+    it.event(Event::PolicyChanged { policy: Box::new(work_is_for(Who::nobody())) });
+    assert!(matches!(it.expect_refused(alice, request), Refusal::NotAllowed(_)));
+
+    let mut it = Harness::with_workers(1);
+    let alice = it.connect(ALICE);
+    let (task, sent) = it.submit_running(alice, work());
+    it.event(Event::PolicyChanged { policy: Box::new(work_is_for(Who::nobody())) }).expect_no_more();
+    it.finishes(sent, ok("done")).expect_done(alice, task, is_ok("done"));
 }
 
 // Reload.

@@ -12,15 +12,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use fastrand::Rng;
-use poold::id::{AttemptId, PoolName, TaskId, WorkerId};
-use poold::message::client::{Refusal, ReplyBody};
+use poold::id::{AttemptId, ConnectionId, PoolName, RequestId, TaskId, WorkerId};
+use poold::message::client::{Refusal, Reply, ReplyBody};
 use poold::message::worker::ToWorker;
 use poold::supervisor::{Action, Event, Notice, Signal, Wear};
-use poold::task::Exit;
+use poold::task::{Exit, TaskSpec};
 use poold::time::Time;
 
 use crate::clients::Clients;
 use crate::faults::{Fault, Odds, Tally};
+use crate::functions::Functions;
 use crate::history::State;
 use crate::policies::{self, Breed};
 use crate::processes::Process;
@@ -53,6 +54,10 @@ pub enum Happening {
     Signalled(WorkerId, Signal),
     /// A worker looks for an attempt to start.
     Begins(WorkerId),
+    /// A function submits tasks of its own.
+    FunctionSubmits(WorkerId, AttemptId),
+    /// What a function submits is read.
+    Asked(WorkerId, AttemptId, RequestId, Box<TaskSpec>),
     /// A function returns.
     FunctionEnds(WorkerId, AttemptId),
     /// A process ends.
@@ -85,6 +90,8 @@ pub struct World {
     pub trial: Trial,
     /// Those who submit.
     pub clients: Clients,
+    /// Functions that do.
+    pub functions: Functions,
     /// Processes that are there.
     pub processes: BTreeMap<WorkerId, Process>,
     /// The pools of workers that were asked for.
@@ -116,6 +123,7 @@ impl World {
         let trial = Trial::new(Time::from_nanos(now), policy, seed, trace);
         World {
             clients: Clients::draw(&mut rng),
+            functions: Functions::default(),
             rng,
             odds,
             tally: Tally::new(),
@@ -258,7 +266,7 @@ impl World {
                     Event::WorkerExited { worker, .. } => Some(*worker),
                     _ => None,
                 };
-                self.tell(event)?;
+                self.told_of_worker(event)?;
                 if let Some(worker) = gone {
                     self.processes.remove(&worker);
                 }
@@ -269,6 +277,8 @@ impl World {
             Happening::Arrives(worker, message) => self.arrives(worker, message),
             Happening::Signalled(worker, signal) => self.signalled(worker, signal),
             Happening::Begins(worker) => self.begins(worker),
+            Happening::FunctionSubmits(worker, attempt) => self.function_submits(worker, attempt),
+            Happening::Asked(worker, attempt, request, spec) => self.asked(worker, attempt, request, *spec),
             Happening::FunctionEnds(worker, attempt) => self.function_ends(worker, attempt),
             Happening::Dies(worker, exit) => self.dies(worker, exit),
             Happening::Thaws(worker) => {
@@ -308,31 +318,47 @@ impl World {
                     let wait = self.delay(1);
                     self.schedule(wait, Happening::Signalled(worker, signal));
                 }
-                Action::Reply { client, reply } => match reply.body {
-                    ReplyBody::Accepted { task } => self.clients.learn(client, task),
-                    ReplyBody::Refused(Refusal::Quarantined { .. }) => {
-                        self.tally.count(Fault::QuarantineRefuses);
-                    }
-                    ReplyBody::Refused(Refusal::Degraded { .. }) => {
-                        self.tally.count(Fault::DegradedRefuses);
-                    }
-                    _ => {}
-                },
+                Action::Reply { client, reply } => self.replied(client, reply),
                 Action::Notice(notice) => self.count_notice(&notice),
                 Action::Exit { .. } => {}
             }
         }
     }
 
+    /// Counts a result that was given up since its user kept as many as one may.
+    fn count_expired(&mut self, task: TaskId) {
+        let history = &self.trial.history;
+        let user_of = |id: &TaskId| history.tasks.get(id).map(|task| task.owner.user);
+        let of_user = history.kept.iter().filter(|id| user_of(id) == user_of(&task)).count() as u64;
+        if of_user == history.policy.user_results_max {
+            self.tally.count(Fault::UserResultsFull);
+        }
+    }
+
     /// Counts what only the supervisor decides.
     fn count_notice(&mut self, notice: &Notice) {
         match notice {
+            Notice::ResultExpired { task } => self.count_expired(*task),
             Notice::WorkerWorn { wear: Wear::Attempts(_), .. } => self.tally.count(Fault::WornByAttempts),
             Notice::WorkerWorn { wear: Wear::Lifetime(_), .. } => self.tally.count(Fault::WornByLifetime),
             Notice::StandbyPromoted { .. } => self.tally.count(Fault::StandbyServes),
             Notice::FunctionQuarantined { .. } => self.tally.count(Fault::Quarantined),
             Notice::PoolDegraded { .. } => self.tally.count(Fault::Degraded),
             _ => {}
+        }
+    }
+
+    /// Notes what a client is told; a function is told it by its worker.
+    fn replied(&mut self, client: ConnectionId, reply: Reply) {
+        match reply.body {
+            ReplyBody::Accepted { task } => self.clients.learn(client, task),
+            ReplyBody::Refused(Refusal::Quarantined { .. }) => self.tally.count(Fault::QuarantineRefuses),
+            ReplyBody::Refused(Refusal::Degraded { .. }) => self.tally.count(Fault::DegradedRefuses),
+            ReplyBody::Refused(Refusal::WouldDeadlock { .. }) => self.tally.count(Fault::WouldDeadlock),
+            _ => {}
+        }
+        if let Some((worker, attempt)) = self.functions.place_of(client) {
+            self.send(worker, ToWorker::Answer { attempt, reply });
         }
     }
 

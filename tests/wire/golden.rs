@@ -103,6 +103,8 @@ fn handshakes_have_their_golden_bytes_both_ways() {
         ("answer.no_common_version", Verdict::NoCommonVersion),
         ("answer.wrong_role", Verdict::WrongRole),
         ("answer.too_many_connections", Verdict::TooManyConnections),
+        ("answer.not_allowed", Verdict::NotAllowed),
+        ("answer.too_many_of_user", Verdict::TooManyOfUser),
     ];
     for (name, verdict) in verdicts {
         let bytes = golden(&fixture, name);
@@ -242,6 +244,6 @@ fn program_written_from_the_document_decodes_and_encodes_every_vector() {
         .expect("python3 is installed");
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
-    let handshakes = 7;
+    let handshakes = 9;
     assert_eq!(stdout.trim(), format!("{} vectors", samples::all().len() + handshakes));
 }

@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use poold::id::{AttemptId, Epoch, FunctionName, Generation, Pid, RequestId, SlotId, TaskId, WorkerId};
 use poold::message::Message;
 use poold::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
+use poold::message::resources::WorkLimits;
 use poold::message::worker::{FromWorker, Report, ToWorker};
 use poold::task::{Encoding, Exit, Outcome, Payload, TaskSpec};
 use poold::wire::{Answer, Hello, Inbox, ReceiveError, Role, VERSION_MAX, Verdict, WireError, encode};
@@ -124,8 +125,14 @@ impl Worker {
             .expect("python3 is installed");
         let mut peer = Peer::accept(ours, Role::Worker);
         let id = WorkerId { slot: SlotId(0), generation: Generation(0) };
-        let commands = Vec::new();
-        peer.send(&ToWorker::Setup { worker: id, allow_fault_injection: false, threads: 1, commands });
+        let (commands, limits) = (Vec::new(), WorkLimits::default());
+        peer.send(&ToWorker::Setup {
+            worker: id,
+            allow_fault_injection: false,
+            threads: 1,
+            commands,
+            limits,
+        });
         Worker { process, peer }
     }
 

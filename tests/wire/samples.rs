@@ -13,6 +13,7 @@ use poold::id::{
 use poold::message::Message;
 use poold::message::client::{CancelAnswer, Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
 use poold::message::command::CommandSpec;
+use poold::message::resources::{AttemptLimits, WorkLimits};
 use poold::message::status::{
     FunctionInfo, FunctionStatus, Phase, PoolStatus, Status, TaskCounts, TaskState, TaskStatus, WorkerState,
     WorkerStatus,
@@ -65,6 +66,8 @@ pub mod nested {
             ("quarantined", Refusal::Quarantined { function: function("is_prime") }),
             ("not_quarantined", Refusal::NotQuarantined { function: function("is_prime") }),
             ("degraded", Refusal::Degraded { pool: pool("cpu"), failure: "exit status 1".to_owned() }),
+            ("user_queue_full", Refusal::UserQueueFull { tasks_max: 1_000_000 }),
+            ("user_queue_bytes_full", Refusal::UserQueueBytesFull { bytes_max: 1 << 29 }),
         ]
     }
 
@@ -76,6 +79,7 @@ pub mod nested {
                 location: location.map(str::to_owned),
             })
         };
+        let out_of_memory = |memory_max_bytes| Outcome::Crashed(Exit::OutOfMemory { memory_max_bytes });
         vec![
             ("ok", Outcome::Ok(payload(Encoding::Json, b"true"))),
             ("ok_empty", Outcome::Ok(payload(Encoding::Bytes, b""))),
@@ -84,6 +88,8 @@ pub mod nested {
             ("failed_bad_arguments", failed(FailureKind::BadArguments, "`banana` is not a u128", None)),
             ("crashed_code", Outcome::Crashed(Exit::Code(3))),
             ("crashed_signal", Outcome::Crashed(Exit::Signal(9))),
+            ("crashed_out_of_memory", out_of_memory(Some(256 << 20))),
+            ("crashed_out_of_memory_elsewhere", out_of_memory(None)),
             ("timed_out_timeout", Outcome::TimedOut(Limit::Timeout)),
             ("timed_out_deadline", Outcome::TimedOut(Limit::Deadline)),
             ("cancelled_client", Outcome::Cancelled(CancelReason::Client)),
@@ -263,14 +269,30 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
         args_max: 1024,
         patterns: vec![text("[a-z]+"), text(".*")],
         options: false,
+        limits: AttemptLimits { file_size_bytes: Some(1 << 20), ..AttemptLimits::default() },
     };
     let commands = vec![thumbnail];
-    let setup_commands = ToWorker::Setup { worker, allow_fault_injection: false, threads: 1, commands };
+    let limits = WorkLimits {
+        each: AttemptLimits { cpu_time: Some(Duration::from_millis(1500)), ..AttemptLimits::default() },
+        by_function: BTreeMap::from([(
+            function("is_prime"),
+            AttemptLimits { memory_bytes: Some(256 << 20), ..AttemptLimits::default() },
+        )]),
+    };
+    let none = WorkLimits::default();
+    let setup_commands =
+        ToWorker::Setup { worker, allow_fault_injection: false, threads: 1, commands, limits };
     let answer = ToWorker::Answer { attempt: AttemptId(1), reply };
     vec![
         (
             "setup",
-            ToWorker::Setup { worker, allow_fault_injection: false, threads: 32, commands: Vec::new() },
+            ToWorker::Setup {
+                worker,
+                allow_fault_injection: false,
+                threads: 32,
+                commands: Vec::new(),
+                limits: none,
+            },
         ),
         ("setup_commands", setup_commands),
         ("attempt", attempt),
@@ -352,6 +374,7 @@ fn status(phase: Phase) -> Status {
         outcomes: BTreeMap::from(OutcomeKind::ALL.map(|kind| (kind, kind as u64))),
         refusals: 2,
         log_lines_dropped: 0,
+        limits: "memory by RLIMIT_AS; processes: not available (no delegated cgroup)".to_owned(),
         pools: vec![cpu],
         quarantined: vec![function("is_prime")],
     }

@@ -85,7 +85,7 @@ impl World {
     /// A client connects.
     pub fn connect(&mut self, user: Uid) -> ConnectionId {
         let client = self.next_connection();
-        self.tell(Event::ClientConnected { client, user });
+        self.tell(Event::ClientConnected { client, peer: user.into() });
         client
     }
 

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::section::{Mistake, Section, Word};
-use super::{Config, Limits, Pool, function};
+use super::{Config, Limits, Pool, access, function, resources, user_share};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
-use crate::supervisor::{RestartPolicy, RunAccess, WhenDegraded};
+use crate::supervisor::{RestartPolicy, WhenDegraded};
 
 /// A count that has no cap but must not be zero.
 const FROM_ONE: std::ops::RangeInclusive<u64> = 1..=u64::MAX;
@@ -28,15 +28,17 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Config, Mistake> {
         socket_mode: socket_mode(&mut top)?.unwrap_or(default.socket_mode),
         socket_group: top.text("socket_group")?,
         allow_fault_injection: top.flag("allow_fault_injection")?.unwrap_or(default.allow_fault_injection),
-        allow_run: run_access(&mut top)?.unwrap_or(default.allow_run),
+        access: access::access(top.section("access")?, default.access)?,
         drain_timeout: top.duration("drain_timeout")?.unwrap_or(default.drain_timeout),
         limits: limits(top.section("limits")?, default.limits)?,
         restart: restart(top.section("restart")?, default.restart)?,
         quarantine_after: quarantine_after(&mut top)?.unwrap_or(default.quarantine_after),
-        functions: function::functions(top.section("function")?)?,
+        functions: Vec::new(),
         pools: pools(top.section("pool")?)?.unwrap_or(default.pools),
     };
+    let functions = function::functions(top.section("function")?, &config.pools)?;
     top.finish()?;
+    let config = Config { functions, ..config };
     Ok(config)
 }
 
@@ -69,14 +71,6 @@ fn socket_mode(top: &mut Section<'_>) -> Result<Option<u32>, Mistake> {
     })
 }
 
-fn run_access(top: &mut Section<'_>) -> Result<Option<RunAccess>, Mistake> {
-    top.value("allow_run", r#""owner" or "all""#, |value| match value.as_str()? {
-        "owner" => Some(RunAccess::Owner),
-        "all" => Some(RunAccess::All),
-        _ => None,
-    })
-}
-
 /// Nothing if the file does not say; 0 for never.
 fn quarantine_after(top: &mut Section<'_>) -> Result<Option<Option<u32>>, Mistake> {
     let killed: Option<u32> = top.number("quarantine_after", 0..=u64::from(u32::MAX))?;
@@ -92,13 +86,25 @@ fn when_degraded(section: &mut Section<'_>) -> Result<Option<WhenDegraded>, Mist
 }
 
 fn limits(mut section: Section<'_>, default: Limits) -> Result<Limits, Mistake> {
+    let connections = section.number("connections", FROM_ONE)?.unwrap_or(default.connections);
+    let queue_tasks = section.number("queue_tasks", FROM_ONE)?.unwrap_or(default.queue_tasks);
+    let queue_bytes = section.bytes("queue_bytes")?.unwrap_or(default.queue_bytes);
+    let results = section.number("results", FROM_ONE)?.unwrap_or(default.results);
+    let result_bytes = section.bytes("result_bytes")?.unwrap_or(default.result_bytes);
     let limits = Limits {
-        connections: section.number("connections", FROM_ONE)?.unwrap_or(default.connections),
-        queue_tasks: section.number("queue_tasks", FROM_ONE)?.unwrap_or(default.queue_tasks),
-        queue_bytes: section.bytes("queue_bytes")?.unwrap_or(default.queue_bytes),
+        connections,
+        user_connections: section
+            .number("user_connections", FROM_ONE)?
+            .unwrap_or(user_share(connections as u64) as usize),
+        queue_tasks,
+        user_tasks: section.number("user_tasks", FROM_ONE)?.unwrap_or(user_share(queue_tasks)),
+        queue_bytes,
+        user_bytes: section.bytes("user_bytes")?.unwrap_or(user_share(queue_bytes)),
         unread_bytes: section.bytes("unread_bytes")?.unwrap_or(default.unread_bytes),
-        results: section.number("results", FROM_ONE)?.unwrap_or(default.results),
-        result_bytes: section.bytes("result_bytes")?.unwrap_or(default.result_bytes),
+        results,
+        user_results: section.number("user_results", FROM_ONE)?.unwrap_or(user_share(results)),
+        result_bytes,
+        user_result_bytes: section.bytes("user_result_bytes")?.unwrap_or(user_share(result_bytes)),
         result_age: section.duration("result_age")?.unwrap_or(default.result_age),
     };
     section.finish()?;
@@ -157,9 +163,11 @@ fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
         when_degraded: when_degraded(&mut section)?.unwrap_or(default.when_degraded),
         command: command(&mut section)?,
         env: environment(section.section("env")?)?,
+        limits: default.limits,
     };
+    let limits = resources::of_pool(&mut section, pool.threads)?;
     section.finish()?;
-    Ok(pool)
+    Ok(Pool { limits, ..pool })
 }
 
 fn functions(section: &mut Section<'_>, key: &'static str) -> Result<Option<Vec<FunctionName>>, Mistake> {

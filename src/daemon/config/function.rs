@@ -1,6 +1,6 @@
-//! The tables `[function.NAME]`: functions that run a command.
+//! The tables `[function.NAME]`: functions that run a command, and what is set for others.
 //!
-//! All that can be wrong with one is found here, so that no worker has to refuse it. Above all, that no
+//! All that can be wrong with a command is found here, so that no worker has to refuse it. Above all, that no
 //! argument can become an option of the program, a part of a script, or nothing.
 
 use std::collections::BTreeSet;
@@ -10,12 +10,13 @@ use std::path::Path;
 use regex_lite::Regex;
 use toml::de::DeValue;
 
-use super::Function;
 use super::file::environment;
 use super::section::{Mistake, Section, Word as Located, integer};
+use super::{Function, Pool, resources};
 use crate::id::{FunctionName, RUN_FUNCTION};
 use crate::limits::{COMMAND_ARGUMENTS_MAX, COMMANDS_BYTES_MAX, FUNCTIONS_PER_WORKER_MAX};
 use crate::message::command::{CommandSpec, Word};
+use crate::message::resources::AttemptLimits;
 use crate::wire;
 
 /// Programs that take a script after an option with a `c` in it.
@@ -25,7 +26,8 @@ const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "ksh", "mksh", "zsh", "b
 const ARGS_TAKES: &str = "a number of arguments such as 2, or { min = 1, max = 3 }";
 
 /// The functions in the order of the file.
-pub(super) fn functions(mut section: Section<'_>) -> Result<Vec<Function>, Mistake> {
+/// `pools` are those that serve them.
+pub(super) fn functions(mut section: Section<'_>, pools: &[Pool]) -> Result<Vec<Function>, Mistake> {
     let mut functions = Vec::new();
     for (Located { offset, text }, section) in section.sections()? {
         let name = FunctionName::new(&text).map_err(|error| Mistake::new(offset, error.to_string()))?;
@@ -33,7 +35,9 @@ pub(super) fn functions(mut section: Section<'_>) -> Result<Vec<Function>, Mista
             let message = format!("`{RUN_FUNCTION}` is what `poolctl run` calls; choose another name");
             return Err(Mistake::new(offset, message));
         }
-        functions.push(function(name, section)?);
+        let function = function(name, section)?;
+        resources::check_threads(&function, pools).map_err(|message| Mistake::new(offset, message))?;
+        functions.push(function);
     }
     check_size(&section, &functions)?;
     Ok(functions)
@@ -41,7 +45,8 @@ pub(super) fn functions(mut section: Section<'_>) -> Result<Vec<Function>, Mista
 
 /// Whether a worker can be told of all of them.
 fn check_size(section: &Section<'_>, functions: &[Function]) -> Result<(), Mistake> {
-    let commands: Vec<&CommandSpec> = functions.iter().map(|function| &function.command).collect();
+    let commands: Vec<&CommandSpec> =
+        functions.iter().filter_map(|function| function.command.as_ref()).collect();
     let bytes = wire::encode_value(&commands).map_or(usize::MAX, |bytes| bytes.len());
     // Built-in functions have the rest.
     let most = FUNCTIONS_PER_WORKER_MAX / 2;
@@ -60,10 +65,25 @@ fn check_size(section: &Section<'_>, functions: &[Function]) -> Result<(), Mista
 }
 
 fn function(name: FunctionName, mut section: Section<'_>) -> Result<Function, Mistake> {
-    let Some(exec) = section.texts("exec")? else {
-        let message = format!("function `{name}` has no `exec`; name the program and its arguments");
+    let command = command(&name, &mut section)?;
+    let timeout = section.duration("timeout")?;
+    let limits = resources::of_function(&mut section)?;
+    let command = command.map(|command| CommandSpec { limits, ..command });
+    let function = Function { name, command, timeout, limits };
+    if function.command.is_none() && function.timeout.is_none() && function.limits.is_empty() {
+        let name = &function.name;
+        let message = format!(
+            "function `{name}` has no `exec`; name the program and its arguments, or set a limit for it"
+        );
         return Err(section.mistake("exec", message));
-    };
+    }
+    section.finish()?;
+    Ok(function)
+}
+
+/// The command that it runs, if it does.
+fn command(name: &FunctionName, section: &mut Section<'_>) -> Result<Option<CommandSpec>, Mistake> {
+    let Some(exec) = section.texts("exec")? else { return Ok(None) };
     let words = exec
         .iter()
         .map(|word| Word::parse(&word.text).map_err(|error| Mistake::new(word.offset, error.to_string())));
@@ -75,29 +95,25 @@ fn function(name: FunctionName, mut section: Section<'_>) -> Result<Function, Mi
     let stdin = section.number("stdin", 0..=last_argument)?;
     let named: BTreeSet<u32> = words.iter().flat_map(Word::arguments).chain(stdin).collect();
     let takes_rest = words.contains(&Word::Rest);
-    let args = arguments(&mut section, &named, takes_rest)?;
-    let patterns = patterns(&mut section, named.len() + usize::from(takes_rest))?;
+    let args = arguments(section, &named, takes_rest)?;
+    let patterns = patterns(section, named.len() + usize::from(takes_rest))?;
     let cwd = section.text("cwd")?;
     if cwd.as_ref().is_some_and(|cwd| !Path::new(cwd).is_absolute()) {
         return Err(section.mistake("cwd", "`cwd` takes a path that starts with `/`".to_owned()));
     }
-    let function = Function {
-        timeout: section.duration("timeout")?,
-        command: CommandSpec {
-            name,
-            summary: section.text("summary")?.unwrap_or_default(),
-            exec: exec.into_iter().map(|word| word.text).collect(),
-            stdin,
-            cwd,
-            env: environment(section.section("env")?)?,
-            args_min: *args.start(),
-            args_max: *args.end(),
-            patterns,
-            options,
-        },
-    };
-    section.finish()?;
-    Ok(function)
+    Ok(Some(CommandSpec {
+        name: name.clone(),
+        summary: section.text("summary")?.unwrap_or_default(),
+        exec: exec.into_iter().map(|word| word.text).collect(),
+        stdin,
+        cwd,
+        env: environment(section.section("env")?)?,
+        args_min: *args.start(),
+        args_max: *args.end(),
+        patterns,
+        options,
+        limits: AttemptLimits::default(),
+    }))
 }
 
 /// Whether the program is named, and no argument can become more than an argument.

@@ -11,9 +11,12 @@
 //! No file is read unless one is named. It changes nothing by itself: whoever holds a [`Config`] acts
 //! on it.
 
+mod access;
+pub(super) mod accounts;
 mod file;
 mod function;
 mod reload;
+mod resources;
 mod section;
 
 pub use reload::reload;
@@ -27,7 +30,8 @@ use std::time::Duration;
 use crate::id::{FunctionName, PoolName, Uid};
 use crate::limits;
 use crate::message::command::CommandSpec;
-use crate::supervisor::{Policy, PoolPolicy, RestartPolicy, RunAccess, WhenDegraded};
+use crate::message::resources::{AttemptLimits, WorkLimits};
+use crate::supervisor::{Access, Policy, PoolPolicy, RestartPolicy, WhenDegraded};
 
 /// The pool for functions that compute, when the file names no pool.
 const CPU_POOL: &str = "cpu";
@@ -52,8 +56,8 @@ pub struct Config {
     pub socket_group: Option<String>,
     /// Whether functions that show faults (`crash`, `spin`) can be run.
     pub allow_fault_injection: bool,
-    /// Who may run any command.
-    pub allow_run: RunAccess,
+    /// Who may do what.
+    pub access: Access,
     /// How long running tasks may go on after a request to stop.
     pub drain_timeout: Duration,
     /// The caps.
@@ -62,38 +66,70 @@ pub struct Config {
     pub restart: RestartPolicy,
     /// Workers that a function's tasks may kill in a row before it is quarantined; by none, it never is.
     pub quarantine_after: Option<u32>,
-    /// Functions that run a command, in the order of the file.
+    /// What is set for functions, in the order of the file.
     pub functions: Vec<Function>,
     /// The pools, in the order of the file.
     pub pools: Vec<Pool>,
 }
 
-/// The caps that can be configured.
+/// The caps that can be configured. Those of one user do not bind root and the user that the daemon runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Client connections open at a time.
     pub connections: usize,
+    /// Connections of one user.
+    pub user_connections: usize,
     /// Tasks accepted and not done.
     pub queue_tasks: u64,
+    /// Such tasks of one user.
+    pub user_tasks: u64,
     /// Bytes of their arguments.
     pub queue_bytes: u64,
+    /// Bytes of the arguments of one user's tasks.
+    pub user_bytes: u64,
     /// Bytes of unread outcomes of one client before its pending tasks are held back.
     pub unread_bytes: usize,
     /// Results of detached tasks that are kept.
     pub results: u64,
+    /// Kept results of one user.
+    pub user_results: u64,
     /// Bytes of results that are kept.
     pub result_bytes: u64,
+    /// Bytes of one user's kept results.
+    pub user_result_bytes: u64,
     /// How long results are kept.
     pub result_age: Duration,
 }
 
-/// A function that runs a command, for every pool whose workers are poold's own.
+/// A function that runs a command, for every pool whose workers are poold's own; or, without a command, what
+/// holds for a function that workers have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Function {
-    /// What workers are told of it.
-    pub command: CommandSpec,
+    /// Its name.
+    pub name: FunctionName,
+    /// What workers are told of it, if it runs a command.
+    pub command: Option<CommandSpec>,
     /// For each attempt of a task that names none; by default the pool's.
     pub timeout: Option<Duration>,
+    /// What each attempt may use.
+    pub limits: AttemptLimits,
+}
+
+/// What each worker of a pool may use of the machine, together with all that it starts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolLimits {
+    /// Bytes of memory: of all its processes together where there is a cgroup; else of address space of each.
+    pub memory_bytes: Option<u64>,
+    /// Processor time of each attempt.
+    pub cpu_time: Option<Duration>,
+    /// Descriptors that a process may have open.
+    pub open_files: Option<u64>,
+    /// Processes and threads, itself included. Only a cgroup can limit them.
+    pub processes: Option<u64>,
+    /// Bytes in the largest file that it may write.
+    pub file_size_bytes: Option<u64>,
+    /// Bytes in the largest core dump.
+    pub core_bytes: u64,
 }
 
 /// One pool.
@@ -129,6 +165,8 @@ pub struct Pool {
     pub command: Option<Vec<String>>,
     /// Variables added to the workers' environment.
     pub env: BTreeMap<String, String>,
+    /// What each worker may use of the machine.
+    pub limits: PoolLimits,
 }
 
 /// Where a configuration comes from: a file, and the flags that are laid over it each time it is read.
@@ -193,7 +231,7 @@ impl Default for Config {
             socket_mode: limits::SOCKET_MODE,
             socket_group: None,
             allow_fault_injection: false,
-            allow_run: RunAccess::default(),
+            access: Access::default(),
             drain_timeout: limits::DRAIN_TIMEOUT,
             limits: Limits::default(),
             restart: RestartPolicy::default(),
@@ -222,13 +260,26 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             connections: limits::CONNECTIONS_MAX,
+            user_connections: user_share(limits::CONNECTIONS_MAX as u64) as usize,
             queue_tasks: limits::QUEUE_TASKS_MAX,
+            user_tasks: user_share(limits::QUEUE_TASKS_MAX),
             queue_bytes: limits::QUEUE_BYTES_MAX,
+            user_bytes: user_share(limits::QUEUE_BYTES_MAX),
             unread_bytes: limits::UNREAD_BYTES_MAX,
             results: limits::RESULTS_MAX,
+            user_results: user_share(limits::RESULTS_MAX),
             result_bytes: limits::RESULT_BYTES_MAX,
+            user_result_bytes: user_share(limits::RESULT_BYTES_MAX),
             result_age: limits::RESULT_AGE_MAX,
         }
+    }
+}
+
+/// What one user may take of something that all share, unless the file says otherwise; at least 1.
+const fn user_share(whole: u64) -> u64 {
+    match whole / limits::USER_SHARE {
+        0 => 1,
+        share => share,
     }
 }
 
@@ -254,7 +305,14 @@ impl Pool {
             when_degraded: WhenDegraded::default(),
             command: None,
             env: BTreeMap::new(),
+            limits: PoolLimits::default(),
         }
+    }
+
+    /// Whether it serves `function`, if its workers have it.
+    pub fn serves(&self, function: &FunctionName) -> bool {
+        self.functions.as_ref().is_none_or(|functions| functions.contains(function))
+            && !self.except.contains(function)
     }
 }
 
@@ -320,13 +378,17 @@ impl Config {
         Policy {
             queue_tasks_max: self.limits.queue_tasks,
             queue_bytes_max: self.limits.queue_bytes,
+            user_tasks_max: self.limits.user_tasks,
+            user_bytes_max: self.limits.user_bytes,
             result_age_max: self.limits.result_age,
             results_max: self.limits.results,
             result_bytes_max: self.limits.result_bytes,
+            user_results_max: self.limits.user_results,
+            user_result_bytes_max: self.limits.user_result_bytes,
             drain_timeout: self.drain_timeout,
             restart: self.restart,
             quarantine_after: self.quarantine_after,
-            allow_run: self.allow_run,
+            access: self.access.clone(),
             function_timeouts: self.function_timeouts(),
             ..Policy::new(pools.collect(), daemon_user)
         }
@@ -340,11 +402,23 @@ impl Config {
     /// The functions that run a command in the workers of `pool`: in those of another program, none.
     pub fn commands_of(&self, pool: &Pool) -> Arc<[CommandSpec]> {
         let functions = if pool.command.is_none() { self.functions.as_slice() } else { &[] };
-        functions.iter().map(|function| function.command.clone()).collect()
+        functions.iter().filter_map(|function| function.command.clone()).collect()
+    }
+
+    /// What the attempts of workers of `pool` may use.
+    pub fn work_limits_of(&self, pool: &Pool) -> WorkLimits {
+        let in_workers = |function: &&Function| {
+            function.command.is_none() && !function.limits.is_empty() && pool.serves(&function.name)
+        };
+        let by_function = self.functions.iter().filter(in_workers);
+        WorkLimits {
+            each: AttemptLimits { cpu_time: pool.limits.cpu_time, ..AttemptLimits::default() },
+            by_function: by_function.map(|function| (function.name.clone(), function.limits)).collect(),
+        }
     }
 
     fn function_timeouts(&self) -> BTreeMap<FunctionName, Duration> {
-        let timeout = |function: &Function| Some((function.command.name.clone(), function.timeout?));
+        let timeout = |function: &Function| Some((function.name.clone(), function.timeout?));
         self.functions.iter().filter_map(timeout).collect()
     }
 
@@ -356,7 +430,9 @@ impl Config {
                     && pool.threads == pool_before.threads
                     && pool.command == pool_before.command
                     && self.commands_of(pool) == config_before.commands_of(pool_before)
-                    && pool.env == pool_before.env;
+                    && pool.env == pool_before.env
+                    && pool.limits == pool_before.limits
+                    && self.work_limits_of(pool) == config_before.work_limits_of(pool_before);
                 policy_of_pool.revision + u64::from(!same_start)
             }
             (None, _) | (_, None) => 0,

@@ -2,11 +2,13 @@
 //!
 //! It puts nothing in force.
 
+use std::collections::BTreeSet;
+
 use humantime::format_duration;
 
-use super::{Config, ConfigError, Limits, Pool, Source};
+use super::{Config, ConfigError, Limits, Pool, PoolLimits, Source};
 use crate::id::FunctionName;
-use crate::supervisor::RestartPolicy;
+use crate::supervisor::{Access, RestartPolicy};
 
 /// How a key is told that has no value.
 const NOT_SET: &str = "none";
@@ -25,6 +27,7 @@ pub fn reload(source: &Source, old: &Config) -> Result<(Config, Vec<String>), Co
         return Err(ConfigError::SocketChanged);
     }
     let mut changes = differences("", settings_of_daemon(old), settings_of_daemon(&new));
+    changes.extend(run_changes(&old.access, &new.access));
     changes.extend(function_changes(old, &new));
     changes.extend(pool_changes(old, &new));
     Ok((new, changes))
@@ -39,7 +42,7 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
         socket_mode,
         socket_group,
         allow_fault_injection,
-        allow_run,
+        access,
         drain_timeout,
         limits,
         restart,
@@ -47,21 +50,41 @@ fn settings_of_daemon(config: &Config) -> Vec<Setting> {
         functions: _,
         pools: _,
     } = config;
-    let Limits { connections, queue_tasks, queue_bytes, unread_bytes, results, result_bytes, result_age } =
-        limits;
+    let Access { connect, administer, run: _, run_others } = access;
+    let Limits {
+        connections,
+        user_connections,
+        queue_tasks,
+        user_tasks,
+        queue_bytes,
+        user_bytes,
+        unread_bytes,
+        results,
+        user_results,
+        result_bytes,
+        user_result_bytes,
+        result_age,
+    } = limits;
     let RestartPolicy { intensity, period, backoff_min, backoff_max } = restart;
     vec![
         ("socket_mode", format!("{socket_mode:04o}")),
         ("socket_group", or_not_set(socket_group.as_ref())),
         ("allow_fault_injection", allow_fault_injection.to_string()),
-        ("allow_run", format!("{allow_run:?}").to_lowercase()),
+        ("access.connect", connect.to_string()),
+        ("access.administer", administer.to_string()),
+        ("access.run.*", run_others.to_string()),
         ("drain_timeout", format_duration(*drain_timeout).to_string()),
         ("limits.connections", connections.to_string()),
+        ("limits.user_connections", user_connections.to_string()),
         ("limits.queue_tasks", queue_tasks.to_string()),
+        ("limits.user_tasks", user_tasks.to_string()),
         ("limits.queue_bytes", queue_bytes.to_string()),
+        ("limits.user_bytes", user_bytes.to_string()),
         ("limits.unread_bytes", unread_bytes.to_string()),
         ("limits.results", results.to_string()),
+        ("limits.user_results", user_results.to_string()),
         ("limits.result_bytes", result_bytes.to_string()),
+        ("limits.user_result_bytes", user_result_bytes.to_string()),
         ("limits.result_age", format_duration(*result_age).to_string()),
         ("restart.intensity", intensity.to_string()),
         ("restart.period", format_duration(*period).to_string()),
@@ -93,9 +116,11 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
         when_degraded,
         command,
         env: _,
+        limits,
     } = pool;
     let listed =
         |names: &Vec<FunctionName>| names.iter().map(FunctionName::as_str).collect::<Vec<_>>().join(", ");
+    let PoolLimits { memory_bytes, cpu_time, open_files, processes, file_size_bytes, core_bytes } = limits;
     vec![
         ("workers", workers.to_string()),
         ("threads", threads.to_string()),
@@ -110,6 +135,12 @@ fn settings_of_pool(pool: &Pool) -> Vec<Setting> {
         ("max_rss", or_not_set(*max_rss_bytes)),
         ("when_degraded", format!("{when_degraded:?}").to_lowercase()),
         ("command", command.as_ref().map_or("built in".to_owned(), |command| format!("{command:?}"))),
+        ("memory", or_not_set(*memory_bytes)),
+        ("cpu_time", or_not_set(cpu_time.map(format_duration))),
+        ("open_files", or_not_set(*open_files)),
+        ("processes", or_not_set(*processes)),
+        ("file_size", or_not_set(*file_size_bytes)),
+        ("core", core_bytes.to_string()),
     ]
 }
 
@@ -118,20 +149,28 @@ fn differences(prefix: &str, before: Vec<Setting>, after: Vec<Setting>) -> Vec<S
     pairs.map(|((key, before), (_, after))| format!("{prefix}{key} {before} -> {after}")).collect()
 }
 
+/// Who may run which function: of every function that either names.
+fn run_changes(old: &Access, new: &Access) -> Vec<String> {
+    let functions: BTreeSet<&FunctionName> = old.run.keys().chain(new.run.keys()).collect();
+    let pairs = functions.into_iter().map(|function| (function, old.to_run(function), new.to_run(function)));
+    let changed = pairs.filter(|(_, before, after)| before != after);
+    changed.map(|(function, before, after)| format!("access.run.{function} {before} -> {after}")).collect()
+}
+
 fn function_changes(old: &Config, new: &Config) -> Vec<String> {
     let find = |config: &'_ Config, name: &FunctionName| {
-        config.functions.iter().find(|function| function.command.name == *name).cloned()
+        config.functions.iter().find(|function| function.name == *name).cloned()
     };
     let mut changes = Vec::new();
     for function in &new.functions {
-        let name = &function.command.name;
+        let name = &function.name;
         match find(old, name) {
             None => changes.push(format!("function {name}: added")),
             Some(before) if before != *function => changes.push(format!("function {name}: changed")),
             Some(_) => {}
         }
     }
-    let removed = old.functions.iter().map(|function| &function.command.name);
+    let removed = old.functions.iter().map(|function| &function.name);
     let removed = removed.filter(|name| find(new, name).is_none());
     changes.extend(removed.map(|name| format!("function {name}: removed")));
     changes

@@ -84,12 +84,14 @@ impl<'text> Section<'text> {
     /// A number of bytes above zero.
     pub(super) fn bytes<T: TryFrom<u64>>(&mut self, key: &'static str) -> Result<Option<T>, Mistake> {
         self.value(key, r#"a size above zero such as "64 MiB" or a number of bytes"#, |value| {
-            let bytes = match value.as_str() {
-                Some(text) => text.parse::<ByteSize>().ok()?.as_u64(),
-                None => integer(value)?,
-            };
+            let bytes = size(value)?;
             T::try_from(bytes).ok().filter(|_| bytes > 0)
         })
+    }
+
+    /// A number of bytes.
+    pub(super) fn bytes_from_zero(&mut self, key: &'static str) -> Result<Option<u64>, Mistake> {
+        self.value(key, r#"a size such as "64 MiB" or a number of bytes"#, size)
     }
 
     /// A whole number within `range`.
@@ -122,12 +124,13 @@ impl<'text> Section<'text> {
     /// A list of texts, at least one; each with its place.
     pub(super) fn texts(&mut self, key: &'static str) -> Result<Option<Vec<Word>>, Mistake> {
         self.value(key, r#"a list of texts such as ["one", "two"]"#, |value| {
-            let elements = value.as_array()?.iter();
-            let words = elements.map(|element| {
-                Some(Word { offset: element.span().start, text: system_text(element.get_ref())? })
-            });
-            words.collect::<Option<Vec<Word>>>().filter(|words| !words.is_empty())
+            words(value).filter(|words| !words.is_empty())
         })
+    }
+
+    /// A list of texts, which may be empty; each with its place.
+    pub(super) fn list(&mut self, key: &'static str, takes: &str) -> Result<Option<Vec<Word>>, Mistake> {
+        self.value(key, takes, words)
     }
 
     /// Whatever `read` makes of a value; what it makes nothing of is a mistake, as `takes` explains.
@@ -169,6 +172,18 @@ impl<'text> Section<'text> {
             None => Err(self.wrong(value.span(), &format!("{} holds only texts in quotes", self.header))),
         });
         texts.collect()
+    }
+
+    /// Every list of texts in this table, with its name.
+    pub(super) fn lists_by_name(mut self, takes: &str) -> Result<Vec<(Word, Vec<Word>)>, Mistake> {
+        let lists = self.entries().into_iter().map(|(name, value)| match words(value.get_ref()) {
+            Some(words) => Ok((name, words)),
+            None => {
+                let key = name.text.escape_debug();
+                Err(self.wrong(value.span(), &format!("`{key}` in {} takes {takes}", self.header)))
+            }
+        });
+        lists.collect()
     }
 
     /// A mistake at the value of `key`, or at the head of the table if it has none.
@@ -248,9 +263,25 @@ pub(super) fn integer(value: &DeValue<'_>) -> Option<u64> {
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
+/// A number of bytes, which may be written with a unit.
+fn size(value: &DeValue<'_>) -> Option<u64> {
+    match value.as_str() {
+        Some(text) => Some(text.parse::<ByteSize>().ok()?.as_u64()),
+        None => integer(value),
+    }
+}
+
 /// A text that can be handed to the system as a path, a name or an argument: it holds no zero byte.
 fn system_text(value: &DeValue<'_>) -> Option<String> {
     value.as_str().filter(|text| !text.contains('\0')).map(str::to_owned)
+}
+
+/// The texts of an array, each with its place.
+fn words(value: &DeValue<'_>) -> Option<Vec<Word>> {
+    let elements = value.as_array()?.iter();
+    let words = elements
+        .map(|element| Some(Word { offset: element.span().start, text: system_text(element.get_ref())? }));
+    words.collect()
 }
 
 /// A value as the file writes it, cut to one short line.

@@ -1,8 +1,11 @@
 //! Functions that harm their worker, for showing what a pool makes of it.
 
 use std::convert::Infallible;
+use std::env;
 use std::fmt;
+use std::fs::{self, File};
 use std::hint;
+use std::io::Read;
 use std::process;
 
 use serde::Deserialize;
@@ -20,6 +23,22 @@ pub(super) fn register(registry: Registry) -> Registry {
             |how: Crash| -> Result<(), Infallible> { how.happen() },
         )
         .register_fault("spin", &[], "Never returns, and blocks every signal.", |()| spin())
+        .register_fault("hog", &["BYTES"], "Takes so much memory, and gives it back.", |bytes: usize| {
+            Ok::<_, Infallible>(hog(bytes))
+        })
+        .register_fault(
+            "fork_bomb",
+            &["PROCESSES"],
+            "Starts so many processes that stay, or as many as it can; how many there came to be.",
+            |processes: u32| Ok::<_, Infallible>(fork_bomb(processes)),
+        )
+        .register_fault(
+            "stray",
+            &[],
+            "Starts a process that leaves its group, session and parent, and stays; its process id.",
+            |()| fault::start_stray().map(|stray| stray.0),
+        )
+        .register_fault("fill", &["BYTES"], "Writes a file of that size, which is removed.", fill)
 }
 
 /// A way to end a process.
@@ -69,6 +88,26 @@ fn spin() -> Result<(), std::io::Error> {
     loop {
         hint::spin_loop();
     }
+}
+
+/// Writes to each page of so much memory: what is only reserved takes none.
+fn hog(bytes: usize) -> usize {
+    const PAGE_BYTES: usize = 4096;
+    let mut taken = vec![0_u8; bytes];
+    taken.iter_mut().step_by(PAGE_BYTES).for_each(|byte| *byte = 1);
+    hint::black_box(&taken).len()
+}
+
+/// At most so many, so that a machine without a limit survives it.
+fn fork_bomb(processes: u32) -> usize {
+    (0..processes).map_while(|_| fault::start_idler().ok()).count()
+}
+
+fn fill(bytes: u64) -> Result<u64, std::io::Error> {
+    let path = env::temp_dir().join(format!("poold-fill.{}", process::id()));
+    let mut file = File::create(&path)?;
+    fs::remove_file(path)?;
+    std::io::copy(&mut std::io::repeat(0).take(bytes), &mut file)
 }
 
 #[cfg(test)]

@@ -114,12 +114,16 @@ mod tests {
                 "crash(HOW: Crash)",
                 "echo(TEXT...) -> String",
                 "fail(MESSAGE: String)",
+                "fill(BYTES: u64) -> u64",
+                "fork_bomb(PROCESSES: u32) -> usize",
+                "hog(BYTES: usize) -> usize",
                 "is_prime(N: u128) -> bool",
                 "is_prime_trial(N: u64) -> bool",
                 #[cfg(feature = "http")]
                 "load_url(URL: Url, TIMEOUT: Option<Seconds>) -> Bytes",
                 "sleep(TIME: Seconds)",
                 "spin()",
+                "stray() -> u32",
             ]
         );
     }

@@ -1,16 +1,17 @@
-//! What is taken and what is refused: each refusal is true, nothing is taken over a cap, and a
-//! submission of an unknown function waits until the pools are known, at most the start timeout.
+//! What is taken and what is refused: each refusal is true, nothing is taken over a cap, of all or of one
+//! user, or of someone who may not run it, and a submission of an unknown function waits until the pools are known, at most the start timeout.
 
 use std::time::Duration;
 
-use poold::id::{ConnectionId, RequestId};
+use poold::id::{ConnectionId, RequestId, Uid};
 use poold::limits::RETRIES_MAX;
 use poold::message::client::{Refusal, ReplyBody};
 use poold::supervisor::{Action, Event, Supervisor, WhenDegraded};
+use poold::task::Attachment;
 use poold::time::Time;
 
 use super::{Checker, Verdict, demand};
-use crate::history::{History, Request, Submission};
+use crate::history::{History, Request, Submission, Task, is_privileged};
 use crate::trial::Step;
 
 /// Watches the door.
@@ -26,9 +27,9 @@ impl Checker for Admission {
         let Some(request) = reply.request else { return Ok(()) };
         let Some(submission) = submission(history, *client, request) else { return Ok(()) };
         match &reply.body {
-            ReplyBody::Accepted { task } => may_be_accepted(history, submission)
+            ReplyBody::Accepted { task } => may_be_accepted(history, *client, submission)
                 .map_err(|reason| format!("task {task} is accepted although {reason}")),
-            ReplyBody::Refused(refusal) => demand(is_true(history, submission, refusal), || {
+            ReplyBody::Refused(refusal) => demand(is_true(history, *client, submission, refusal), || {
                 format!("{submission:?} is refused without a reason: {refusal}")
             }),
             _ => Ok(()),
@@ -58,6 +59,14 @@ fn fits(history: &History, step: &Step, client: ConnectionId, request: RequestId
         format!(
             "a task is taken into a full queue: {tasks} of {tasks_max} tasks, {bytes} of {bytes_max} bytes"
         )
+    })?;
+    let Some(user) = user(history, client).filter(|user| !is_privileged(*user)) else { return Ok(()) };
+    let (tasks, bytes) = queued_of(history, user);
+    let (tasks_max, bytes_max) = (history.policy.user_tasks_max, history.policy.user_bytes_max);
+    demand(is_refused || (tasks <= tasks_max && bytes <= bytes_max), || {
+        format!(
+            "a task is taken of {user:?}, who has {tasks} of {tasks_max} tasks, {bytes} of {bytes_max} bytes"
+        )
     })
 }
 
@@ -75,7 +84,20 @@ fn submission(history: &History, client: ConnectionId, request: RequestId) -> Op
     }
 }
 
-fn may_be_accepted(history: &History, submission: &Submission) -> Result<(), &'static str> {
+fn user(history: &History, client: ConnectionId) -> Option<Uid> {
+    history.clients.get(&client).map(|client| client.peer.user)
+}
+
+fn may_run(history: &History, client: ConnectionId, submission: &Submission) -> bool {
+    let client = history.clients.get(&client);
+    client.is_some_and(|client| history.may_run(&client.peer, &submission.spec.function))
+}
+
+fn may_be_accepted(
+    history: &History,
+    client: ConnectionId,
+    submission: &Submission,
+) -> Result<(), &'static str> {
     let policy = &history.policy;
     let bytes = submission.args.bytes.len() as u64;
     let was_held = submission.step < history.step;
@@ -85,20 +107,31 @@ fn may_be_accepted(history: &History, submission: &Submission) -> Result<(), &'s
     match () {
         () if !is_taken => Err("nothing new is taken"),
         () if !is_late && history.pool_for(&submission.spec).is_none() => Err("no pool has its function"),
+        () if !is_late && waits_for_itself(history, client, submission) => Err("it could wait for itself"),
         () if !is_late && history.quarantined.contains(&submission.spec.function) => {
             Err("its function is quarantined")
         }
         () if !is_late && is_refused_while_degraded(history, submission) => Err("its pool is degraded"),
+        () if !may_run(history, client, submission) => Err("its user may not run its function"),
         () if bytes > policy.payload_bytes_max => Err("its arguments are too large"),
         () if submission.spec.retries > RETRIES_MAX => Err("it asks for too many retries"),
         () => Ok(()),
     }
 }
 
-fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> bool {
+/// Whether a task that would wait for this one is in the very pool that this one belongs to.
+fn waits_for_itself(history: &History, client: ConnectionId, submission: &Submission) -> bool {
+    let pool = history.pool_for(&submission.spec).map(|pool| &pool.name);
+    submission.spec.attachment == Attachment::Attached
+        && history.ancestors(client).any(|ancestor| ancestor.pool.is_some() && ancestor.pool.as_ref() == pool)
+}
+
+fn is_true(history: &History, client: ConnectionId, submission: &Submission, refusal: &Refusal) -> bool {
     let (policy, spec) = (&history.policy, &submission.spec);
     let bytes = submission.args.bytes.len() as u64;
     let (queued, queued_bytes) = queued(history);
+    let of_user = user(history, client).filter(|user| !is_privileged(*user));
+    let (queued_of_user, bytes_of_user) = of_user.map_or((0, 0), |user| queued_of(history, user));
     match refusal {
         Refusal::Draining => !history.is_serving(),
         Refusal::UnknownFunction { function, .. } => {
@@ -119,8 +152,23 @@ fn is_true(history: &History, submission: &Submission, refusal: &Refusal) -> boo
         Refusal::QueueBytesFull { bytes_max } => {
             *bytes_max == policy.queue_bytes_max && queued_bytes > *bytes_max
         }
+        Refusal::UserQueueFull { tasks_max } => {
+            *tasks_max == policy.user_tasks_max && queued_of_user > *tasks_max
+        }
+        Refusal::UserQueueBytesFull { bytes_max } => {
+            *bytes_max == policy.user_bytes_max && bytes_of_user > *bytes_max
+        }
+        Refusal::NotAllowed(_) => !may_run(history, client, submission),
         Refusal::PayloadTooLarge { bytes: told, bytes_max } => {
             *told == bytes && *bytes_max == policy.payload_bytes_max && bytes > *bytes_max
+        }
+        Refusal::WouldDeadlock { pool, ancestor } => {
+            let may_be_there = |task: &Task| {
+                task.id == *ancestor && task.pool.as_ref().is_none_or(|ancestors| ancestors == pool)
+            };
+            spec.attachment == Attachment::Attached
+                && history.pool_for(spec).is_some_and(|found| found.name == *pool)
+                && history.ancestors(client).any(may_be_there)
         }
         Refusal::Quarantined { function } => {
             *function == spec.function && history.quarantined.contains(function)
@@ -166,5 +214,21 @@ fn has_waited(history: &History, submission: &Submission) -> bool {
 fn queued(history: &History) -> (u64, u64) {
     let live = history.live_tasks().map(|task| task.argument_bytes());
     let held = history.held_submissions().map(|held| held.args.bytes.len() as u64);
-    live.chain(held).fold((0, 0), |(tasks, bytes), more| (tasks + 1, bytes + more))
+    sum(live.chain(held))
+}
+
+/// The same of one user.
+fn queued_of(history: &History, of_user: Uid) -> (u64, u64) {
+    let live =
+        history.live_tasks().filter(|task| task.owner.user == of_user).map(|task| task.argument_bytes());
+    let requests = history.requests.iter().filter(|((client, _), _)| user(history, *client) == Some(of_user));
+    let held = requests.filter_map(|(_, request)| match request {
+        Request::Submit(submission) => Some(submission.args.bytes.len() as u64),
+        Request::Cancel(_) | Request::Result { .. } | Request::Drain | Request::Release => None,
+    });
+    sum(live.chain(held))
+}
+
+fn sum(bytes: impl Iterator<Item = u64>) -> (u64, u64) {
+    bytes.fold((0, 0), |(tasks, bytes), more| (tasks + 1, bytes + more))
 }

@@ -1,12 +1,14 @@
-//! Contract 7, what is kept: results of detached tasks stay within their number, bytes and age, and
-//! none is given up before one of the three makes it necessary.
+//! Contract 7, what is kept: results of detached tasks stay within their number, bytes and age, and those
+//! of one user within that user's number and bytes; none is given up before one of these makes it necessary.
 
-use poold::id::TaskId;
+use std::collections::BTreeSet;
+
+use poold::id::{TaskId, Uid};
 use poold::supervisor::{Action, Event, Notice, Supervisor};
 use poold::task::Outcome;
 
 use super::{Checker, Verdict, demand};
-use crate::history::History;
+use crate::history::{History, is_privileged};
 use crate::trial::Step;
 
 /// Watches what is kept.
@@ -53,11 +55,41 @@ impl Checker for Bounds {
             .filter(|id| !is_old(id))
             .collect();
         let evicted_bytes: u64 = evicted.iter().map(|id| result_bytes(history, id)).sum();
-        let is_needed = evicted.is_empty()
-            || kept + evicted.len() as u64 > policy.results_max
+        let is_too_much = kept + evicted.len() as u64 > policy.results_max
             || bytes + evicted_bytes > policy.result_bytes_max;
-        demand(is_needed, || format!("the results of {evicted:?} expired without need"))
+        let needless = evicted.iter().find(|id| !is_too_much && !has_too_much(history, &evicted, id));
+        demand(needless.is_none(), || format!("the result of {needless:?} expired without need"))?;
+        users_keep_their_share(history)
     }
+}
+
+fn owner(history: &History, id: &TaskId) -> Option<Uid> {
+    history.tasks.get(id).map(|task| task.owner.user).filter(|user| !is_privileged(*user))
+}
+
+/// Results of a user among `ids`, and their bytes.
+fn of_user<'a>(history: &History, ids: impl Iterator<Item = &'a TaskId>, user: Uid) -> (u64, u64) {
+    ids.filter(|id| owner(history, id) == Some(user))
+        .fold((0, 0), |(count, bytes), id| (count + 1, bytes + result_bytes(history, id)))
+}
+
+/// Whether the owner of a result that is given up had too much before.
+fn has_too_much(history: &History, evicted: &[TaskId], id: &TaskId) -> bool {
+    owner(history, id).is_some_and(|user| {
+        let (count, bytes) = of_user(history, history.kept.iter().chain(evicted), user);
+        count > history.policy.user_results_max || bytes > history.policy.user_result_bytes_max
+    })
+}
+
+fn users_keep_their_share(history: &History) -> Verdict {
+    for user in history.kept.iter().filter_map(|id| owner(history, id)).collect::<BTreeSet<Uid>>() {
+        let (count, bytes) = of_user(history, history.kept.iter(), user);
+        let (count_max, bytes_max) = (history.policy.user_results_max, history.policy.user_result_bytes_max);
+        demand(count <= count_max && bytes <= bytes_max, || {
+            format!("{user:?} has {count} results of {count_max}, {bytes} bytes of {bytes_max}")
+        })?;
+    }
+    Ok(())
 }
 
 fn kept_bytes(history: &History) -> u64 {

@@ -15,7 +15,6 @@ use crate::trial::Step;
 #[derive(Default)]
 pub struct Cancel {
     asked: Option<Asked>,
-    gone: Option<ConnectionId>,
 }
 
 /// A request to cancel that the asker may make.
@@ -36,33 +35,25 @@ impl Checker for Cancel {
 
     fn event(&mut self, history: &History, _now: Time, event: &Event) -> Verdict {
         self.asked = None;
-        self.gone = None;
-        match event {
-            Event::CancelRequested { client, request, task: id } => {
-                if let Some(task) = history.tasks.get(id)
-                    && history.may_touch(*client, task)
-                {
-                    let unstarted_at = match (&task.state, task.attempts.last()) {
-                        (State::Sent, Some(held))
-                            if held.started_at.is_none() && held.recall_at.is_none() =>
-                        {
-                            Some(held.worker)
-                                .filter(|worker| history.workers.get(worker).is_some_and(|w| w.is_ready()))
-                        }
-                        _ => None,
-                    };
-                    self.asked = Some(Asked {
-                        client: *client,
-                        request: *request,
-                        task: *id,
-                        was_live: !task.is_done(),
-                        was_kept: history.kept.contains(id),
-                        unstarted_at,
-                    });
+        if let Event::CancelRequested { client, request, task: id } = event
+            && let Some(task) = history.tasks.get(id)
+            && history.may_touch(*client, task)
+        {
+            let unstarted_at = match (&task.state, task.attempts.last()) {
+                (State::Sent, Some(held)) if held.started_at.is_none() && held.recall_at.is_none() => {
+                    Some(held.worker)
+                        .filter(|worker| history.workers.get(worker).is_some_and(|w| w.is_ready()))
                 }
-            }
-            Event::ClientGone { client } => self.gone = Some(*client),
-            _ => {}
+                _ => None,
+            };
+            self.asked = Some(Asked {
+                client: *client,
+                request: *request,
+                task: *id,
+                was_live: !task.is_done(),
+                was_kept: history.kept.contains(id),
+                unstarted_at,
+            });
         }
         Ok(())
     }
@@ -79,7 +70,7 @@ impl Checker for Cancel {
             CancelReason::ClientGone => history
                 .tasks
                 .get(id)
-                .is_some_and(|task| self.gone == Some(task.client) && !task.is_detached()),
+                .is_some_and(|task| !history.clients.contains_key(&task.client) && !task.is_detached()),
             CancelReason::Shutdown => !history.stopped_at.is_empty(),
             CancelReason::Dependency => false,
         };

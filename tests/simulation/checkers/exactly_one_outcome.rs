@@ -29,11 +29,8 @@ impl Checker for ExactlyOneOutcome {
         "exactly_one_outcome"
     }
 
-    fn event(&mut self, _history: &History, _now: Time, event: &Event) -> Verdict {
+    fn event(&mut self, _history: &History, _now: Time, _event: &Event) -> Verdict {
         self.ended.clear();
-        if let Event::ClientGone { client } = event {
-            self.owed.retain(|(owner, _), _| owner != client);
-        }
         Ok(())
     }
 
@@ -61,6 +58,7 @@ impl Checker for ExactlyOneOutcome {
     }
 
     fn settled(&mut self, history: &History, _step: &Step, _supervisor: &Supervisor) -> Verdict {
+        self.owed.retain(|(owner, _), _| history.clients.contains_key(owner));
         for task in &self.ended {
             demand(self.noted.contains(task), || format!("task {task} ended without a notice"))?;
             let untold = self.owed.iter().find(|(_, owed)| *owed == task);

@@ -73,7 +73,8 @@ impl Checker for Order {
                     && is_eligible(history, task)
             })
         };
-        self.users.retain(|(pool, priority, user), _| waits(pool, *priority, &|task| task.user == *user));
+        self.users
+            .retain(|(pool, priority, user), _| waits(pool, *priority, &|task| task.owner.user == *user));
         self.connections
             .retain(|(pool, priority, _, client), _| waits(pool, *priority, &|task| task.client == *client));
         Ok(())
@@ -85,30 +86,32 @@ impl Order {
     fn take_turn(&mut self, history: &History, task: &Task, worker: &Worker) -> Verdict {
         let priority = task.submission.spec.priority;
         let pool = &worker.pool;
-        self.users.remove(&(pool.clone(), priority, task.user));
-        self.connections.remove(&(pool.clone(), priority, task.user, task.client));
+        self.users.remove(&(pool.clone(), priority, task.owner.user));
+        self.connections.remove(&(pool.clone(), priority, task.owner.user, task.client));
         let mut users: Vec<Uid> = Vec::new();
         let mut connections: Vec<ConnectionId> = Vec::new();
         for other in history.live_tasks() {
             if other.submission.spec.priority != priority || !waits_for(history, other, worker) {
                 continue;
             }
-            if other.user != task.user && !users.contains(&other.user) {
-                users.push(other.user);
-                let turns = self.users.entry((pool.clone(), priority, other.user)).or_default();
-                let turns = turns.entry(task.user).or_default();
+            if other.owner.user != task.owner.user && !users.contains(&other.owner.user) {
+                users.push(other.owner.user);
+                let turns = self.users.entry((pool.clone(), priority, other.owner.user)).or_default();
+                let turns = turns.entry(task.owner.user).or_default();
                 *turns += 1;
                 demand(*turns <= 1, || {
                     format!(
                         "user {} has its second turn (task {}) while user {} waits",
-                        task.user.0, task.id, other.user.0
+                        task.owner.user.0, task.id, other.owner.user.0
                     )
                 })?;
             }
-            if other.user == task.user && other.client != task.client && !connections.contains(&other.client)
+            if other.owner.user == task.owner.user
+                && other.client != task.client
+                && !connections.contains(&other.client)
             {
                 connections.push(other.client);
-                let key = (pool.clone(), priority, other.user, other.client);
+                let key = (pool.clone(), priority, other.owner.user, other.client);
                 let turns = self.connections.entry(key).or_default().entry(task.client).or_default();
                 *turns += 1;
                 demand(*turns <= 1, || {
@@ -130,11 +133,11 @@ impl Order {
         let priority = task.submission.spec.priority;
         for ((pool, level, _), turns) in &mut self.users {
             if *pool == worker.pool && *level == priority {
-                *turns.entry(task.user).or_default() -= 1;
+                *turns.entry(task.owner.user).or_default() -= 1;
             }
         }
         for ((pool, level, user, _), turns) in &mut self.connections {
-            if *pool == worker.pool && *level == priority && *user == task.user {
+            if *pool == worker.pool && *level == priority && *user == task.owner.user {
                 *turns.entry(task.client).or_default() -= 1;
             }
         }

@@ -1,4 +1,5 @@
-//! Contract 12: a task ends with its connection unless it is detached; a stranger learns and changes
+//! Contract 12: a task ends with its connection unless it is detached, and so with the function, and the
+//! function's task, that submitted it; a stranger learns and changes
 //! nothing; a kept result can be read again and again until it expires.
 
 use poold::id::{ConnectionId, RequestId, TaskId};
@@ -61,12 +62,10 @@ impl Checker for Ownership {
     }
 
     fn settled(&mut self, history: &History, step: &Step, _supervisor: &Supervisor) -> Verdict {
-        if let Event::ClientGone { client } = &step.event {
-            let left = history.live_tasks().find(|task| task.client == *client && !task.is_detached());
-            return demand(left.is_none(), || {
-                format!("connection {} is gone and its task lives: {left:?}", client.0)
-            });
-        }
+        let left = history
+            .live_tasks()
+            .find(|task| !task.is_detached() && !history.clients.contains_key(&task.client));
+        demand(left.is_none(), || format!("a connection is gone and its task lives: {left:?}"))?;
         let Some(asked) = &self.asked else { return Ok(()) };
         let answer = step.actions.iter().find_map(|action| match action {
             Action::Reply { client, reply }

@@ -173,7 +173,7 @@ fn tasks(history: &History, step: &Step, supervisor: &Supervisor) -> Verdict {
         };
         demand(
             state
-                && row.user == task.user
+                && row.user == task.owner.user
                 && row.attempts == task.starts
                 && row.detached == task.is_detached()
                 && task.pool.as_ref().is_none_or(|pool| *pool == row.pool),

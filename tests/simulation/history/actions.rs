@@ -3,7 +3,7 @@
 use poold::id::{AttemptId, ConnectionId, RequestId, TaskId, Uid, WorkerId};
 use poold::message::client::ReplyBody;
 use poold::supervisor::{Action, Notice, Signal};
-use poold::task::Outcome;
+use poold::task::{Attachment, Outcome};
 
 use super::{Attempt, History, Place, Request, State, Submission, Task, Worker};
 
@@ -83,7 +83,10 @@ impl History {
     }
 
     fn accepted(&mut self, client: ConnectionId, id: TaskId, submission: Submission) {
-        let user = self.clients.get(&client).map_or(Uid(u32::MAX), |client| client.user);
+        let peer = self.clients.get(&client).map(|client| client.peer.clone());
+        let owner = peer.unwrap_or_else(|| Uid(u32::MAX).into());
+        let parent = self.clients.get(&client).and_then(|client| client.parent);
+        let parent = parent.filter(|_| submission.spec.attachment == Attachment::Attached);
         let pool = self.pool_for(&submission.spec).map(|pool| pool.name.clone());
         let state = match submission.spec.delay {
             Some(delay) if !delay.is_zero() => State::Delayed {
@@ -98,7 +101,8 @@ impl History {
         let task = Task {
             id,
             client,
-            user,
+            owner,
+            parent,
             submission,
             pool,
             state,
@@ -119,6 +123,7 @@ impl History {
             Notice::TaskDone { task, outcome } => self.finish(*task, outcome),
             Notice::TaskRetried { task, wait, .. } => {
                 let until = self.now + *wait;
+                self.function_is_over(*task);
                 if let Some(task) = self.tasks.get_mut(task) {
                     task.retried += 1;
                     let former = task.attempts.last().map(|attempt| attempt.worker);
@@ -157,6 +162,7 @@ impl History {
         if !self.live.remove(&id) {
             return;
         }
+        self.function_is_over(id);
         if let Some(task) = self.tasks.get_mut(&id) {
             task.state = State::Done(outcome.clone());
             task.done_at = Some(self.now);

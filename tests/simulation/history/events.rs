@@ -14,14 +14,11 @@ impl History {
         self.now = now;
         self.step += 1;
         match event {
-            Event::ClientConnected { client, user } => {
-                self.clients.insert(*client, Client { user: *user, blocked: false });
+            Event::ClientConnected { client, peer } => {
+                self.clients.insert(*client, Client { peer: peer.clone(), blocked: false, parent: None });
             }
-            Event::FunctionConnected { .. } => {}
-            Event::ClientGone { client } => {
-                self.clients.remove(client);
-                self.requests.retain(|(owner, _), _| owner != client);
-            }
+            Event::FunctionConnected { client, task } => self.function_connected(*client, *task),
+            Event::ClientGone { client } => self.client_gone(*client),
             Event::ClientBlocked { client } => self.client_reads(*client, false),
             Event::ClientUnblocked { client } => self.client_reads(*client, true),
             Event::Submitted { client, request, spec, deadline, args } => {
@@ -129,6 +126,29 @@ impl History {
         }
     }
 
+    /// A function is heard as long as its task waits for it.
+    fn function_connected(&mut self, client: ConnectionId, id: TaskId) {
+        let Some(task) = self.tasks.get(&id) else { return };
+        let runs = task.attempts.last().is_some_and(|attempt| attempt.started_at.is_some());
+        if task.state == State::Sent && runs {
+            self.clients
+                .insert(client, Client { peer: task.owner.clone(), blocked: false, parent: Some(id) });
+        }
+    }
+
+    /// The function of a task is waited for no more, though it may still run.
+    pub(super) fn function_is_over(&mut self, id: TaskId) {
+        let functions = self.clients.iter().filter(|(_, client)| client.parent == Some(id));
+        for client in functions.map(|(client, _)| *client).collect::<Vec<ConnectionId>>() {
+            self.client_gone(client);
+        }
+    }
+
+    fn client_gone(&mut self, client: ConnectionId) {
+        self.clients.remove(&client);
+        self.requests.retain(|(owner, _), _| *owner != client);
+    }
+
     fn client_reads(&mut self, client: ConnectionId, reads: bool) {
         if let Some(client) = self.clients.get_mut(&client) {
             client.blocked = !reads;
@@ -136,7 +156,9 @@ impl History {
     }
 
     fn ask(&mut self, client: ConnectionId, request: RequestId, asked: Request) {
-        self.requests.insert((client, request), asked);
+        if self.clients.contains_key(&client) {
+            self.requests.insert((client, request), asked);
+        }
     }
 
     fn of_worker(&mut self, worker: WorkerId, note: impl FnOnce(&mut Worker)) {

@@ -12,11 +12,15 @@ mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use poold::id::{AttemptId, ConnectionId, FunctionName, PoolName, RequestId, TaskId, Uid, WorkerId};
+use poold::id::{
+    AttemptId, ConnectionId, Credentials, FunctionName, PoolName, RequestId, TaskId, Uid, WorkerId,
+};
 use poold::message::status::Phase;
-use poold::supervisor::{Policy, PoolPolicy};
+use poold::supervisor::{Policy, PoolPolicy, Who};
 use poold::task::{OutcomeKind, TaskSpec};
 use poold::time::Time;
+
+use crate::policies::DAEMON_USER;
 
 pub use tasks::{Attempt, End, Place, Request, State, Submission, Task};
 pub use workers::{Stage, Worker};
@@ -65,12 +69,14 @@ pub struct History {
 }
 
 /// An open connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     /// Who it is.
-    pub user: Uid,
+    pub peer: Credentials,
     /// Whether it has too many unread outcomes.
     pub blocked: bool,
+    /// The task whose function it is.
+    pub parent: Option<TaskId>,
 }
 
 /// What the world alone knows.
@@ -80,6 +86,11 @@ pub enum Fact {
     FunctionCalled(WorkerId, AttemptId),
     /// The process of a worker ends.
     ProcessEnded(WorkerId),
+}
+
+/// Whether a user may do everything and is bound by no limit of one user.
+pub fn is_privileged(user: Uid) -> bool {
+    user == Uid(0) || user == DAEMON_USER
 }
 
 impl History {
@@ -169,7 +180,26 @@ impl History {
     pub fn may_touch(&self, client: ConnectionId, task: &Task) -> bool {
         self.clients
             .get(&client)
-            .is_some_and(|client| client.user == task.user || self.policy.may_administer(client.user))
+            .is_some_and(|client| client.peer.user == task.owner.user || is_privileged(client.peer.user))
+    }
+
+    /// Whether someone may run a function.
+    pub fn may_run(&self, peer: &Credentials, function: &FunctionName) -> bool {
+        let who = self.policy.access.run.get(function).unwrap_or(&self.policy.access.run_others);
+        let is_named = match who {
+            Who::Everyone => true,
+            Who::Listed { users, groups } => {
+                users.contains(&peer.user) || peer.groups.iter().any(|group| groups.contains(group))
+            }
+        };
+        is_named || is_privileged(peer.user)
+    }
+
+    /// The tasks that wait for what a connection submits attached, the nearest first.
+    pub fn ancestors(&self, client: ConnectionId) -> impl Iterator<Item = &Task> {
+        let task = |id: TaskId| self.tasks.get(&id);
+        let parent = self.clients.get(&client).and_then(|client| client.parent).and_then(task);
+        std::iter::successors(parent, move |task_below| task_below.parent.and_then(task))
     }
 
     /// The attempt that a worker holds, and its task.

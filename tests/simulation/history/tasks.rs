@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use poold::id::{AttemptId, ConnectionId, PoolName, TaskId, Uid, WorkerId};
+use poold::id::{AttemptId, ConnectionId, Credentials, PoolName, TaskId, WorkerId};
 use poold::message::worker::Report;
 use poold::task::{Attachment, Exit, Outcome, Payload, TaskSpec};
 use poold::time::Time;
@@ -50,7 +50,9 @@ pub struct Task {
     /// The connection it came over.
     pub client: ConnectionId,
     /// Whose it is.
-    pub user: Uid,
+    pub owner: Credentials,
+    /// The task whose function waits for it.
+    pub parent: Option<TaskId>,
     /// What was submitted.
     pub submission: Submission,
     /// The pool it belongs to by the rules; none where a reload left that open.

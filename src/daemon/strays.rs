@@ -1,0 +1,85 @@
+//! Children of the daemon that it did not start: what a dead worker's attempts left behind, wherever it had gone.
+//!
+//! A process that left its worker's group and session becomes the child of another when its parent ends
+//! (PR_SET_CHILD_SUBREAPER): its worker's, which ends it with the attempt; or, when the worker itself is
+//! dead, the daemon, which ends it then. Whatever ends is reaped.
+//!
+//! All this happens on the one thread that starts processes, between two starts: so it knows every child that
+//! is not a stray.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use crate::id::Pid;
+use crate::os::children;
+
+/// The children that are no strays.
+#[derive(Debug)]
+pub(super) struct Children(BTreeMap<Pid, Kind>);
+
+/// Why a child is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// It was there before, or is the guard.
+    Spared,
+    /// A worker that ends by itself what its attempts leave behind.
+    Worker,
+    /// A worker of another program: what its attempts leave behind comes here while they run.
+    OtherWorker,
+}
+
+impl Children {
+    /// From here on, strays come to this process. Those it has are none.
+    ///
+    /// # Errors
+    /// What the system gives.
+    pub(super) fn adopt() -> io::Result<Self> {
+        children::adopt()?;
+        let present = if children::exist() { children::list()? } else { Vec::new() };
+        Ok(Children(present.into_iter().map(|child| (child, Kind::Spared)).collect()))
+    }
+
+    /// A child was started.
+    pub(super) fn add(&mut self, child: Pid, kind: Kind) {
+        self.0.insert(child, kind);
+    }
+
+    /// A worker is reaped.
+    pub(super) fn remove(&mut self, worker: Pid) {
+        self.0.remove(&worker);
+    }
+
+    /// Reaps the strays that have ended, and kills the others. To be called whenever a child has ended: what a
+    /// stray leaves behind is one too.
+    pub(super) fn sweep(&self) {
+        // A list may miss one while another goes: the last one is made when nothing does.
+        while children::exist() && self.sweep_once() > 0 {}
+    }
+
+    /// Says how many are reaped.
+    fn sweep_once(&self) -> usize {
+        let (ended, alive): (Vec<Pid>, Vec<Pid>) =
+            self.strays().into_iter().partition(|stray| children::reap_if_ended(*stray));
+        if !self.are_mixed() {
+            for stray in alive {
+                log::warn!("process {} had got away from a worker that is gone, and is killed", stray.0);
+                children::kill(stray);
+            }
+        }
+        ended.len()
+    }
+
+    /// Whether strays come here that are not of dead workers: those of attempts that run in workers of other
+    /// programs and may still need them, and, to the first process of a container, anybody's.
+    fn are_mixed(&self) -> bool {
+        std::process::id() == 1 || self.0.values().any(|kind| *kind == Kind::OtherWorker)
+    }
+
+    fn strays(&self) -> Vec<Pid> {
+        let list = children::list().unwrap_or_else(|error| {
+            log::error!("strays cannot be found: {error}");
+            Vec::new()
+        });
+        list.into_iter().filter(|child| !self.0.contains_key(child)).collect()
+    }
+}
