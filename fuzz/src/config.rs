@@ -48,8 +48,6 @@ pub const PIECES: &[&str] = &[
     "\"-1 B\"",
     "\"queue\"",
     "\"refuse\"",
-    "\"owner\"",
-    "\"all\"",
     "\"/x\"",
     "\"x\"",
     "\"{0}\"",
@@ -100,7 +98,21 @@ pub const PIECES: &[&str] = &[
     "socket_mode = ",
     "socket_group = ",
     "allow_fault_injection = ",
-    "allow_run = ",
+    "[access]\n",
+    "[access.run]\n",
+    "connect = ",
+    "administer = ",
+    "run = ",
+    "\"*\" = ",
+    "[\"root\", \"@0\"]",
+    "\"*\"",
+    "memory = ",
+    "cpu_time = ",
+    "open_files = ",
+    "processes = ",
+    "file_size = ",
+    "core = ",
+    "user_",
     "drain_timeout = ",
     "quarantine_after = ",
     "connections = ",
@@ -115,6 +127,9 @@ pub const PIECES: &[&str] = &[
     "backoff_min = ",
     "backoff_max = ",
 ];
+
+// So that every character is there too.
+const _: () = assert!(PIECES.len() <= 128);
 
 /// A file as it is.
 pub fn config(input: &[u8]) {

@@ -22,9 +22,11 @@ pub fn is_detached(request: RequestId) -> bool {
 /// All that matters of what happened.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Connections that are open, and whether the supervisor knows them: not those of functions whose task
-    /// had ended.
+    /// Connections that are open, and whether the supervisor hears them: not those of functions for which no
+    /// task waits.
     pub clients: BTreeMap<ConnectionId, bool>,
+    /// The functions that speak for tasks.
+    speakers: BTreeMap<TaskId, ConnectionId>,
     owed: BTreeMap<(ConnectionId, RequestId), Owed>,
     /// Tasks that are accepted and not done, and for which connection each would end.
     pub live: BTreeMap<TaskId, Option<ConnectionId>>,
@@ -101,11 +103,15 @@ impl Ledger {
         match event {
             Event::ClientConnected { client, .. } => _ = self.clients.insert(*client, true),
             Event::FunctionConnected { client, task } => {
-                let is_known = self.live.contains_key(task) || self.kept.contains(task);
-                self.clients.insert(*client, is_known);
+                let is_wanted = self.live.contains_key(task) && self.runs(*task);
+                self.clients.insert(*client, is_wanted);
+                if is_wanted {
+                    self.speakers.insert(*task, *client);
+                }
             }
             Event::ClientGone { client } => {
                 self.clients.remove(client);
+                self.speakers.retain(|_, speaker| speaker != client);
                 self.owed.retain(|(owner, _), _| owner != client);
             }
             Event::Submitted { client, request, .. }
@@ -190,8 +196,7 @@ impl Ledger {
         assert_eq!(counts.delayed + counts.pending + counts.running, self.live.len() as u64);
         assert_eq!(counts.kept, self.kept.len() as u64);
         assert!(self.struck.is_empty(), "a worker died under {:?}, of which nothing is told", self.struck);
-        let is_left_behind =
-            |owner: &Option<ConnectionId>| owner.is_some_and(|id| !self.clients.contains_key(&id));
+        let is_left_behind = |owner: &Option<ConnectionId>| owner.is_some_and(|id| !self.is_heard(id));
         assert!(!self.live.values().any(is_left_behind), "a task outlives the connection it belongs to");
         if self.events.is_multiple_of(LISTING_EVENTS) {
             self.check_listings(supervisor, now);
@@ -224,8 +229,26 @@ impl Ledger {
     }
 
     fn ask(&mut self, client: ConnectionId, request: RequestId) {
-        if self.clients.get(&client) == Some(&true) {
+        if self.is_heard(client) {
             self.owed.entry((client, request)).or_default().answers += 1;
+        }
+    }
+
+    fn is_heard(&self, client: ConnectionId) -> bool {
+        self.clients.get(&client) == Some(&true)
+    }
+
+    /// Whether a worker has started an attempt of a task that counts.
+    fn runs(&self, task: TaskId) -> bool {
+        let mut held = self.workers.values().flat_map(|worker| worker.held.values());
+        held.any(|held| held.task == task && held.is_started && !held.is_over)
+    }
+
+    /// No task waits for a function any more.
+    fn silence(&mut self, task: TaskId) {
+        if let Some(speaker) = self.speakers.remove(&task) {
+            self.owed.retain(|(owner, _), _| *owner != speaker);
+            self.clients.entry(speaker).and_modify(|is_heard| *is_heard = false);
         }
     }
 
@@ -298,11 +321,13 @@ impl Ledger {
                 self.done += 1;
                 self.judge(*task, outcome);
                 self.is_something_lost |= matches!(outcome, Outcome::Lost { .. });
+                self.silence(*task);
             }
             Notice::TaskRetried { task, outcome, .. } => {
                 self.judge(*task, outcome);
                 let held = self.workers.values_mut().flat_map(|worker| worker.held.values_mut());
                 held.filter(|held| held.task == *task).for_each(|held| held.is_over = true);
+                self.silence(*task);
             }
             Notice::ResultExpired { task } => assert!(self.kept.remove(task), "{task} was not kept"),
             _ => {}

@@ -1,9 +1,10 @@
 //! Policies within what the configuration allows, the extremes included.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use poold::id::{FunctionName, PoolName, Uid};
-use poold::supervisor::{Policy, PoolPolicy, WhenDegraded, Who};
+use poold::supervisor::{Access, Policy, PoolPolicy, WhenDegraded, Who};
 
 use super::super::draw::Draw;
 
@@ -63,14 +64,18 @@ pub fn draw(draw: &mut Draw<'_>) -> Policy {
         pools.reverse();
     }
     let mut policy = Policy::new(pools, DAEMON_USER);
-    match draw.below(8) {
+    match draw.below(12) {
         1 => policy.queue_tasks_max = 2,
         2 => policy.queue_bytes_max = 25,
         3 => policy.payload_bytes_max = 10,
         4 => policy.results_max = 1,
         5 => policy.result_bytes_max = 5,
-        6 => policy.access.run_others = Who::nobody(),
-        7 => _ = policy.function_timeouts.insert(function(draw), any(draw)),
+        6 => policy.user_tasks_max = 1,
+        7 => policy.user_bytes_max = 25,
+        8 => policy.user_results_max = 1,
+        9 => policy.user_result_bytes_max = 5,
+        10 => policy.access = draw_access(draw),
+        11 => _ = policy.function_timeouts.insert(function(draw), any(draw)),
         _ => {}
     }
     policy.result_age_max = any(draw);
@@ -87,6 +92,14 @@ pub fn draw(draw: &mut Draw<'_>) -> Policy {
 pub fn calm() -> Policy {
     let pools = POOLS.map(|name| PoolPolicy::new(name_of_pool(name), 1));
     Policy { quarantine_after: None, ..Policy::new(pools.into(), DAEMON_USER) }
+}
+
+fn draw_access(draw: &mut Draw<'_>) -> Access {
+    let users = [Uid(1), Uid(2)].into_iter().filter(|_| draw.below(2) == 1).collect();
+    let listed = Who::Listed { users, groups: BTreeSet::new() };
+    let run = functions(draw).into_iter().map(|function| (function, listed.clone())).collect();
+    let run_others = if draw.below(2) == 0 { Who::Everyone } else { listed };
+    Access { run, run_others, ..Access::default() }
 }
 
 fn draw_pool(draw: &mut Draw<'_>, name: &str) -> PoolPolicy {
