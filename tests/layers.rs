@@ -29,6 +29,7 @@ const PURE: &[&str] = &[
     "std::cmp",
     "std::collections::BTreeMap",
     "std::collections::BTreeSet",
+    "std::collections::BinaryHeap",
     "std::collections::VecDeque",
     "std::collections::btree_map",
     "std::fmt",

@@ -1,6 +1,7 @@
 //! What will happen by itself, and when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::tasks::TaskKey;
 use crate::id::{AttemptId, ConnectionId, SlotId, WorkerId};
@@ -37,40 +38,64 @@ pub(super) enum Timer {
     DrainTimeout,
 }
 
+/// Disarmed timers that may stay in the queue, beside as many as are armed.
+const STALE_MIN: usize = 64;
+
 /// The instants that are waited for; each timer is armed at most once.
+///
+/// Most timers are disarmed long before they would go off. Such a one stays in the queue until it comes to
+/// the front, or until such ones are the greater part: to take each out would cost more.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
+    /// Those that are armed.
     instants: BTreeMap<Timer, Time>,
-    queue: BTreeSet<(Time, Timer)>,
+    /// They again, and stale ones, none of which is the first.
+    queue: BinaryHeap<Reverse<(Time, Timer)>>,
 }
 
 impl Timers {
     /// Has `timer` go off at `at`, and no longer when it was to go off before.
     pub(super) fn arm(&mut self, timer: Timer, at: Time) {
-        if let Some(before) = self.instants.insert(timer, at) {
-            self.queue.remove(&(before, timer));
+        let before = self.instants.insert(timer, at);
+        if before != Some(at) {
+            self.queue.push(Reverse((at, timer)));
         }
-        self.queue.insert((at, timer));
+        if before.is_some() {
+            self.drop_stale();
+        }
     }
 
     /// `timer` does not go off.
     pub(super) fn disarm(&mut self, timer: Timer) {
-        if let Some(at) = self.instants.remove(&timer) {
-            self.queue.remove(&(at, timer));
+        if self.instants.remove(&timer).is_some() {
+            self.drop_stale();
         }
     }
 
     /// When the first one goes off.
     pub(super) fn first(&self) -> Option<Time> {
-        self.queue.first().map(|(at, _)| *at)
+        self.queue.peek().map(|Reverse((at, _))| *at)
     }
 
     /// Takes the first one that is due at `now`.
     pub(super) fn pop_due(&mut self, now: Time) -> Option<Timer> {
         self.first().filter(|at| *at <= now)?;
-        let (_, timer) = self.queue.pop_first()?;
+        let Reverse((_, timer)) = self.queue.pop()?;
         self.instants.remove(&timer);
+        self.drop_stale();
         Some(timer)
+    }
+
+    /// Takes stale ones out: from the front, and all of them if they are too many.
+    fn drop_stale(&mut self) {
+        let Timers { instants, queue } = self;
+        let is_armed = |Reverse((at, timer)): &Reverse<(Time, Timer)>| instants.get(timer) == Some(at);
+        while queue.peek().is_some_and(|first| !is_armed(first)) {
+            queue.pop();
+        }
+        if queue.len() > 2 * instants.len() + STALE_MIN {
+            queue.retain(is_armed);
+        }
     }
 }
 
@@ -99,5 +124,41 @@ mod tests {
         assert_eq!(timers.pop_due(now), Some(Timer::SlotRestart(SlotId(1))));
         assert_eq!(timers.pop_due(now), Some(Timer::DrainTimeout));
         assert_eq!(timers.pop_due(now), None);
+    }
+
+    #[test]
+    fn timers_armed_again_at_their_first_instant_go_off_once() {
+        let mut timers = Timers::default();
+        for nanos in [5, 9, 5] {
+            timers.arm(Timer::ResultExpiry, Time::from_nanos(nanos));
+        }
+        assert_eq!(timers.pop_due(Time::from_nanos(9)), Some(Timer::ResultExpiry));
+        assert_eq!((timers.first(), timers.pop_due(Time::from_nanos(9))), (None, None));
+    }
+
+    #[test]
+    fn timers_at_one_instant_come_in_the_order_of_their_kinds() {
+        let mut timers = Timers::default();
+        let now = Time::from_nanos(1);
+        for timer in [Timer::ResultExpiry, Timer::SlotRestart(SlotId(2)), Timer::SlotRestart(SlotId(1))] {
+            timers.arm(timer, now);
+        }
+        let order: Vec<Timer> = std::iter::from_fn(|| timers.pop_due(now)).collect();
+        assert_eq!(
+            order,
+            [Timer::SlotRestart(SlotId(1)), Timer::SlotRestart(SlotId(2)), Timer::ResultExpiry]
+        );
+    }
+
+    #[test]
+    fn timers_that_are_disarmed_take_no_room_for_ever() {
+        let mut timers = Timers::default();
+        timers.arm(Timer::DrainTimeout, Time::ZERO);
+        for number in 0..10_000 {
+            timers.arm(Timer::Placement(number), Time::from_nanos(number));
+            timers.disarm(Timer::Placement(number));
+            assert!(timers.queue.len() <= 2 + STALE_MIN + 1, "{number}");
+        }
+        assert_eq!(timers.first(), Some(Time::ZERO));
     }
 }
