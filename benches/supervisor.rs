@@ -41,7 +41,8 @@ impl Desk {
         let mut policy = Policy::new(vec![pool], Uid(0));
         policy.user_tasks_max = u64::MAX;
         policy.queue_tasks_max = u64::MAX;
-        let supervisor = Supervisor::new(Time::ZERO, policy, Epoch(1), 1);
+        let mut supervisor = Supervisor::new(Time::ZERO, policy, Epoch(1), 1);
+        supervisor.limit_notices(log::Level::Info);
         let mut desk = Desk { supervisor, now: Time::ZERO, held: VecDeque::new(), submitted: 0 };
         let spawn = |action| match action {
             Action::SpawnWorker { worker, .. } => Some(worker),

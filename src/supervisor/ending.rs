@@ -69,7 +69,7 @@ impl Supervisor {
             }
             self.reply(*watcher, ReplyBody::Done { task: id, outcome: outcome.clone() });
         }
-        self.note(Notice::TaskDone { task: id, outcome: outcome.clone() });
+        self.note_of_task(|_| Notice::TaskDone { task: id, outcome: outcome.clone() });
         match attachment {
             Attachment::Attached => {
                 self.tasks.remove(key);

@@ -104,6 +104,8 @@ pub struct Supervisor {
     exited: bool,
     outcomes: BTreeMap<OutcomeKind, u64>,
     refusals: u64,
+    /// Notices that matter less are not given.
+    notices_down_to: log::Level,
     actions: VecDeque<Action>,
 }
 
@@ -134,10 +136,16 @@ impl Supervisor {
             exited: false,
             outcomes: OutcomeKind::ALL.into_iter().map(|kind| (kind, 0)).collect(),
             refusals: 0,
+            notices_down_to: log::Level::Trace,
             actions: VecDeque::new(),
         };
         supervisor.policy_changed(policy);
         supervisor
+    }
+
+    /// Gives no notice that matters less than `level`, where nobody would read it. All are given by default.
+    pub fn limit_notices(&mut self, level: log::Level) {
+        self.notices_down_to = level;
     }
 
     /// Takes an event in. Afterwards poll actions until there is none.
@@ -226,7 +234,16 @@ impl Supervisor {
     }
 
     fn note(&mut self, notice: Notice) {
-        self.actions.push_back(Action::Notice(notice));
+        if notice.level() <= self.notices_down_to {
+            self.actions.push_back(Action::Notice(notice));
+        }
+    }
+
+    /// As [`note`](Self::note), of a task: made only if it is given.
+    fn note_of_task(&mut self, notice: impl FnOnce(&Tasks) -> Notice) {
+        if log::Level::Debug <= self.notices_down_to {
+            self.note(notice(&self.tasks));
+        }
     }
 
     fn pool(&self, id: PoolId) -> &Pool {

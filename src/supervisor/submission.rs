@@ -358,7 +358,6 @@ impl Supervisor {
         let user = owner.user;
         let parent = client.parent.filter(|_| spec.attachment == Attachment::Attached);
         let id = TaskId { epoch: self.epoch, number: self.tasks.next_number() };
-        let function = spec.function.clone();
         let key = self.tasks.insert(Task {
             id,
             function: spec.function,
@@ -384,7 +383,10 @@ impl Supervisor {
         }
         self.pool_mut(pool).unfinished += 1;
         self.reply(submitter, ReplyBody::Accepted { task: id });
-        self.note(Notice::TaskAccepted { task: id, function, user });
+        self.note_of_task(|tasks| {
+            let function = tasks.get(key).function.clone();
+            Notice::TaskAccepted { task: id, function, user }
+        });
 
         if let Some(at) = deadline {
             if at <= self.now {
