@@ -35,6 +35,7 @@ const PURE: &[&str] = &[
     "std::fmt",
     "std::iter",
     "std::mem",
+    "std::num::NonZeroU32",
     "std::ops",
     "std::time::Duration",
     "strsim",

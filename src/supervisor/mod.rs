@@ -24,13 +24,16 @@
 //! how things are.
 
 mod access;
+mod accounts;
 mod action;
 mod attempts;
+mod chain;
 mod clients;
 mod ending;
 mod event;
 #[cfg(test)]
 mod function_tests;
+mod numbers;
 mod phases;
 mod policy;
 mod pools;
@@ -63,7 +66,7 @@ use pools::{Pool, PoolId};
 use quarantine::Killers;
 use queue::Ticket;
 use slots::Slot;
-use submission::{Submission, Unplaced};
+use submission::Unplaced;
 use tasks::{Tasks, Watcher};
 use timers::{Timer, Timers};
 
@@ -102,7 +105,8 @@ pub struct Supervisor {
     forced: bool,
     /// Whether the last action was given.
     exited: bool,
-    outcomes: BTreeMap<OutcomeKind, u64>,
+    /// How many tasks ended how, by [`OutcomeKind`].
+    outcomes: [u64; OutcomeKind::ALL.len()],
     refusals: u64,
     /// Notices that matter less are not given.
     notices_down_to: log::Level,
@@ -134,7 +138,7 @@ impl Supervisor {
             drain_requests: Vec::new(),
             forced: false,
             exited: false,
-            outcomes: OutcomeKind::ALL.into_iter().map(|kind| (kind, 0)).collect(),
+            outcomes: [0; OutcomeKind::ALL.len()],
             refusals: 0,
             notices_down_to: log::Level::Trace,
             actions: VecDeque::new(),
@@ -164,10 +168,7 @@ impl Supervisor {
             Event::ClientBlocked { client } => self.client_blocked(client),
             Event::ClientUnblocked { client } => self.client_unblocked(client),
             Event::Submitted { client, request, spec, deadline, args } => {
-                let submitter = Watcher { client, request };
-                if let Some(owner) = self.clients.get(&client).map(|client| client.peer.clone()) {
-                    self.submitted(Submission { submitter, owner, spec, deadline, args });
-                }
+                self.submitted(Watcher { client, request }, spec, deadline, args);
             }
             Event::CancelRequested { client, request, task } => {
                 self.cancel_requested(Watcher { client, request }, task);

@@ -3,14 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::clients::Client;
 use super::policy::WhenDegraded;
 use super::pools::{Knowledge, Pool, PoolId};
 use super::queue::Ticket;
-use super::tasks::{State, Task, TaskKey, Watcher};
+use super::tasks::{Extras, State, Task, TaskKey, Watcher};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
 use crate::descriptor::Watch;
-use crate::id::{ConnectionId, Credentials, FunctionName, RUN_FUNCTION, TaskId, Uid};
+use crate::id::{ConnectionId, FunctionName, RUN_FUNCTION, TaskId, Uid};
 use crate::limits::{DESCRIPTORS_PER_CLIENT_MAX, RETRIES_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody};
 use crate::message::status::Phase;
@@ -24,7 +25,9 @@ const NEAREST_DISTANCE_MAX: usize = 3;
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) submitter: Watcher,
-    pub(super) owner: Credentials,
+    pub(super) user: Uid,
+    /// The task whose function submitted it.
+    pub(super) parent: Option<TaskId>,
     pub(super) spec: TaskSpec,
     pub(super) deadline: Option<Time>,
     pub(super) args: Payload,
@@ -54,9 +57,9 @@ impl Unplaced {
         self.last_number += 1;
         let bytes = submission.args.bytes.len() as u64;
         self.bytes += bytes;
-        let demand = self.demand_of(submission.owner.user);
+        let demand = self.demand_of(submission.user);
         let demand = Demand { tasks: demand.tasks + 1, bytes: demand.bytes + bytes };
-        self.by_user.insert(submission.owner.user, demand);
+        self.by_user.insert(submission.user, demand);
         self.by_client.insert((submission.submitter.client, self.last_number));
         self.submissions.insert(self.last_number, submission);
         self.last_number
@@ -66,7 +69,7 @@ impl Unplaced {
         let submission = self.submissions.remove(&number)?;
         let bytes = submission.args.bytes.len() as u64;
         self.bytes -= bytes;
-        let user = submission.owner.user;
+        let user = submission.user;
         let demand = self.demand_of(user);
         match demand.tasks {
             1 => _ = self.by_user.remove(&user),
@@ -90,24 +93,31 @@ impl Unplaced {
 
 /// Where a submission can go.
 enum Placement {
-    Pool(PoolId),
+    /// There; with the function's name as the pool has it, so that all its tasks share that.
+    Pool(PoolId, FunctionName),
     /// Nowhere yet: some pool may still say that it has the function, within this time.
     Wait(Duration),
     Refused(Refusal),
 }
 
 impl Supervisor {
-    pub(super) fn submitted(&mut self, submission: Submission) {
+    pub(super) fn submitted(
+        &mut self,
+        submitter: Watcher,
+        spec: TaskSpec,
+        deadline: Option<Time>,
+        args: Payload,
+    ) {
         // A function that nobody waits for any more is not heard.
-        if !self.clients.contains_key(&submission.submitter.client) {
-            return;
-        }
-        if let Err(refusal) = self.check(&submission) {
+        let Some(client) = self.clients.get(&submitter.client) else { return };
+        let (user, parent) = (client.peer.user, client.parent);
+        let submission = Submission { submitter, user, parent, spec, deadline, args };
+        if let Err(refusal) = self.check(&submission, client) {
             return self.refuse(submission.submitter, refusal);
         }
         self.count_files(&submission);
         match self.place(&submission) {
-            Placement::Pool(pool) => self.accept(submission, pool),
+            Placement::Pool(pool, function) => self.accept(submission, pool, function),
             Placement::Refused(refusal) => self.refuse(submission.submitter, refusal),
             Placement::Wait(wait) => {
                 let over = submission.deadline.map_or(self.now + wait, |at| at.min(self.now + wait));
@@ -123,13 +133,13 @@ impl Supervisor {
         for number in waiting {
             let Some(submission) = self.unplaced.submissions.get(&number) else { continue };
             let decided = match self.place(submission) {
-                Placement::Pool(pool) => Ok(pool),
+                Placement::Pool(pool, function) => Ok((pool, function)),
                 Placement::Refused(refusal) => Err(refusal),
                 Placement::Wait(_) => continue,
             };
             let Some(submission) = self.take_unplaced(number) else { continue };
             match decided {
-                Ok(pool) => self.accept(submission, pool),
+                Ok((pool, function)) => self.accept(submission, pool, function),
                 Err(refusal) => self.refuse(submission.submitter, refusal),
             }
         }
@@ -142,7 +152,10 @@ impl Supervisor {
         let is_late = submission.deadline.is_some_and(|at| at <= self.now);
         let first = self.candidates(&submission.spec).next();
         match first {
-            Some(pool) if is_late => self.accept(submission, pool),
+            Some(pool) if is_late => {
+                let function = submission.spec.function.clone();
+                self.accept(submission, pool, function);
+            }
             Some(_) | None => {
                 let refusal = self.no_worker(&submission.spec);
                 let refusal = refusal.unwrap_or_else(|| self.nowhere(&submission.spec));
@@ -164,7 +177,8 @@ impl Supervisor {
     /// Refuses what waits to be placed and may not be run any more.
     pub(super) fn refuse_forbidden(&mut self) {
         let forbidden = |(number, submission): (&u64, &Submission)| {
-            Some((*number, self.check_function(submission).err()?))
+            let client = self.clients.get(&submission.submitter.client)?;
+            Some((*number, self.check_function(submission, client).err()?))
         };
         let forbidden: Vec<(u64, Refusal)> = self.unplaced.submissions.iter().filter_map(forbidden).collect();
         for (number, refusal) in forbidden {
@@ -188,7 +202,7 @@ impl Supervisor {
         self.unplaced.remove(number)
     }
 
-    fn check(&self, submission: &Submission) -> Result<(), Refusal> {
+    fn check(&self, submission: &Submission, client: &Client) -> Result<(), Refusal> {
         let bytes = submission.args.bytes.len() as u64;
         let counts = self.tasks.counts();
         let tasks = counts.delayed + counts.pending + counts.running + self.unplaced.submissions.len() as u64;
@@ -205,8 +219,8 @@ impl Supervisor {
         if submission.spec.timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Refusal::BadOption("a timeout must be longer than nothing".to_owned()));
         }
-        self.check_function(submission)?;
-        self.check_files(submission)?;
+        self.check_function(submission, client)?;
+        self.check_files(submission, client)?;
         self.check_share(submission)?;
         if tasks >= self.policy.queue_tasks_max {
             return Err(Refusal::QueueFull { tasks_max: self.policy.queue_tasks_max });
@@ -218,20 +232,19 @@ impl Supervisor {
     }
 
     /// Whether the submitter may run the function.
-    fn check_function(&self, submission: &Submission) -> Result<(), Refusal> {
-        let Submission { owner, spec, .. } = submission;
-        match self.policy.may_run(owner, &spec.function) {
+    fn check_function(&self, submission: &Submission, client: &Client) -> Result<(), Refusal> {
+        let function = &submission.spec.function;
+        match self.policy.may_run(&client.peer, function) {
             true => Ok(()),
             false => Err(Refusal::NotAllowed(format!(
-                "access.run of the configuration does not let you run `{}`; ask its operator to be added",
-                spec.function
+                "access.run of the configuration does not let you run `{function}`; ask its operator to be added"
             ))),
         }
     }
 
     /// Whether there is room left for the submitter's user.
     fn check_share(&self, submission: &Submission) -> Result<(), Refusal> {
-        let user = submission.owner.user;
+        let user = submission.user;
         if self.policy.is_privileged(user) {
             return Ok(());
         }
@@ -248,9 +261,8 @@ impl Supervisor {
     }
 
     /// Whether the caller's open files may go with a task.
-    fn check_files(&self, submission: &Submission) -> Result<(), Refusal> {
-        let Submission { submitter, spec, args, .. } = submission;
-        let Some(client) = self.clients.get(&submitter.client) else { return Ok(()) };
+    fn check_files(&self, submission: &Submission, client: &Client) -> Result<(), Refusal> {
+        let Submission { spec, args, .. } = submission;
         let descriptors = args.descriptors.count();
         if descriptors == 0 {
             return Ok(());
@@ -289,13 +301,20 @@ impl Supervisor {
             return Placement::Refused(Refusal::Quarantined { function: spec.function.clone() });
         }
         let knows = |id: PoolId| self.pool(id).knows(&spec.function);
-        if let Some(id) = self.candidates(spec).find(|id| knows(*id) == Knowledge::Has) {
+        let has = |id: PoolId| match knows(id) {
+            Knowledge::Has(name) => Some((id, name)),
+            Knowledge::HasNot | Knowledge::Unknown => None,
+        };
+        if let Some((id, name)) = self.candidates(spec).find_map(has) {
             return match self.ancestor_in(id, submission) {
                 Some(ancestor) => {
                     let pool = self.pool(id).policy.name.clone();
                     Placement::Refused(Refusal::WouldDeadlock { pool, ancestor })
                 }
-                None => self.refusal_while_degraded(id).map_or(Placement::Pool(id), Placement::Refused),
+                None => match self.refusal_while_degraded(id) {
+                    Some(refusal) => Placement::Refused(refusal),
+                    None => Placement::Pool(id, name.clone()),
+                },
             };
         }
         let unknown = self.candidates(spec).filter(|id| knows(*id) == Knowledge::Unknown);
@@ -327,8 +346,8 @@ impl Supervisor {
             return None;
         }
         let task = |id: TaskId| self.tasks.key(id.number).map(|key| self.tasks.get(key));
-        let parent = self.clients.get(&submission.submitter.client)?.parent.and_then(task);
-        let mut ancestors = std::iter::successors(parent, |ancestor| ancestor.parent.and_then(task));
+        let parent = submission.parent.and_then(task);
+        let mut ancestors = std::iter::successors(parent, |ancestor| ancestor.parent().and_then(task));
         ancestors.find(|ancestor| ancestor.pool == pool).map(|ancestor| ancestor.id)
     }
 
@@ -352,34 +371,41 @@ impl Supervisor {
         }
     }
 
-    fn accept(&mut self, submission: Submission, pool: PoolId) {
-        let Submission { submitter, owner, spec, deadline, args } = submission;
+    fn accept(&mut self, submission: Submission, pool: PoolId, function: FunctionName) {
+        let Submission { submitter, user, parent, spec, deadline, args } = submission;
         let Some(client) = self.clients.get_mut(&submitter.client) else { return };
-        let user = owner.user;
-        let parent = client.parent.filter(|_| spec.attachment == Attachment::Attached);
+        let (parent, owner) = match spec.attachment {
+            Attachment::Attached => (parent, None),
+            Attachment::Detached => (None, Some(client.peer.clone())),
+        };
+        let extras = Extras {
+            timeout: spec.timeout,
+            has_deadline: deadline.is_some(),
+            owner,
+            parent,
+            retries_max: spec.retries,
+            ..Extras::default()
+        };
         let id = TaskId { epoch: self.epoch, number: self.tasks.next_number() };
+        let account = self.tasks.open_account(user);
         let key = self.tasks.insert(Task {
             id,
-            function: spec.function,
+            function,
             args,
             pool,
             priority: spec.priority,
-            timeout: spec.timeout,
-            owner,
+            user,
+            account,
             submitter,
             attachment: spec.attachment,
-            parent,
-            speaker: None,
             report_start: spec.report_start,
-            watchers: Vec::new(),
             accepted_at: self.now,
-            retries: 0,
-            retries_max: spec.retries,
             attempts: 0,
             state: State::Delayed,
+            extras: (extras != Extras::default()).then(|| Box::new(extras)),
         });
         if spec.attachment == Attachment::Attached {
-            client.attached.insert(key);
+            client.attached.push(&mut self.tasks.attached, key);
         }
         self.pool_mut(pool).unfinished += 1;
         self.reply(submitter, ReplyBody::Accepted { task: id });
@@ -403,14 +429,18 @@ impl Supervisor {
     /// Puts a task whose delay or backoff is over at the end of its line.
     pub(super) fn enqueue(&mut self, key: TaskKey) {
         self.last_ticket = Ticket(self.last_ticket.0 + 1);
-        self.wait_in_line(key, self.last_ticket);
-    }
-
-    /// Puts a task where its ticket says.
-    pub(super) fn wait_in_line(&mut self, key: TaskKey, ticket: Ticket) {
+        let ticket = self.last_ticket;
         self.tasks.set_state(key, State::Pending { ticket });
         let task = self.tasks.get(key);
-        self.pools[task.pool.0].queue.insert(task.place(ticket), key);
+        let (pool, place) = (task.pool, task.place(ticket));
+        self.pools[pool.0].queue.push(&mut self.tasks.in_line, place, key);
+    }
+
+    /// Puts a task that was sent to a worker where its ticket says.
+    pub(super) fn stand_back_in_line(&mut self, key: TaskKey, ticket: Ticket) {
+        self.tasks.set_state(key, State::Pending { ticket });
+        let task = self.tasks.get(key);
+        self.pools[task.pool.0].queue.put_back(task.place(ticket), key);
     }
 
     pub(super) fn reply(&mut self, to: Watcher, body: ReplyBody) {
