@@ -47,11 +47,10 @@ impl<K: Ord + Copy, V> Default for Turns<K, V> {
 
 impl<K: Ord + Copy, V> Turns<K, V> {
     fn next(&self) -> Option<K> {
-        let after = match self.served {
-            Some(served) => (Bound::Excluded(served), Bound::Unbounded),
-            None => (Bound::Unbounded, Bound::Unbounded),
-        };
-        self.values.range(after).next().or_else(|| self.values.first_key_value()).map(|(key, _)| *key)
+        let after = self.served.filter(|_| self.values.len() > 1);
+        let next =
+            after.and_then(|served| self.values.range((Bound::Excluded(served), Bound::Unbounded)).next());
+        next.or_else(|| self.values.first_key_value()).map(|(key, _)| *key)
     }
 
     /// The same, which is empty, as if nobody had had a turn.

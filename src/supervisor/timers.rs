@@ -38,37 +38,41 @@ pub(super) enum Timer {
     DrainTimeout,
 }
 
-/// Disarmed timers that may stay in the queue, beside as many as are armed.
+/// Stale entries that may always stay in the queue.
 const STALE_MIN: usize = 64;
 
 /// The instants that are waited for; each timer is armed at most once.
 ///
-/// Most timers are disarmed long before they would go off. Such a one stays in the queue until it comes to
-/// the front, or until such ones are the greater part: to take each out would cost more.
+/// Most timers are disarmed long before they would go off. What is then stale stays in the queue until it comes
+/// to the front, or until most of the queue is stale: to take each out at once would cost more.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     /// Those that are armed.
     instants: BTreeMap<Timer, Time>,
-    /// They again, and stale ones, none of which is the first.
-    queue: BinaryHeap<Reverse<(Time, Timer)>>,
+    /// An entry for each of them, and stale ones, none of which is the first.
+    queue: BinaryHeap<Reverse<Entry>>,
 }
+
+/// When which timer goes off; the order in which they do.
+type Entry = (Time, Timer);
 
 impl Timers {
     /// Has `timer` go off at `at`, and no longer when it was to go off before.
     pub(super) fn arm(&mut self, timer: Timer, at: Time) {
         let before = self.instants.insert(timer, at);
-        if before != Some(at) {
-            self.queue.push(Reverse((at, timer)));
+        if before == Some(at) {
+            return;
         }
-        if before.is_some() {
-            self.drop_stale();
+        self.queue.push(Reverse((at, timer)));
+        if let Some(before) = before {
+            self.drop_stale((before, timer));
         }
     }
 
     /// `timer` does not go off.
     pub(super) fn disarm(&mut self, timer: Timer) {
-        if self.instants.remove(&timer).is_some() {
-            self.drop_stale();
+        if let Some(at) = self.instants.remove(&timer) {
+            self.drop_stale((at, timer));
         }
     }
 
@@ -79,22 +83,24 @@ impl Timers {
 
     /// Takes the first one that is due at `now`.
     pub(super) fn pop_due(&mut self, now: Time) -> Option<Timer> {
-        self.first().filter(|at| *at <= now)?;
-        let Reverse((_, timer)) = self.queue.pop()?;
-        self.instants.remove(&timer);
-        self.drop_stale();
+        let Reverse((_, timer)) = self.queue.peek().filter(|Reverse((at, _))| *at <= now)?;
+        let timer = *timer;
+        self.disarm(timer);
         Some(timer)
     }
 
-    /// Takes stale ones out: from the front, and all of them if they are too many.
-    fn drop_stale(&mut self) {
+    /// An entry is stale now: if it is the first, it goes, and those that come to the front with it.
+    fn drop_stale(&mut self, entry: Entry) {
         let Timers { instants, queue } = self;
-        let is_armed = |Reverse((at, timer)): &Reverse<(Time, Timer)>| instants.get(timer) == Some(at);
-        while queue.peek().is_some_and(|first| !is_armed(first)) {
+        let is_stale = |Reverse((at, timer)): &Reverse<Entry>| instants.get(timer) != Some(at);
+        if queue.peek() == Some(&Reverse(entry)) {
             queue.pop();
+            while queue.len() > instants.len() && queue.peek().is_some_and(is_stale) {
+                queue.pop();
+            }
         }
         if queue.len() > 2 * instants.len() + STALE_MIN {
-            queue.retain(is_armed);
+            queue.retain(|entry| !is_stale(entry));
         }
     }
 }
