@@ -51,6 +51,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unplaced;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -66,9 +67,9 @@ use pools::{Pool, PoolId};
 use quarantine::Killers;
 use queue::Ticket;
 use slots::Slot;
-use submission::Unplaced;
 use tasks::{Tasks, Watcher};
 use timers::{Timer, Timers};
+use unplaced::Unplaced;
 
 use crate::id::{ConnectionId, Epoch, SlotId, Uid, WorkerId};
 use crate::message::status::Phase;

@@ -1,6 +1,5 @@
 //! Taking tasks in: caps, the choice of a pool, acceptance.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::clients::Client;
@@ -9,9 +8,10 @@ use super::pools::{Knowledge, Pool, PoolId};
 use super::queue::Ticket;
 use super::tasks::{Extras, State, Task, TaskKey, Watcher};
 use super::timers::Timer;
+use super::unplaced::Submission;
 use super::{Action, Notice, Supervisor};
 use crate::descriptor::Watch;
-use crate::id::{ConnectionId, FunctionName, RUN_FUNCTION, TaskId, Uid};
+use crate::id::{FunctionName, RUN_FUNCTION, TaskId};
 use crate::limits::{DESCRIPTORS_PER_CLIENT_MAX, RETRIES_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody};
 use crate::message::status::Phase;
@@ -20,76 +20,6 @@ use crate::time::Time;
 
 /// How many edits away a name may be to be suggested for another.
 const NEAREST_DISTANCE_MAX: usize = 3;
-
-/// What a client submitted.
-#[derive(Debug)]
-pub(super) struct Submission {
-    pub(super) submitter: Watcher,
-    pub(super) user: Uid,
-    /// The task whose function submitted it.
-    pub(super) parent: Option<TaskId>,
-    pub(super) spec: TaskSpec,
-    pub(super) deadline: Option<Time>,
-    pub(super) args: Payload,
-}
-
-/// Submissions that wait, in the order in which they came.
-#[derive(Debug, Default)]
-pub(super) struct Unplaced {
-    submissions: BTreeMap<u64, Submission>,
-    /// The same by client: that one leaves must not cost what all others wait for.
-    by_client: BTreeSet<(ConnectionId, u64)>,
-    /// How many tasks and bytes of arguments they are, by user.
-    by_user: BTreeMap<Uid, Demand>,
-    last_number: u64,
-    bytes: u64,
-}
-
-/// What submissions take of the queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Demand {
-    tasks: u64,
-    bytes: u64,
-}
-
-impl Unplaced {
-    fn insert(&mut self, submission: Submission) -> u64 {
-        self.last_number += 1;
-        let bytes = submission.args.bytes.len() as u64;
-        self.bytes += bytes;
-        let demand = self.demand_of(submission.user);
-        let demand = Demand { tasks: demand.tasks + 1, bytes: demand.bytes + bytes };
-        self.by_user.insert(submission.user, demand);
-        self.by_client.insert((submission.submitter.client, self.last_number));
-        self.submissions.insert(self.last_number, submission);
-        self.last_number
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Submission> {
-        let submission = self.submissions.remove(&number)?;
-        let bytes = submission.args.bytes.len() as u64;
-        self.bytes -= bytes;
-        let user = submission.user;
-        let demand = self.demand_of(user);
-        match demand.tasks {
-            1 => _ = self.by_user.remove(&user),
-            _ => {
-                _ = self.by_user.insert(user, Demand { tasks: demand.tasks - 1, bytes: demand.bytes - bytes })
-            }
-        }
-        self.by_client.remove(&(submission.submitter.client, number));
-        Some(submission)
-    }
-
-    fn demand_of(&self, user: Uid) -> Demand {
-        self.by_user.get(&user).copied().unwrap_or_default()
-    }
-
-    /// The numbers of a client's submissions.
-    pub(super) fn of_client(&self, client: ConnectionId) -> Vec<u64> {
-        self.by_client.range((client, 0)..=(client, u64::MAX)).map(|(_, number)| *number).collect()
-    }
-}
 
 /// Where a submission can go.
 enum Placement {
@@ -129,9 +59,8 @@ impl Supervisor {
 
     /// A pool has said what its workers can run: whoever waited for that goes there, or on waiting.
     pub(super) fn place_waiting(&mut self) {
-        let waiting: Vec<u64> = self.unplaced.submissions.keys().copied().collect();
-        for number in waiting {
-            let Some(submission) = self.unplaced.submissions.get(&number) else { continue };
+        for number in self.unplaced.numbers() {
+            let Some(submission) = self.unplaced.get(number) else { continue };
             let decided = match self.place(submission) {
                 Placement::Pool(pool, function) => Ok((pool, function)),
                 Placement::Refused(refusal) => Err(refusal),
@@ -176,12 +105,10 @@ impl Supervisor {
 
     /// Refuses what waits to be placed and may not be run any more.
     pub(super) fn refuse_forbidden(&mut self) {
-        let forbidden = |(number, submission): (&u64, &Submission)| {
-            let client = self.clients.get(&submission.submitter.client)?;
-            Some((*number, self.check_function(submission, client).err()?))
-        };
-        let forbidden: Vec<(u64, Refusal)> = self.unplaced.submissions.iter().filter_map(forbidden).collect();
-        for (number, refusal) in forbidden {
+        for number in self.unplaced.numbers() {
+            let Some(submission) = self.unplaced.get(number) else { continue };
+            let Some(client) = self.clients.get(&submission.submitter.client) else { continue };
+            let Err(refusal) = self.check_function(submission, client) else { continue };
             if let Some(submission) = self.take_unplaced(number) {
                 self.refuse(submission.submitter, refusal);
             }
@@ -190,7 +117,7 @@ impl Supervisor {
 
     /// Refuses whatever waits to be placed: the daemon takes nothing new.
     pub(super) fn refuse_unplaced(&mut self) {
-        while let Some((&number, _)) = self.unplaced.submissions.first_key_value() {
+        for number in self.unplaced.numbers() {
             if let Some(submission) = self.take_unplaced(number) {
                 self.refuse(submission.submitter, Refusal::Draining);
             }
@@ -205,7 +132,7 @@ impl Supervisor {
     fn check(&self, submission: &Submission, client: &Client) -> Result<(), Refusal> {
         let bytes = submission.args.bytes.len() as u64;
         let counts = self.tasks.counts();
-        let tasks = counts.delayed + counts.pending + counts.running + self.unplaced.submissions.len() as u64;
+        let tasks = counts.delayed + counts.pending + counts.running + self.unplaced.len();
 
         if self.phase != Phase::Serving {
             return Err(Refusal::Draining);
@@ -225,7 +152,7 @@ impl Supervisor {
         if tasks >= self.policy.queue_tasks_max {
             return Err(Refusal::QueueFull { tasks_max: self.policy.queue_tasks_max });
         }
-        if counts.argument_bytes + self.unplaced.bytes + bytes > self.policy.queue_bytes_max {
+        if counts.argument_bytes + self.unplaced.bytes() + bytes > self.policy.queue_bytes_max {
             return Err(Refusal::QueueBytesFull { bytes_max: self.policy.queue_bytes_max });
         }
         Ok(())
