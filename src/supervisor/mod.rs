@@ -33,6 +33,8 @@ mod ending;
 mod event;
 #[cfg(test)]
 mod function_tests;
+#[cfg(test)]
+mod notice_tests;
 mod numbers;
 mod phases;
 mod policy;
