@@ -9,6 +9,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::arrivals::Arrivals;
 use super::call_error::{CallError, CallErrorKind, Cause};
 use super::executor::Executor;
 use super::future::Future;
+use super::template::Template;
 use super::until::Until;
 use super::values::Decode;
 use crate::id::FunctionName;
@@ -79,7 +81,7 @@ pub(crate) type Encode<In> = fn(&FunctionName, &In) -> Result<Payload, CallError
 /// that have not ended.
 pub struct Map<T, I: Iterator> {
     executor: Executor,
-    function: FunctionName,
+    template: Arc<Template>,
     encode: Encode<I::Item>,
     decode: Decode<T>,
     until: Until,
@@ -113,7 +115,7 @@ impl<T, I: Iterator> Map<T, I> {
     /// Begins at once, with as many inputs as the buffer holds.
     pub(super) fn new(
         executor: Executor,
-        function: FunctionName,
+        template: Arc<Template>,
         inputs: I,
         options: MapOptions,
         encode: Encode<I::Item>,
@@ -121,7 +123,7 @@ impl<T, I: Iterator> Map<T, I> {
     ) -> Self {
         let mut map = Map {
             executor,
-            function,
+            template,
             encode,
             decode,
             until: Until::after(options.timeout),
@@ -147,7 +149,7 @@ impl<T, I: Iterator> Map<T, I> {
                     self.inputs = None;
                     return;
                 };
-                let slot = match (self.encode)(&self.function, &input) {
+                let slot = match (self.encode)(self.template.function(), &input) {
                     Ok(args) => self.submit(self.first + self.window.len(), args),
                     Err(error) => Slot::Ended(Err(error)),
                 };
@@ -158,7 +160,7 @@ impl<T, I: Iterator> Map<T, I> {
 
     /// Submits the input of this number. What would be told of every further one ends the inputs.
     fn submit(&mut self, number: usize, args: Payload) -> Slot<T> {
-        match self.executor.submit_encoded(self.function.clone(), args.clone(), self.decode) {
+        match self.executor.submit_encoded(&self.template, &args, self.decode) {
             Ok(future) => {
                 future.watch(self.arrivals.watcher(number));
                 self.outstanding += 1;
@@ -178,7 +180,7 @@ impl<T, I: Iterator> Map<T, I> {
     fn take_end(&mut self, number: usize) {
         let Some(slot) = self.window.get_mut(number - self.first) else { return };
         let Slot::Submitted(future, args) = slot else { return };
-        let result = future.result(Duration::ZERO);
+        let Some(result) = future.result_if_done() else { return };
         self.outstanding -= 1;
         if result.as_ref().is_err_and(CallError::is_queue_full) {
             *slot = Slot::Held(args.clone());
@@ -245,7 +247,7 @@ impl<T, I: Iterator> Iterator for Map<T, I> {
                 let unfinished = self.window.len();
                 self.stop();
                 let cause = Cause::NotDone { unfinished };
-                return Some(Err(CallError::new(&self.function, None, cause)));
+                return Some(Err(CallError::new(self.template.function(), None, cause)));
             }
         }
     }
@@ -259,6 +261,7 @@ impl<T, I: Iterator> Drop for Map<T, I> {
 
 impl<T, I: Iterator> fmt::Debug for Map<T, I> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Map({}: {} given out, {} in hand)", self.function, self.first, self.window.len())
+        let function = self.template.function();
+        write!(formatter, "Map({function}: {} given out, {} in hand)", self.first, self.window.len())
     }
 }

@@ -14,11 +14,6 @@ impl Until {
         Until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// No time at all.
-    pub(super) fn now() -> Self {
-        Until(Some(Instant::now()))
-    }
-
     /// What is left; nothing if that is for ever.
     pub(super) fn remaining(self) -> Option<Duration> {
         self.0.map(|until| until.saturating_duration_since(Instant::now()))

@@ -13,13 +13,17 @@ use crate::id::FunctionName;
 use crate::task::{Encoding, Payload};
 use crate::wire;
 
+/// Bytes that most arguments take at the most.
+const ARGUMENTS_BYTES: usize = 64;
+
 /// How a result becomes a value; what is wrong with it if it does not.
 pub(crate) type Decode<T> = fn(&Payload) -> Result<T, String>;
 
 /// `args` as a JSON array of arguments: what is an array is that list, null is no argument, and anything
 /// else is one.
 pub(super) fn arguments<In: Serialize>(function: &FunctionName, args: &In) -> Result<Payload, CallError> {
-    let mut bytes = vec![b'['];
+    let mut bytes = Vec::with_capacity(ARGUMENTS_BYTES);
+    bytes.push(b'[');
     serde_json::to_writer(&mut bytes, args)
         .map_err(|error| CallError::new(function, None, Cause::BadArguments(error.to_string())))?;
     match bytes.get(1..) {

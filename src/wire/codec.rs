@@ -7,8 +7,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::WireError;
 use super::frame::{FRAME_HEADER_BYTES, Frame, header};
+use crate::id::RequestId;
 use crate::limits::{DECODE_BYTES_MAX, DESCRIPTORS_PER_PAYLOAD_MAX, FRAME_BYTES_MAX};
 use crate::message::Message;
+use crate::task::{Payload, TaskSpec};
 
 /// Bytes of memory that decoding a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
 /// hold integers of sixteen bytes.
@@ -25,28 +27,71 @@ const fn config<const BYTES_MAX: usize>() -> Configuration<LittleEndian, Varint,
 /// # Errors
 /// [`WireError::FrameTooLarge`] or [`WireError::HeadTooLarge`] when it exceeds a cap; `out` is as before.
 pub fn encode<M: Message>(message: &M, out: &mut BytesMut) -> Result<(), WireError> {
-    let start = out.len();
-    let appended = append_frame(message, out, start);
-    if appended.is_err() {
-        out.truncate(start);
-    }
-    appended
+    append_frame(message.payload(), out, |out| append_value(message, out))
 }
 
-fn append_frame<M: Message>(message: &M, out: &mut BytesMut, start: usize) -> Result<(), WireError> {
+/// What a task is submitted with, its arguments apart: encoded once, for any number of submissions.
+#[derive(Clone, Debug)]
+pub struct EncodedSpec(Vec<u8>);
+
+impl EncodedSpec {
+    /// `spec`, encoded.
+    ///
+    /// # Errors
+    /// [`WireError::NotEncodable`], which no specification is.
+    pub fn new(spec: &TaskSpec) -> Result<Self, WireError> {
+        /// The beginning of a [`RequestBody`](crate::message::client::RequestBody).
+        #[derive(Serialize)]
+        enum Body<'a> {
+            Submit { spec: &'a TaskSpec },
+        }
+        encode_value(&Body::Submit { spec }).map(EncodedSpec)
+    }
+}
+
+/// Appends a request to submit a task to `out`, as [`encode`] does.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_submission(
+    id: RequestId,
+    spec: &EncodedSpec,
+    args: &Payload,
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
+    append_frame(Some(args), out, |out| {
+        append_value(&id, out)?;
+        out.put_slice(&spec.0);
+        append_value(args, out)
+    })
+}
+
+/// Appends a frame of the head that `append_head` appends and of `payload`; nothing if that fails.
+fn append_frame(
+    payload: Option<&Payload>,
+    out: &mut BytesMut,
+    append_head: impl FnOnce(&mut BytesMut) -> Result<(), WireError>,
+) -> Result<(), WireError> {
+    let start = out.len();
     let head_start = start + FRAME_HEADER_BYTES;
     out.put_bytes(0, FRAME_HEADER_BYTES);
-    bincode::serde::encode_into_std_write(message, &mut out.writer(), config::<DECODE_BYTES_MAX>())
-        .map_err(|error| WireError::NotEncodable(error.to_string()))?;
-    let payload = message.payload();
-    if payload.is_some_and(|payload| payload.descriptors.count() as usize > DESCRIPTORS_PER_PAYLOAD_MAX) {
-        return Err(WireError::TooManyDescriptors);
+    let header = append_head(out).and_then(|()| {
+        if payload.is_some_and(|payload| payload.descriptors.count() as usize > DESCRIPTORS_PER_PAYLOAD_MAX) {
+            return Err(WireError::TooManyDescriptors);
+        }
+        header(out.len() - head_start, payload.map_or(0, |payload| payload.bytes.len()))
+    });
+    match header {
+        Ok(header) => out[start..head_start].copy_from_slice(&header),
+        Err(_) => out.truncate(start),
     }
-    let payload = payload.map_or(&[][..], |payload| &payload.bytes);
-    let header = header(out.len() - head_start, payload.len())?;
-    out[start..head_start].copy_from_slice(&header);
-    out.put_slice(payload);
-    Ok(())
+    header.map(|_| out.put_slice(payload.map_or(&[], |payload| &payload.bytes)))
+}
+
+fn append_value<T: Serialize>(value: &T, out: &mut BytesMut) -> Result<(), WireError> {
+    bincode::serde::encode_into_std_write(value, &mut out.writer(), config::<DECODE_BYTES_MAX>())
+        .map(drop)
+        .map_err(|error| WireError::NotEncodable(error.to_string()))
 }
 
 /// The message in `frame`, with a copy of the payload: one may be held for long, and must not hold
