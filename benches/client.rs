@@ -1,10 +1,11 @@
 //! What a call costs the program that makes it: processor time of the client library alone, by part.
-//! `cargo bench --bench client [-- TASKS]`
+//! `cargo bench --bench client [-- submit|map] [CALLS] [--untimed]`
 //!
 //! The other side is this program again, in place of a daemon: it answers all that one read brings with one write, as
 //! a daemon does whose workers are never behind. So nothing is measured but the library, and neither who waits for whom
 //! nor what else the machine does matters: it is processor time that is told, not time that passed. `submit` is the
-//! thread that submits, `result` the same thread as it asks each future, `threads` those of the library.
+//! thread that submits, `result` the same thread as it asks each future, `threads` those of the library. Untimed it is
+//! for a profiler that counts instructions, in which the clocks of processor time cannot be read.
 
 use std::error::Error;
 use std::io::{Read, Write};
@@ -30,18 +31,24 @@ fn main() -> Result<(), Box<dyn Error>> {
     if let Some(path) = arguments.iter().find_map(|argument| argument.strip_prefix(ANSWER)) {
         return answer(Path::new(path));
     }
-    let tasks = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(200_000);
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    let calls = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(200_000);
+    let is_timed = !has("--untimed");
     let directory = tempfile::tempdir()?;
     let daemon = Daemon::start(&directory.path().join("poold.sock"))?;
     let executor = Executor::connect_to(directory.path().join("poold.sock"))?;
 
     println!("ns of processor time per call         submit   result  threads      all      calls/s");
+    let all = !has("submit") && !has("map");
     for (name, measure) in [("submit", submit as Measure), ("map", map)] {
-        let mut rounds =
-            (0..ROUNDS).map(|_| measure(&executor, tasks)).collect::<Result<Vec<Cost>, Box<dyn Error>>>()?;
+        if !all && !has(name) {
+            continue;
+        }
+        let measure_once = |_| measure(&executor, calls, is_timed);
+        let mut rounds = (0..ROUNDS).map(measure_once).collect::<Result<Vec<Cost>, Box<dyn Error>>>()?;
         rounds.sort_by_key(Cost::all_nanos);
         for (which, cost) in [("least", &rounds[0]), ("median", &rounds[ROUNDS / 2])] {
-            println!("{:<34}{}", format!("{name}, {which}"), cost.per_call(tasks));
+            println!("{:<34}{}", format!("{name}, {which}"), cost.per_call(calls));
         }
     }
     drop(executor);
@@ -49,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-type Measure = fn(&Executor, usize) -> Result<Cost, Box<dyn Error>>;
+type Measure = fn(&Executor, usize, bool) -> Result<Cost, Box<dyn Error>>;
 
 /// Nanoseconds that some calls took.
 struct Cost {
@@ -78,23 +85,23 @@ impl Cost {
 }
 
 /// Each call submitted by itself and with a future of its own.
-fn submit(executor: &Executor, calls: usize) -> Result<Cost, Box<dyn Error>> {
-    let begin = Clocks::now();
+fn submit(executor: &Executor, calls: usize, is_timed: bool) -> Result<Cost, Box<dyn Error>> {
+    let begin = Clocks::now(is_timed);
     let futures = (0..calls).map(|number| executor.submit("echo", number));
     let futures = futures.collect::<Result<Vec<Future<u64>>, _>>()?;
-    let submitted = Clocks::now();
+    let submitted = Clocks::now(is_timed);
     for future in futures {
         future.result(None)?;
     }
-    Ok(submitted.cost(&begin, &Clocks::now()))
+    Ok(submitted.cost(&begin, &Clocks::now(is_timed)))
 }
 
-fn map(executor: &Executor, calls: usize) -> Result<Cost, Box<dyn Error>> {
-    let begin = Clocks::now();
+fn map(executor: &Executor, calls: usize, is_timed: bool) -> Result<Cost, Box<dyn Error>> {
+    let begin = Clocks::now(is_timed);
     for result in executor.map::<u64, _>("echo", 0..calls)? {
         result?;
     }
-    Ok(begin.cost(&begin, &Clocks::now()))
+    Ok(begin.cost(&begin, &Clocks::now(is_timed)))
 }
 
 /// Processor time and time, in nanoseconds.
@@ -105,8 +112,11 @@ struct Clocks {
 }
 
 impl Clocks {
-    fn now() -> Self {
+    fn now(is_timed: bool) -> Self {
         let nanos = |clock| {
+            if !is_timed {
+                return 0;
+            }
             let time = clock_gettime(clock);
             time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
         };

@@ -42,10 +42,12 @@ struct State {
     task: Option<TaskId>,
     /// Whether an attempt of it has started.
     has_started: bool,
+    /// Who made it, if that is one who waits for it among others.
+    maker: Option<Watcher>,
     audience: Option<Box<Listeners>>,
 }
 
-/// Those who are to be told.
+/// All others who are to be told.
 #[derive(Debug, Default)]
 struct Listeners {
     /// Threads that block.
@@ -66,8 +68,9 @@ pub(super) enum Audience {
 }
 
 impl Call {
-    pub(super) fn new(template: Arc<Template>, request: RequestId) -> Self {
-        let state = State { task: None, has_started: false, audience: None };
+    /// One that `maker` is told the end of.
+    pub(super) fn new(template: Arc<Template>, request: RequestId, maker: Option<Watcher>) -> Self {
+        let state = State { task: None, has_started: false, maker, audience: None };
         Call { template, request, end: OnceLock::new(), state: Mutex::new(state), ended: Condvar::new() }
     }
 
@@ -152,16 +155,20 @@ impl Call {
 
     /// Ends it, if it has not ended before.
     fn end_as(&self, state: MutexGuard<'_, State>, end: End) -> Audience {
-        match (self.end.set(end), &state.audience) {
-            (Ok(()), Some(_)) => Audience::Waits,
-            (Ok(()), None) | (Err(_), _) => Audience::None,
+        match self.end.set(end) {
+            Ok(()) if state.maker.is_some() || state.audience.is_some() => Audience::Waits,
+            Ok(()) | Err(_) => Audience::None,
         }
     }
 
     /// Tells everyone that it has ended.
     pub(super) fn tell(self: &Arc<Self>, callbacks: &Callbacks) {
         let mut state = lock(&self.state);
-        let Some(mut listeners) = state.audience.take() else { return };
+        let maker = state.maker.take();
+        let Some(mut listeners) = state.audience.take() else {
+            drop(state);
+            return maker.into_iter().for_each(Watcher::tell);
+        };
         let has_callbacks = !listeners.callbacks.is_empty();
         if has_callbacks {
             let callbacks = std::mem::take(&mut listeners.callbacks);
@@ -173,7 +180,7 @@ impl Call {
             self.ended.notify_all();
         }
         listeners.wakers.into_iter().for_each(Waker::wake);
-        listeners.watchers.into_iter().for_each(Watcher::tell);
+        maker.into_iter().chain(listeners.watchers).for_each(Watcher::tell);
         if has_callbacks {
             callbacks.call_those_of(Arc::clone(self));
         }

@@ -17,6 +17,7 @@ use std::thread::{self, ThreadId};
 
 use slab::Slab;
 
+use super::arrivals::Watcher;
 use super::call::Call;
 use super::call_error::{CallError, Cause};
 use super::callbacks::Callbacks;
@@ -88,7 +89,7 @@ impl Exchange {
         exchange
     }
 
-    /// Makes a call, waiting while there is no room for it.
+    /// Makes a call that `maker` is told the end of, waiting while there is no room for it.
     ///
     /// # Errors
     /// Whatever is known without asking the daemon: that it was shut down, that the arguments are too
@@ -97,10 +98,12 @@ impl Exchange {
         self: &Arc<Self>,
         template: &Arc<Template>,
         args: &Payload,
+        mut maker: Option<Watcher>,
     ) -> Result<Arc<Call>, CallError> {
         loop {
             let mut state = lock(&self.state);
-            let submitted = self.connect_if_needed(&mut state).and_then(|()| state.submit(template, args));
+            let submitted =
+                self.connect_if_needed(&mut state).and_then(|()| state.submit(template, args, &mut maker));
             match submitted.map_err(|cause| CallError::new(template.function(), None, cause))? {
                 Submitted::Call(call) => return Ok(call),
                 Submitted::Full(outbox) => {
@@ -189,7 +192,12 @@ enum Submitted {
 
 impl State {
     /// Makes a call over the link that there is.
-    fn submit(&mut self, template: &Arc<Template>, args: &Payload) -> Result<Submitted, Cause> {
+    fn submit(
+        &mut self,
+        template: &Arc<Template>,
+        args: &Payload,
+        maker: &mut Option<Watcher>,
+    ) -> Result<Submitted, Cause> {
         let Some(link) = &self.link else { return Err(Cause::Unreachable(Error::Gone)) };
         let (bytes, bytes_max) = (args.bytes.len() as u64, link.payload_bytes_max);
         if bytes > bytes_max {
@@ -201,7 +209,7 @@ impl State {
         match link.outbox.push_submission(id, template, args).map_err(unsendable)? {
             Pushed::Full => Ok(Submitted::Full(Arc::clone(&link.outbox))),
             Pushed::Taken => {
-                let call = Arc::new(Call::new(Arc::clone(template), id));
+                let call = Arc::new(Call::new(Arc::clone(template), id, maker.take()));
                 place.insert(Awaited::Call(Arc::clone(&call)));
                 Ok(Submitted::Call(call))
             }

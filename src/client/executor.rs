@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::arrivals::Watcher;
 use super::call::Call;
 use super::call_error::{CallError, Cause};
 use super::connection::Connection;
@@ -163,7 +164,7 @@ impl Executor {
     ) -> Result<Future<Out>, CallError> {
         let template = self.template(function)?;
         let args = values::arguments(template.function(), &args)?;
-        self.submit_encoded(&template, &args, values::result)
+        self.submit_encoded(&template, &args, None, values::result)
     }
 
     /// Has a worker run `function` on arguments that the caller has encoded, for a result that the caller
@@ -172,18 +173,19 @@ impl Executor {
     /// # Errors
     /// As [`submit`](Self::submit).
     pub fn submit_payload(&self, function: &str, args: Payload) -> Result<Future<Payload>, CallError> {
-        self.submit_encoded(&self.template(function)?, &args, values::as_it_is)
+        self.submit_encoded(&self.template(function)?, &args, None, values::as_it_is)
     }
 
-    /// The core of every submission.
+    /// The core of every submission. `maker` is told when the call has ended.
     pub(super) fn submit_encoded<T>(
         &self,
         template: &Arc<Template>,
         args: &Payload,
+        maker: Option<Watcher>,
         decode: Decode<T>,
     ) -> Result<Future<T>, CallError> {
         let exchange = &self.handle.exchange;
-        let call = exchange.submit(template, args)?;
+        let call = exchange.submit(template, args, maker)?;
         Ok(Future::new(Arc::clone(exchange), call, decode))
     }
 

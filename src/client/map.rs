@@ -134,7 +134,7 @@ impl<T, I: Iterator> Map<T, I> {
             first: 0,
             held: VecDeque::new(),
             outstanding: 0,
-            arrivals: Arrivals::new(),
+            arrivals: Arrivals::default(),
             pause: BACKOFF_MIN,
         };
         map.fill();
@@ -160,9 +160,9 @@ impl<T, I: Iterator> Map<T, I> {
 
     /// Submits the input of this number. What would be told of every further one ends the inputs.
     fn submit(&mut self, number: usize, args: Payload) -> Slot<T> {
-        match self.executor.submit_encoded(&self.template, &args, self.decode) {
+        let watcher = self.arrivals.watcher(number);
+        match self.executor.submit_encoded(&self.template, &args, Some(watcher), self.decode) {
             Ok(future) => {
-                future.watch(self.arrivals.watcher(number));
                 self.outstanding += 1;
                 Slot::Submitted(future, args)
             }

@@ -1,6 +1,5 @@
 //! Until when a caller waits, and the locks that it waits at.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,15 +32,6 @@ impl Until {
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         }
-    }
-
-    /// The next of what is sent; nothing if it does not come in time. The caller holds a sender.
-    pub(super) fn receive<T>(self, receiver: &Receiver<T>) -> Option<T> {
-        let received = match self.remaining() {
-            None => receiver.recv().map_err(RecvTimeoutError::from),
-            Some(remaining) => receiver.recv_timeout(remaining),
-        };
-        received.ok()
     }
 }
 
