@@ -86,3 +86,45 @@ impl Watcher {
         !lock(&self.board.state).is_abandoned
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn arrivals_come_in_the_order_in_which_they_were_told() {
+        let mut arrivals = Arrivals::default();
+        let now = || Until::after(Some(Duration::ZERO));
+        for number in [2, 0, 1] {
+            arrivals.watcher(number).tell();
+        }
+        assert_eq!(arrivals.next(now()), Some(2));
+        arrivals.watcher(3).tell();
+        let rest: Vec<usize> = std::iter::from_fn(|| arrivals.next(now())).collect();
+        assert_eq!(rest, [0, 1, 3]);
+    }
+
+    #[test]
+    fn arrival_wakes_who_waits_each_time() {
+        let mut arrivals = Arrivals::default();
+        let watchers: Vec<Watcher> = (0..1000).map(|number| arrivals.watcher(number)).collect();
+        thread::scope(|scope| {
+            scope.spawn(|| watchers.into_iter().for_each(Watcher::tell));
+            for number in 0..1000 {
+                assert_eq!(arrivals.next(Until::after(None)), Some(number));
+            }
+        });
+    }
+
+    #[test]
+    fn watcher_is_wanted_until_nobody_waits() {
+        let arrivals = Arrivals::default();
+        let watcher = arrivals.watcher(0);
+        assert!(watcher.is_wanted());
+        drop(arrivals);
+        assert!(!watcher.is_wanted());
+    }
+}

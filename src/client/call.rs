@@ -20,6 +20,7 @@ use super::callbacks::{Callback, Callbacks};
 use super::template::Template;
 use super::until::{Until, lock};
 use crate::id::{FunctionName, RequestId, TaskId};
+use crate::message::client::Refusal;
 use crate::task::{CancelReason, Outcome, Payload, Started};
 
 /// How a call ended.
@@ -42,12 +43,12 @@ struct State {
     task: Option<TaskId>,
     /// Whether an attempt of it has started.
     has_started: bool,
-    /// Who made it, if that is one who waits for it among others.
-    maker: Option<Watcher>,
+    /// Who is to be told if there is no room for it in the daemon's queue.
+    if_full: Option<Watcher>,
     audience: Option<Box<Listeners>>,
 }
 
-/// All others who are to be told.
+/// Those who are to be told.
 #[derive(Debug, Default)]
 struct Listeners {
     /// Threads that block.
@@ -68,9 +69,8 @@ pub(super) enum Audience {
 }
 
 impl Call {
-    /// One that `maker` is told the end of.
-    pub(super) fn new(template: Arc<Template>, request: RequestId, maker: Option<Watcher>) -> Self {
-        let state = State { task: None, has_started: false, maker, audience: None };
+    pub(super) fn new(template: Arc<Template>, request: RequestId, if_full: Option<Watcher>) -> Self {
+        let state = State { task: None, has_started: false, if_full, audience: None };
         Call { template, request, end: OnceLock::new(), state: Mutex::new(state), ended: Condvar::new() }
     }
 
@@ -124,8 +124,12 @@ impl Call {
     }
 
     /// Takes in that the daemon did not take it.
-    pub(super) fn refuse(&self, cause: Cause) -> Audience {
-        self.end_for(lock(&self.state), cause)
+    pub(super) fn refuse(&self, refusal: Refusal) -> Audience {
+        let mut state = lock(&self.state);
+        if let Some(watcher) = state.if_full.take().filter(|_| refusal.is_queue_full()) {
+            state.listeners().watchers.push(watcher);
+        }
+        self.end_for(state, Cause::Refused(refusal))
     }
 
     /// Takes in that the daemon is gone.
@@ -156,7 +160,7 @@ impl Call {
     /// Ends it, if it has not ended before.
     fn end_as(&self, state: MutexGuard<'_, State>, end: End) -> Audience {
         match self.end.set(end) {
-            Ok(()) if state.maker.is_some() || state.audience.is_some() => Audience::Waits,
+            Ok(()) if state.audience.is_some() => Audience::Waits,
             Ok(()) | Err(_) => Audience::None,
         }
     }
@@ -164,11 +168,7 @@ impl Call {
     /// Tells everyone that it has ended.
     pub(super) fn tell(self: &Arc<Self>, callbacks: &Callbacks) {
         let mut state = lock(&self.state);
-        let maker = state.maker.take();
-        let Some(mut listeners) = state.audience.take() else {
-            drop(state);
-            return maker.into_iter().for_each(Watcher::tell);
-        };
+        let Some(mut listeners) = state.audience.take() else { return };
         let has_callbacks = !listeners.callbacks.is_empty();
         if has_callbacks {
             let callbacks = std::mem::take(&mut listeners.callbacks);
@@ -180,7 +180,7 @@ impl Call {
             self.ended.notify_all();
         }
         listeners.wakers.into_iter().for_each(Waker::wake);
-        maker.into_iter().chain(listeners.watchers).for_each(Watcher::tell);
+        listeners.watchers.into_iter().for_each(Watcher::tell);
         if has_callbacks {
             callbacks.call_those_of(Arc::clone(self));
         }

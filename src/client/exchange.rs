@@ -89,7 +89,8 @@ impl Exchange {
         exchange
     }
 
-    /// Makes a call that `maker` is told the end of, waiting while there is no room for it.
+    /// Makes a call, waiting while there is no room for it in the outbox. `if_full` is told if there is none in
+    /// the daemon's queue.
     ///
     /// # Errors
     /// Whatever is known without asking the daemon: that it was shut down, that the arguments are too
@@ -98,12 +99,12 @@ impl Exchange {
         self: &Arc<Self>,
         template: &Arc<Template>,
         args: &Payload,
-        mut maker: Option<Watcher>,
+        mut if_full: Option<Watcher>,
     ) -> Result<Arc<Call>, CallError> {
         loop {
             let mut state = lock(&self.state);
             let submitted =
-                self.connect_if_needed(&mut state).and_then(|()| state.submit(template, args, &mut maker));
+                self.connect_if_needed(&mut state).and_then(|()| state.submit(template, args, &mut if_full));
             match submitted.map_err(|cause| CallError::new(template.function(), None, cause))? {
                 Submitted::Call(call) => return Ok(call),
                 Submitted::Full(outbox) => {
@@ -196,7 +197,7 @@ impl State {
         &mut self,
         template: &Arc<Template>,
         args: &Payload,
-        maker: &mut Option<Watcher>,
+        if_full: &mut Option<Watcher>,
     ) -> Result<Submitted, Cause> {
         let Some(link) = &self.link else { return Err(Cause::Unreachable(Error::Gone)) };
         let (bytes, bytes_max) = (args.bytes.len() as u64, link.payload_bytes_max);
@@ -209,7 +210,7 @@ impl State {
         match link.outbox.push_submission(id, template, args).map_err(unsendable)? {
             Pushed::Full => Ok(Submitted::Full(Arc::clone(&link.outbox))),
             Pushed::Taken => {
-                let call = Arc::new(Call::new(Arc::clone(template), id, maker.take()));
+                let call = Arc::new(Call::new(Arc::clone(template), id, if_full.take()));
                 place.insert(Awaited::Call(Arc::clone(&call)));
                 Ok(Submitted::Call(call))
             }

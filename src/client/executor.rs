@@ -176,16 +176,16 @@ impl Executor {
         self.submit_encoded(&self.template(function)?, &args, None, values::as_it_is)
     }
 
-    /// The core of every submission. `maker` is told when the call has ended.
+    /// The core of every submission. `if_full` is told if the daemon's queue has no room for it.
     pub(super) fn submit_encoded<T>(
         &self,
         template: &Arc<Template>,
         args: &Payload,
-        maker: Option<Watcher>,
+        if_full: Option<Watcher>,
         decode: Decode<T>,
     ) -> Result<Future<T>, CallError> {
         let exchange = &self.handle.exchange;
-        let call = exchange.submit(template, args, maker)?;
+        let call = exchange.submit(template, args, if_full)?;
         Ok(Future::new(Arc::clone(exchange), call, decode))
     }
 

@@ -5,7 +5,8 @@
 //!                        ^── queue full ──> held ──┘ resubmitted when another one has ended
 //! ```
 //!
-//! It is driven by whoever takes results, without a thread of its own.
+//! It is driven by whoever takes results, without a thread of its own. While there is room in the queue, it
+//! looks at the first call in the window alone and is told of nothing else.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,6 +24,9 @@ use super::values::Decode;
 use crate::id::FunctionName;
 use crate::limits::{BACKOFF_MIN, MAP_BUFFER, QUEUE_PAUSE_MAX};
 use crate::task::Payload;
+
+/// Parts of the buffer that are refilled at a time.
+const REFILLS: usize = 16;
 
 /// How [`Executor::map_with`] goes through its inputs.
 #[derive(Clone, Debug)]
@@ -87,6 +91,9 @@ pub struct Map<T, I: Iterator> {
     until: Until,
     chunk_size: usize,
     buffer_size: usize,
+    /// Room for how many inputs there must be before further ones are taken, unless a result is waited for:
+    /// so they leave many at a time.
+    refill_size: usize,
     /// Until there are no more, or none are wanted.
     inputs: Option<I>,
     /// Inputs in hand, the first of which has the number `first`.
@@ -103,8 +110,8 @@ pub struct Map<T, I: Iterator> {
 
 /// Where an input in hand is.
 enum Slot<T> {
-    /// Submitted. The arguments are kept for the case that the queue is full.
-    Submitted(Future<T>, Payload),
+    /// Submitted, and whether its end arrives. The arguments are kept for the case that the queue is full.
+    Submitted { future: Future<T>, args: Payload, is_watched: bool },
     /// The queue was full: it is to be submitted when another one has ended.
     Held(Payload),
     /// Ended: it is given out when those before it were.
@@ -129,6 +136,7 @@ impl<T, I: Iterator> Map<T, I> {
             until: Until::after(options.timeout),
             chunk_size: options.chunk_size.min(options.buffer_size),
             buffer_size: options.buffer_size,
+            refill_size: (options.buffer_size / REFILLS).max(1),
             inputs: Some(inputs),
             window: VecDeque::new(),
             first: 0,
@@ -160,11 +168,11 @@ impl<T, I: Iterator> Map<T, I> {
 
     /// Submits the input of this number. What would be told of every further one ends the inputs.
     fn submit(&mut self, number: usize, args: Payload) -> Slot<T> {
-        let watcher = self.arrivals.watcher(number);
-        match self.executor.submit_encoded(&self.template, &args, Some(watcher), self.decode) {
+        let if_full = self.arrivals.watcher(number);
+        match self.executor.submit_encoded(&self.template, &args, Some(if_full), self.decode) {
             Ok(future) => {
                 self.outstanding += 1;
-                Slot::Submitted(future, args)
+                Slot::Submitted { future, args, is_watched: false }
             }
             Err(error) => {
                 if matches!(error.kind(), CallErrorKind::ShutDown | CallErrorKind::Unreachable) {
@@ -175,11 +183,12 @@ impl<T, I: Iterator> Map<T, I> {
         }
     }
 
-    /// Takes in that a call has ended. One that the full queue refused is held; the end of any other makes
-    /// room for one that is.
+    /// Takes in the end of a call, if it has ended and that was not taken in before. One that the full queue
+    /// refused is held; the end of any other makes room for one that is.
     fn take_end(&mut self, number: usize) {
-        let Some(slot) = self.window.get_mut(number - self.first) else { return };
-        let Slot::Submitted(future, args) = slot else { return };
+        let slot = number.checked_sub(self.first).and_then(|index| self.window.get_mut(index));
+        let Some(slot) = slot else { return };
+        let Slot::Submitted { future, args, .. } = slot else { return };
         let Some(result) = future.result_if_done() else { return };
         self.outstanding -= 1;
         if result.as_ref().is_err_and(CallError::is_queue_full) {
@@ -201,9 +210,21 @@ impl<T, I: Iterator> Map<T, I> {
         }
     }
 
+    /// Has the end of the first call arrive; of all, while some are held.
+    fn watch(&mut self) {
+        let watched = if self.held.is_empty() { 1 } else { self.window.len() };
+        for (slot, number) in self.window.iter_mut().take(watched).zip(self.first..) {
+            if let Slot::Submitted { future, is_watched: is_watched @ false, .. } = slot {
+                future.watch(self.arrivals.watcher(number));
+                *is_watched = true;
+            }
+        }
+    }
+
     /// Waits for something to change; says whether it did in time.
     fn wait(&mut self) -> bool {
         if self.outstanding > 0 {
+            self.watch();
             return self.arrivals.next(self.until).map(|number| self.take_end(number)).is_some();
         }
         // The queue is full of others' tasks, whose ends nobody tells here.
@@ -220,7 +241,7 @@ impl<T, I: Iterator> Map<T, I> {
         self.held.clear();
         for slot in self.window.drain(..) {
             match slot {
-                Slot::Submitted(future, _) => {
+                Slot::Submitted { future, .. } => {
                     future.cancel();
                 }
                 Slot::Held(_) | Slot::Ended(_) => {}
@@ -234,15 +255,19 @@ impl<T, I: Iterator> Iterator for Map<T, I> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
+            self.take_end(self.first);
             match self.window.pop_front() {
                 None => return None,
                 Some(Slot::Ended(result)) => {
                     self.first += 1;
-                    self.fill();
+                    if self.buffer_size - self.window.len() >= self.refill_size {
+                        self.fill();
+                    }
                     return Some(result);
                 }
-                Some(slot @ (Slot::Submitted(..) | Slot::Held(_))) => self.window.push_front(slot),
+                Some(slot @ (Slot::Submitted { .. } | Slot::Held(_))) => self.window.push_front(slot),
             }
+            self.fill();
             if !self.wait() {
                 let unfinished = self.window.len();
                 self.stop();

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::thread;
 
 use super::call::{Audience, Call};
-use super::call_error::Cause;
 use super::connection::Receiver;
 use super::error::Error;
 use super::exchange::{Awaited, Exchange, State};
@@ -92,7 +91,7 @@ impl State {
                 }
             }
             (Some(Awaited::Call(call)), ReplyBody::Refused(refusal)) => {
-                if call.refuse(Cause::Refused(refusal)) == Audience::Waits {
+                if call.refuse(refusal) == Audience::Waits {
                     ended.push(Arc::clone(call));
                 }
             }

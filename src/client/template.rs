@@ -72,3 +72,37 @@ impl Templates {
         Ok(template)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(templates: &Templates, function: &str) -> Arc<Template> {
+        templates.of(function, TaskSpec::new).expect("it is a name")
+    }
+
+    #[test]
+    fn template_of_a_known_function_is_not_made_again() {
+        let templates = Templates::default();
+        let first = template(&templates, "is_prime");
+        assert!(!Arc::ptr_eq(&first, &template(&templates, "sleep")));
+        assert!(Arc::ptr_eq(&first, &template(&templates, "is_prime")));
+        assert_eq!(first.function().as_str(), "is_prime");
+    }
+
+    #[test]
+    fn templates_of_many_functions_are_forgotten_oldest_first() {
+        let templates = Templates::default();
+        let made: Vec<_> = (0..=TEMPLATES_MAX).map(|n| template(&templates, &format!("f{n}"))).collect();
+        assert_eq!(lock(&templates.0).len(), TEMPLATES_MAX);
+        assert!(Arc::ptr_eq(&made[TEMPLATES_MAX], &template(&templates, &format!("f{TEMPLATES_MAX}"))));
+        assert!(!Arc::ptr_eq(&made[0], &template(&templates, "f0")));
+    }
+
+    #[test]
+    fn template_of_a_wrong_name_is_refused_and_not_remembered() {
+        let templates = Templates::default();
+        assert!(templates.of("is prime", TaskSpec::new).is_err());
+        assert!(lock(&templates.0).is_empty());
+    }
+}

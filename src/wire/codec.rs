@@ -16,6 +16,9 @@ use crate::task::{Payload, TaskSpec};
 /// hold integers of sixteen bytes.
 const DECODE_VALUE_BYTES_MAX: usize = 16 * FRAME_BYTES_MAX;
 
+/// Bytes of head that a request's number takes at the most, and what a head says of a payload.
+const VALUE_BYTES_MAX: usize = 32;
+
 /// How everything is encoded. The limit binds decoding alone: without one, a forged length would be
 /// allocated before it is found to be forged.
 const fn config<const BYTES_MAX: usize>() -> Configuration<LittleEndian, Varint, Limit<BYTES_MAX>> {
@@ -27,7 +30,26 @@ const fn config<const BYTES_MAX: usize>() -> Configuration<LittleEndian, Varint,
 /// # Errors
 /// [`WireError::FrameTooLarge`] or [`WireError::HeadTooLarge`] when it exceeds a cap; `out` is as before.
 pub fn encode<M: Message>(message: &M, out: &mut BytesMut) -> Result<(), WireError> {
-    append_frame(message.payload(), out, |out| append_value(message, out))
+    let start = out.len();
+    let appended = append_frame(message, out, start);
+    if appended.is_err() {
+        out.truncate(start);
+    }
+    appended
+}
+
+fn append_frame<M: Message>(message: &M, out: &mut BytesMut, start: usize) -> Result<(), WireError> {
+    let head_start = start + FRAME_HEADER_BYTES;
+    out.put_bytes(0, FRAME_HEADER_BYTES);
+    bincode::serde::encode_into_std_write(message, &mut out.writer(), config::<DECODE_BYTES_MAX>())
+        .map_err(|error| WireError::NotEncodable(error.to_string()))?;
+    let payload = message.payload();
+    payload.map_or(Ok(()), check_descriptors)?;
+    let payload = payload.map_or(&[][..], |payload| &payload.bytes);
+    let header = header(out.len() - head_start, payload.len())?;
+    out[start..head_start].copy_from_slice(&header);
+    out.put_slice(payload);
+    Ok(())
 }
 
 /// What a task is submitted with, its arguments apart: encoded once, for any number of submissions.
@@ -59,39 +81,31 @@ pub fn encode_submission(
     args: &Payload,
     out: &mut BytesMut,
 ) -> Result<(), WireError> {
-    append_frame(Some(args), out, |out| {
-        append_value(&id, out)?;
-        out.put_slice(&spec.0);
-        append_value(args, out)
-    })
+    let mut before = [0; FRAME_HEADER_BYTES + VALUE_BYTES_MAX];
+    let mut after = [0; VALUE_BYTES_MAX];
+    let id_bytes = write_value(&id, &mut before[FRAME_HEADER_BYTES..])?;
+    let args_bytes = write_value(args, &mut after)?;
+    check_descriptors(args)?;
+    let header = header(id_bytes + spec.0.len() + args_bytes, args.bytes.len())?;
+    before[..FRAME_HEADER_BYTES].copy_from_slice(&header);
+    out.put_slice(&before[..FRAME_HEADER_BYTES + id_bytes]);
+    out.put_slice(&spec.0);
+    out.put_slice(&after[..args_bytes]);
+    out.put_slice(&args.bytes);
+    Ok(())
 }
 
-/// Appends a frame of the head that `append_head` appends and of `payload`; nothing if that fails.
-fn append_frame(
-    payload: Option<&Payload>,
-    out: &mut BytesMut,
-    append_head: impl FnOnce(&mut BytesMut) -> Result<(), WireError>,
-) -> Result<(), WireError> {
-    let start = out.len();
-    let head_start = start + FRAME_HEADER_BYTES;
-    out.put_bytes(0, FRAME_HEADER_BYTES);
-    let header = append_head(out).and_then(|()| {
-        if payload.is_some_and(|payload| payload.descriptors.count() as usize > DESCRIPTORS_PER_PAYLOAD_MAX) {
-            return Err(WireError::TooManyDescriptors);
-        }
-        header(out.len() - head_start, payload.map_or(0, |payload| payload.bytes.len()))
-    });
-    match header {
-        Ok(header) => out[start..head_start].copy_from_slice(&header),
-        Err(_) => out.truncate(start),
-    }
-    header.map(|_| out.put_slice(payload.map_or(&[], |payload| &payload.bytes)))
-}
-
-fn append_value<T: Serialize>(value: &T, out: &mut BytesMut) -> Result<(), WireError> {
-    bincode::serde::encode_into_std_write(value, &mut out.writer(), config::<DECODE_BYTES_MAX>())
-        .map(drop)
+/// Writes `value` to the front of `room`; gives the bytes that it takes.
+fn write_value<T: Serialize>(value: &T, room: &mut [u8]) -> Result<usize, WireError> {
+    bincode::serde::encode_into_slice(value, room, config::<DECODE_BYTES_MAX>())
         .map_err(|error| WireError::NotEncodable(error.to_string()))
+}
+
+fn check_descriptors(payload: &Payload) -> Result<(), WireError> {
+    match payload.descriptors.count() as usize {
+        0..=DESCRIPTORS_PER_PAYLOAD_MAX => Ok(()),
+        _ => Err(WireError::TooManyDescriptors),
+    }
 }
 
 /// The message in `frame`, with a copy of the payload: one may be held for long, and must not hold
