@@ -284,6 +284,23 @@ fn full_queue_is_an_error_of_submit_and_waited_for_by_map() {
 }
 
 #[test]
+fn map_over_a_full_queue_goes_on_behind_a_slow_first_call() {
+    let (daemon, executor) = start("[limits]\nqueue_tasks = 3\n[pool.cpu]\nworkers = 2\n");
+    let mut seconds = vec![0; 10];
+    seconds[0] = LONG_SECONDS;
+    let mut results = executor.map::<(), _>("sleep", seconds).unwrap();
+    thread::scope(|scope| {
+        let first = scope.spawn(|| results.next());
+        while daemon.json(&["status"])["outcomes"]["ok"] != 9 {
+            thread::yield_now();
+        }
+        executor.cancel_all();
+        assert!(first.join().unwrap().unwrap().unwrap_err().is_cancelled());
+    });
+    assert_eq!(results.map(Result::unwrap).count(), 9);
+}
+
+#[test]
 fn daemon_that_dies_ends_every_call_as_lost_and_the_next_one_reconnects() {
     let (mut daemon, executor) = start("[pool.cpu]\nworkers = 2\n");
     let futures: Vec<Future<()>> =

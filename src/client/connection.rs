@@ -26,10 +26,11 @@ use interprocess::os::unix::uds_local_socket::Stream;
 
 use super::error::{Access, Error, Tried};
 use super::locate::socket_paths;
+use super::requests::Requests;
 use crate::id::{Pid, RequestId};
 use crate::limits::{OUTBOX_BYTES_HIGH, PAYLOAD_BYTES_MAX};
 use crate::line::{Line, LineError, Place};
-use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
+use crate::message::client::{Refusal, Reply, ReplyBody, RequestBody, Welcome};
 use crate::wire::{Hello, Inbox, Outbox, ReceiveError, Role, Verdict};
 
 /// A connection to the daemon, for one request at a time. [`Connection::split`] it for more.
@@ -46,6 +47,8 @@ pub struct Connection {
 #[derive(Debug)]
 pub struct Sender {
     way: WayOut,
+    /// Those that wait to be sent.
+    requests: Requests,
     payload_bytes_max: u64,
 }
 
@@ -58,7 +61,7 @@ pub struct Receiver {
 /// How requests leave.
 #[derive(Debug)]
 enum WayOut {
-    Socket { stream: Arc<Stream>, outbox: Outbox },
+    Socket(Arc<Stream>),
     Line(Arc<dyn Line>),
 }
 
@@ -122,7 +125,7 @@ impl Connection {
         let ReplyBody::Welcome(welcome) = reply.body else { return Err(Error::UnexpectedReply) };
         let stream = Arc::new(stream);
         let way_in = WayIn::Socket { stream: Arc::clone(&stream), inbox };
-        Ok(Connection::new(welcome, WayOut::Socket { stream, outbox: Outbox::default() }, way_in))
+        Ok(Connection::new(welcome, WayOut::Socket(stream), way_in))
     }
 
     /// A connection of a function that runs.
@@ -138,10 +141,14 @@ impl Connection {
 
     fn new(welcome: Welcome, way_out: WayOut, way_in: WayIn) -> Self {
         let payload_bytes_max = welcome.payload_bytes_max.min(PAYLOAD_BYTES_MAX as u64);
+        let requests = match &way_out {
+            WayOut::Socket(_) => Requests::encoded(),
+            WayOut::Line(_) => Requests::whole(),
+        };
         Connection {
             path: None,
             welcome,
-            sender: Sender { way: way_out, payload_bytes_max },
+            sender: Sender { way: way_out, requests, payload_bytes_max },
             receiver: Receiver { way: way_in },
             requests: 0,
         }
@@ -202,18 +209,8 @@ impl Sender {
                 return Err(Refusal::PayloadTooLarge { bytes, bytes_max }.into());
             }
         }
-        let request = Request { id, body };
-        match &mut self.way {
-            WayOut::Socket { outbox, .. } => {
-                outbox.push(&request)?;
-                if outbox.len() >= OUTBOX_BYTES_HIGH { self.flush() } else { Ok(()) }
-            }
-            WayOut::Line(line) => match line.say(request) {
-                Ok(()) | Err(LineError::Over) => Ok(()),
-                Err(LineError::Io(error)) => unless_gone(Err(error)),
-                Err(LineError::Unsendable(error)) => Err(error.into()),
-            },
-        }
+        self.requests.push(id, body)?;
+        if self.requests.bytes() >= OUTBOX_BYTES_HIGH { self.flush() } else { Ok(()) }
     }
 
     /// Sends all that waits. Blocks while the daemon does not read; it stops reading from whoever does
@@ -223,18 +220,20 @@ impl Sender {
     /// [`Error::Io`] when writing fails. That the daemon is gone is no error here: the [`Receiver`] says
     /// so, after all that the daemon had said before.
     pub fn flush(&mut self) -> Result<(), Error> {
-        match &mut self.way {
-            WayOut::Socket { stream, outbox } => {
-                while !outbox.is_empty() {
-                    if let Err(error) = outbox.send(&**stream) {
-                        *outbox = Outbox::default();
-                        return unless_gone(Err(error.into()));
-                    }
-                }
-                Ok(())
-            }
-            WayOut::Line(_) => Ok(()),
-        }
+        self.way.send(&mut self.requests)
+    }
+
+    /// Sends all of `requests`, as [`flush`](Self::flush) does.
+    ///
+    /// # Errors
+    /// As [`flush`](Self::flush).
+    pub(super) fn send_all(&mut self, requests: &mut Requests) -> Result<(), Error> {
+        self.way.send(requests)
+    }
+
+    /// No requests yet, in the form that [`send_all`](Self::send_all) takes.
+    pub(super) fn no_requests(&self) -> Requests {
+        self.requests.none_of_the_same_kind()
     }
 
     /// Sends a request, and all that waits before it.
@@ -250,7 +249,7 @@ impl Sender {
     pub(super) fn close(&self) {
         match &self.way {
             // It fails only where the connection has ended already.
-            WayOut::Socket { stream, .. } => _ = stream.inner().shutdown(Shutdown::Both),
+            WayOut::Socket(stream) => _ = stream.inner().shutdown(Shutdown::Both),
             WayOut::Line(line) => line.close(),
         }
     }
@@ -258,6 +257,34 @@ impl Sender {
     /// Bytes in the largest arguments that the daemon takes.
     pub fn payload_bytes_max(&self) -> u64 {
         self.payload_bytes_max
+    }
+}
+
+impl WayOut {
+    /// Sends all of `requests`, of which none are left then, also if it fails.
+    fn send(&self, requests: &mut Requests) -> Result<(), Error> {
+        match (self, requests) {
+            (WayOut::Socket(stream), Requests::Encoded(outbox)) => {
+                while !outbox.is_empty() {
+                    if let Err(error) = outbox.send(&**stream) {
+                        *outbox = Outbox::default();
+                        return unless_gone(Err(error.into()));
+                    }
+                }
+                Ok(())
+            }
+            (WayOut::Line(line), Requests::Whole(requests, bytes)) => {
+                *bytes = 0;
+                requests.drain(..).try_for_each(|request| match line.say(request) {
+                    Ok(()) | Err(LineError::Over) => Ok(()),
+                    Err(LineError::Io(error)) => unless_gone(Err(error)),
+                    Err(LineError::Unsendable(error)) => Err(error.into()),
+                })
+            }
+            (WayOut::Socket(_), Requests::Whole(..)) | (WayOut::Line(_), Requests::Encoded(_)) => {
+                unreachable!("requests are of the kind that their sender takes")
+            }
+        }
     }
 }
 
@@ -270,19 +297,31 @@ impl Receiver {
     /// - [`Error::Protocol`], [`Error::UnexpectedReply`]: what came is no reply.
     /// - [`Error::Io`]: reading failed.
     pub fn receive(&mut self) -> Result<(RequestId, ReplyBody), Error> {
-        let Reply { request, body } = self.next_reply()?;
-        match (request, body) {
-            (Some(id), body) => Ok((id, body)),
-            (None, ReplyBody::Refused(refusal)) => Err(Error::Refused(refusal)),
-            (None, _) => Err(Error::UnexpectedReply),
-        }
+        let reply = match &mut self.way {
+            WayIn::Socket { stream, inbox } => inbox.receive(&mut &**stream).map_err(from_receive_error)?,
+            WayIn::Line(line) => line.hear().map_err(from_line_error)?,
+        };
+        numbered(reply)
     }
 
-    fn next_reply(&mut self) -> Result<Reply, Error> {
+    /// The next reply if it came with the one before, without waiting.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive).
+    pub(super) fn receive_next(&mut self) -> Result<Option<(RequestId, ReplyBody)>, Error> {
         match &mut self.way {
-            WayIn::Socket { stream, inbox } => inbox.receive(&mut &**stream).map_err(from_receive_error),
-            WayIn::Line(line) => line.hear().map_err(from_line_error),
+            WayIn::Socket { inbox, .. } => inbox.next_message()?.map(numbered).transpose(),
+            WayIn::Line(_) => Ok(None),
         }
+    }
+}
+
+/// A reply and the request that it belongs to.
+fn numbered(Reply { request, body }: Reply) -> Result<(RequestId, ReplyBody), Error> {
+    match (request, body) {
+        (Some(id), body) => Ok((id, body)),
+        (None, ReplyBody::Refused(refusal)) => Err(Error::Refused(refusal)),
+        (None, _) => Err(Error::UnexpectedReply),
     }
 }
 

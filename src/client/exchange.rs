@@ -1,63 +1,67 @@
 //! The one connection that all calls of an executor share, and the table of those that are not answered.
 //!
 //! ```text
-//!   any thread ──submit──> table ──> Outbox ──> writer thread ──> daemon
-//!                            │                                      │
-//!   waiters, callbacks <── Call <────────── reader thread <─────────┘
+//!   any thread ──submit──> table, Outbox ──> writer thread ──> daemon
+//!                            │                                   │
+//!   waiters, callbacks <── Call <───────── reader thread <───────┘
 //! ```
 //!
 //! The reader never waits for anything but the daemon: neither for room in the outbox nor for code of a
 //! caller's, so what blocks one caller blocks no other. When the connection ends, so do all calls on it,
 //! as lost; the next submission connects anew.
 
-use std::collections::{HashMap, HashSet};
-use std::mem;
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, ThreadId};
 
+use slab::Slab;
+
+use super::arrivals::Watcher;
 use super::call::Call;
 use super::call_error::{CallError, Cause};
 use super::callbacks::Callbacks;
-use super::connection::{Connection, Receiver};
+use super::connection::Connection;
 use super::error::Error;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, Pushed};
+use super::template::Template;
 use super::until::{Until, lock};
 use crate::id::RequestId;
-use crate::message::client::{Refusal, ReplyBody, RequestBody};
-use crate::task::{Payload, TaskSpec};
+use crate::message::client::{Refusal, RequestBody};
+use crate::task::Payload;
+use crate::wire::WireError;
 
 /// What the handles of an executor and its futures share.
 #[derive(Debug)]
 pub(super) struct Exchange {
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// A connection has ended, and so have all calls on it.
-    quiet: Condvar,
+    pub(super) quiet: Condvar,
     pub(super) callbacks: Callbacks,
 }
 
 #[derive(Debug)]
-struct State {
-    link: Option<Link>,
+pub(super) struct State {
+    pub(super) link: Option<Link>,
     /// Where to connect anew.
     path: Option<PathBuf>,
-    shut_down: bool,
-    last_request: u64,
-    awaited: HashMap<RequestId, Awaited>,
+    pub(super) shut_down: bool,
+    /// Requests that are not fully answered; the number of each is its place here.
+    pub(super) awaited: Slab<Awaited>,
     /// Threads that read, or still tell that they cannot any more.
-    readers: HashSet<ThreadId>,
+    pub(super) readers: HashSet<ThreadId>,
 }
 
 /// A connection in use, by the thread that reads from it.
 #[derive(Debug)]
-struct Link {
+pub(super) struct Link {
     outbox: Arc<Outbox>,
     payload_bytes_max: u64,
 }
 
 /// A request that is not fully answered.
 #[derive(Debug)]
-enum Awaited {
+pub(super) enum Awaited {
     /// A submission.
     Call(Arc<Call>),
     /// The end of a task that the daemon was asked to cancel.
@@ -73,8 +77,7 @@ impl Exchange {
             link: None,
             path: connection.path().map(PathBuf::from),
             shut_down: false,
-            last_request: 0,
-            awaited: HashMap::new(),
+            awaited: Slab::new(),
             readers: HashSet::new(),
         };
         let exchange = Arc::new(Exchange {
@@ -86,53 +89,49 @@ impl Exchange {
         exchange
     }
 
-    /// Makes a call.
+    /// Makes a call, waiting while there is no room for it in the outbox. `if_full` is told if there is none in
+    /// the daemon's queue.
     ///
     /// # Errors
     /// Whatever is known without asking the daemon: that it was shut down, that the arguments are too
     /// large, that there is no daemon to connect to anew.
-    pub(super) fn submit(self: &Arc<Self>, spec: TaskSpec, args: Payload) -> Result<Arc<Call>, CallError> {
-        let function = spec.function.clone();
-        let mut state = lock(&self.state);
-        let outbox =
-            self.prepare(&mut state, &args).map_err(|cause| CallError::new(&function, None, cause))?;
-        let id = state.next_request();
-        let call = Arc::new(Call::new(function, id));
-        state.awaited.insert(id, Awaited::Call(Arc::clone(&call)));
-        drop(state);
-        outbox.push(id, RequestBody::Submit { spec, args });
-        Ok(call)
+    pub(super) fn submit(
+        self: &Arc<Self>,
+        template: &Arc<Template>,
+        args: &Payload,
+        mut if_full: Option<Watcher>,
+    ) -> Result<Arc<Call>, CallError> {
+        loop {
+            let mut state = lock(&self.state);
+            let submitted =
+                self.connect_if_needed(&mut state).and_then(|()| state.submit(template, args, &mut if_full));
+            match submitted.map_err(|cause| CallError::new(template.function(), None, cause))? {
+                Submitted::Call(call) => return Ok(call),
+                Submitted::Full(outbox) => {
+                    drop(state);
+                    outbox.wait_for_room();
+                }
+            }
+        }
     }
 
-    /// Where a submission with `args` goes, connecting anew if that is needed.
-    fn prepare(
-        self: &Arc<Self>,
-        state: &mut MutexGuard<'_, State>,
-        args: &Payload,
-    ) -> Result<Arc<Outbox>, Cause> {
+    fn connect_if_needed(self: &Arc<Self>, state: &mut State) -> Result<(), Cause> {
         if state.shut_down {
             return Err(Cause::ShutDown);
         }
         if state.link.is_none() {
-            let connection = match &state.path {
-                Some(path) => Connection::connect(path).map_err(Cause::Unreachable)?,
-                None => return Err(Cause::Unreachable(Error::Gone)),
-            };
+            let path = state.path.as_ref().ok_or(Cause::Unreachable(Error::Gone))?;
+            let connection = Connection::connect(path).map_err(Cause::Unreachable)?;
             log::info!("connected to the daemon again");
             self.link(state, connection);
         }
-        let Some(link) = &state.link else { return Err(Cause::Unreachable(Error::Gone)) };
-        let (bytes, bytes_max) = (args.bytes.len() as u64, link.payload_bytes_max);
-        if bytes > bytes_max {
-            return Err(Cause::Refused(Refusal::PayloadTooLarge { bytes, bytes_max }));
-        }
-        Ok(Arc::clone(&link.outbox))
+        Ok(())
     }
 
     /// Starts to write to and to read from `connection`.
     fn link(self: &Arc<Self>, state: &mut State, connection: Connection) {
         let (sender, receiver) = connection.split();
-        let outbox = Arc::new(Outbox::default());
+        let outbox = Arc::new(Outbox::for_sender(&sender));
         let payload_bytes_max = sender.payload_bytes_max();
         state.link = Some(Link { outbox: Arc::clone(&outbox), payload_bytes_max });
         thread::spawn(move || outbox.write_to(sender));
@@ -141,94 +140,20 @@ impl Exchange {
         state.readers.insert(reader.thread().id());
     }
 
-    fn read(&self, mut receiver: Receiver) {
-        let error = loop {
-            let heard = receiver.receive().and_then(|(id, body)| self.hear(id, body));
-            if let Err(error) = heard {
-                break error;
-            }
-        };
-        self.unlink(&error);
-    }
-
-    /// Takes in a reply.
-    fn hear(&self, id: RequestId, body: ReplyBody) -> Result<(), Error> {
-        let mut state = lock(&self.state);
-        match (state.awaited.get(&id), body) {
-            (Some(Awaited::Call(call)), ReplyBody::Accepted { task }) => {
-                call.accepted(task);
-                if call.is_done() {
-                    state.ask_to_cancel(id);
-                }
-                return Ok(());
-            }
-            (Some(Awaited::Call(call)), ReplyBody::Started { .. }) => {
-                call.started();
-                return Ok(());
-            }
-            (Some(Awaited::End), ReplyBody::Started { .. }) => return Ok(()),
-            (Some(Awaited::Call(call)), ReplyBody::Done { outcome, .. }) => {
-                let call = Arc::clone(call);
-                drop(state);
-                call.finish(outcome, &self.callbacks);
-            }
-            (Some(Awaited::Call(call)), ReplyBody::Refused(refusal)) => {
-                let call = Arc::clone(call);
-                drop(state);
-                call.refuse(Cause::Refused(refusal), &self.callbacks);
-            }
-            (Some(Awaited::End), ReplyBody::Done { .. }) => drop(state),
-            // That the task is not there any more means that its end was on its way.
-            (Some(Awaited::CancelAnswer), ReplyBody::CancelAnswered { .. } | ReplyBody::Refused(_)) => {
-                drop(state);
-            }
-            (_, _) => return Err(Error::UnexpectedReply),
-        }
-        self.answered(id);
-        Ok(())
-    }
-
-    /// Strikes a request from those that are awaited, after all that its answer brought about.
-    fn answered(&self, id: RequestId) {
-        let mut state = lock(&self.state);
-        state.awaited.remove(&id);
-        if state.awaited.is_empty() && state.shut_down {
-            state.close();
-        }
-    }
-
-    /// The connection has ended: so have all calls on it.
-    fn unlink(&self, error: &Error) {
-        let mut state = lock(&self.state);
-        state.close();
-        state.link = None;
-        let awaited = mem::take(&mut state.awaited);
-        let is_expected = state.shut_down && awaited.is_empty();
-        drop(state);
-
-        if !is_expected {
-            log::warn!("the connection ended with {} requests unanswered: {error}", awaited.len());
-        }
-        for call in awaited.values().filter_map(Awaited::call) {
-            call.lose(&self.callbacks);
-        }
-        lock(&self.state).readers.remove(&thread::current().id());
-        self.quiet.notify_all();
-    }
-
     /// Ends `call` as cancelled and asks the daemon to end its task. Says whether it is cancelled, now or
     /// since before.
     pub(super) fn cancel(&self, call: &Arc<Call>) -> bool {
         if !call.cancel(&self.callbacks) {
             return call.is_cancelled();
         }
-        lock(&self.state).ask_to_cancel(call.request);
+        lock(&self.state).ask_to_cancel(call);
         true
     }
 
     /// Cancels every call that `is_meant`.
     pub(super) fn cancel_where(&self, is_meant: impl Fn(&Call) -> bool) {
-        let calls: Vec<Arc<Call>> = lock(&self.state).awaited.values().filter_map(Awaited::call).collect();
+        let calls: Vec<Arc<Call>> =
+            lock(&self.state).awaited.iter().filter_map(|(_, awaited)| awaited.call()).cloned().collect();
         for call in calls.iter().filter(|call| is_meant(call)) {
             self.cancel(call);
         }
@@ -238,9 +163,7 @@ impl Exchange {
     pub(super) fn shut_down(&self) {
         let mut state = lock(&self.state);
         state.shut_down = true;
-        if state.awaited.is_empty() {
-            state.close();
-        }
+        state.close_if_over();
     }
 
     /// Whether it takes nothing new.
@@ -261,26 +184,75 @@ impl Exchange {
     }
 }
 
+/// What became of a submission.
+enum Submitted {
+    Call(Arc<Call>),
+    /// There was no room in this outbox.
+    Full(Arc<Outbox>),
+}
+
 impl State {
-    fn next_request(&mut self) -> RequestId {
-        self.last_request += 1;
-        RequestId(self.last_request)
+    /// Makes a call over the link that there is.
+    fn submit(
+        &mut self,
+        template: &Arc<Template>,
+        args: &Payload,
+        if_full: &mut Option<Watcher>,
+    ) -> Result<Submitted, Cause> {
+        let Some(link) = &self.link else { return Err(Cause::Unreachable(Error::Gone)) };
+        let (bytes, bytes_max) = (args.bytes.len() as u64, link.payload_bytes_max);
+        if bytes > bytes_max {
+            return Err(Cause::Refused(Refusal::PayloadTooLarge { bytes, bytes_max }));
+        }
+        let place = self.awaited.vacant_entry();
+        let id = RequestId(place.key() as u64);
+        let unsendable = |error: WireError| Cause::BadArguments(error.to_string());
+        match link.outbox.push_submission(id, template, args).map_err(unsendable)? {
+            Pushed::Full => Ok(Submitted::Full(Arc::clone(&link.outbox))),
+            Pushed::Taken => {
+                let call = Arc::new(Call::new(Arc::clone(template), id, if_full.take()));
+                place.insert(Awaited::Call(Arc::clone(&call)));
+                Ok(Submitted::Call(call))
+            }
+        }
+    }
+
+    /// What is awaited under that number.
+    pub(super) fn awaited(&self, id: RequestId) -> Option<&Awaited> {
+        self.awaited.get(usize::try_from(id.0).ok()?)
+    }
+
+    /// Strikes a request that is fully answered.
+    pub(super) fn answered(&mut self, id: RequestId) -> Option<Awaited> {
+        self.awaited.try_remove(usize::try_from(id.0).ok()?)
     }
 
     /// Asks the daemon to end the task of a call that has ended here. If it was not accepted yet, it is
     /// asked once it is.
-    fn ask_to_cancel(&mut self, submission: RequestId) {
-        let Some(Awaited::Call(call)) = self.awaited.get(&submission) else { return };
-        let Some(task) = call.task() else { return };
-        let id = self.next_request();
-        let Some(link) = &self.link else { return };
-        link.outbox.push_now(id, RequestBody::Cancel { task });
-        self.awaited.insert(submission, Awaited::End);
-        self.awaited.insert(id, Awaited::CancelAnswer);
+    pub(super) fn ask_to_cancel(&mut self, call: &Arc<Call>) {
+        let Some(Awaited::Call(awaited)) = self.awaited(call.request) else { return };
+        if !Arc::ptr_eq(awaited, call) {
+            return;
+        }
+        let (Some(task), Some(link)) = (call.task(), &self.link) else { return };
+        let id = RequestId(self.awaited.vacant_key() as u64);
+        if let Err(error) = link.outbox.push_now(id, RequestBody::Cancel { task }) {
+            log::warn!("cannot ask for the end of task {task}: {error}");
+            return;
+        }
+        self.awaited.insert(Awaited::CancelAnswer);
+        self.awaited[call.request.0 as usize] = Awaited::End;
+    }
+
+    /// Has the connection closed once all is written, if nothing more will be.
+    pub(super) fn close_if_over(&self) {
+        if self.shut_down && self.awaited.is_empty() {
+            self.close();
+        }
     }
 
     /// Has the connection closed once all is written.
-    fn close(&self) {
+    pub(super) fn close(&self) {
         if let Some(link) = &self.link {
             link.outbox.close();
         }
@@ -288,9 +260,9 @@ impl State {
 }
 
 impl Awaited {
-    fn call(&self) -> Option<Arc<Call>> {
+    pub(super) fn call(&self) -> Option<&Arc<Call>> {
         match self {
-            Awaited::Call(call) => Some(Arc::clone(call)),
+            Awaited::Call(call) => Some(call),
             Awaited::End | Awaited::CancelAnswer => None,
         }
     }

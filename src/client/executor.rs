@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::arrivals::Watcher;
 use super::call::Call;
 use super::call_error::{CallError, Cause};
 use super::connection::Connection;
@@ -13,6 +14,7 @@ use super::error::Error;
 use super::exchange::Exchange;
 use super::future::Future;
 use super::map::{Encode, Map, MapOptions};
+use super::template::{Template, Templates};
 use super::values::{self, Decode};
 use crate::id::{FunctionName, PoolName};
 use crate::task::{Deadline, Payload, TaskSpec};
@@ -45,6 +47,8 @@ use crate::task::{Deadline, Payload, TaskSpec};
 pub struct Executor {
     handle: Arc<Handle>,
     options: Options,
+    /// Of the calls that were made with these options.
+    templates: Arc<Templates>,
 }
 
 /// What all clones of an executor hold; the last of them brings it to an end.
@@ -86,7 +90,7 @@ impl Executor {
     /// if it had one.
     pub(crate) fn over(connection: Connection) -> Self {
         let handle = Handle { exchange: Exchange::over(connection) };
-        Executor { handle: Arc::new(handle), options: Options::default() }
+        Executor { handle: Arc::new(handle), options: Options::default(), templates: Arc::default() }
     }
 
     /// This executor, with calls going to the pool of that name.
@@ -133,7 +137,7 @@ impl Executor {
     }
 
     fn with(&self, change: impl FnOnce(&mut Options)) -> Self {
-        let mut executor = self.clone();
+        let mut executor = Executor { templates: Arc::default(), ..self.clone() };
         change(&mut executor.options);
         executor
     }
@@ -158,9 +162,9 @@ impl Executor {
         function: &str,
         args: impl Serialize,
     ) -> Result<Future<Out>, CallError> {
-        let function = name(function)?;
-        let args = values::arguments(&function, &args)?;
-        self.submit_encoded(function, args, values::result)
+        let template = self.template(function)?;
+        let args = values::arguments(template.function(), &args)?;
+        self.submit_encoded(&template, &args, None, values::result)
     }
 
     /// Has a worker run `function` on arguments that the caller has encoded, for a result that the caller
@@ -169,19 +173,28 @@ impl Executor {
     /// # Errors
     /// As [`submit`](Self::submit).
     pub fn submit_payload(&self, function: &str, args: Payload) -> Result<Future<Payload>, CallError> {
-        self.submit_encoded(name(function)?, args, values::as_it_is)
+        self.submit_encoded(&self.template(function)?, &args, None, values::as_it_is)
     }
 
-    /// The core of every submission.
-    pub(crate) fn submit_encoded<T>(
+    /// The core of every submission. `if_full` is told if the daemon's queue has no room for it.
+    pub(super) fn submit_encoded<T>(
         &self,
-        function: FunctionName,
-        args: Payload,
+        template: &Arc<Template>,
+        args: &Payload,
+        if_full: Option<Watcher>,
         decode: Decode<T>,
     ) -> Result<Future<T>, CallError> {
         let exchange = &self.handle.exchange;
-        let call = exchange.submit(self.options.spec(function), args)?;
+        let call = exchange.submit(template, args, if_full)?;
         Ok(Future::new(Arc::clone(exchange), call, decode))
+    }
+
+    /// What calls of `function` by this handle have in common.
+    ///
+    /// # Errors
+    /// [`Refused`](super::CallErrorKind::Refused) when that is no name of a function.
+    pub(super) fn template(&self, function: &str) -> Result<Arc<Template>, CallError> {
+        self.templates.of(function, |name| self.options.spec(name))
     }
 
     /// Has workers run `function` on each of `inputs`; the results come in the order of the inputs.
@@ -225,22 +238,23 @@ impl Executor {
         Out: DeserializeOwned,
         I: IntoIterator<Item: Serialize>,
     {
-        self.map_encoded(name(function)?, inputs.into_iter(), options, values::arguments, values::result)
+        let template = self.template(function)?;
+        self.map_encoded(template, inputs.into_iter(), options, values::arguments, values::result)
     }
 
     /// The core of every map.
-    pub(crate) fn map_encoded<T, I: Iterator>(
+    pub(super) fn map_encoded<T, I: Iterator>(
         &self,
-        function: FunctionName,
+        template: Arc<Template>,
         inputs: I,
         options: MapOptions,
         encode: Encode<I::Item>,
         decode: Decode<T>,
     ) -> Result<Map<T, I>, CallError> {
         if self.handle.exchange.is_shut_down() {
-            return Err(CallError::new(&function, None, Cause::ShutDown));
+            return Err(CallError::new(template.function(), None, Cause::ShutDown));
         }
-        Ok(Map::new(self.clone(), function, inputs, options, encode, decode))
+        Ok(Map::new(self.clone(), template, inputs, options, encode, decode))
     }
 
     /// Cancels every call that was made and has not ended, those that run among them.
@@ -287,8 +301,4 @@ impl Options {
             ..TaskSpec::new(function)
         }
     }
-}
-
-fn name(function: &str) -> Result<FunctionName, CallError> {
-    FunctionName::new(function).map_err(|error| CallError::of_no_call(Cause::BadFunctionName(error)))
 }

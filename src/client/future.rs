@@ -71,7 +71,13 @@ impl<T> Future<T> {
     /// - [`BadResult`](super::CallErrorKind::BadResult): the result is of another type.
     /// - else, as [`CallError::kind`] says, why the call has no result.
     pub fn result(&self, timeout: impl Into<Option<Duration>>) -> Result<T, CallError> {
-        self.result_until(Until::after(timeout.into()))
+        if let Some(end) = self.call.end() {
+            return self.read(end);
+        }
+        match self.call.wait(Until::after(timeout.into())) {
+            Some(end) => self.read(end),
+            None => Err(self.not_done()),
+        }
     }
 
     /// Why the call has no result, waiting as [`result`](Self::result) does; nothing if it has one.
@@ -89,7 +95,7 @@ impl<T> Future<T> {
 
     /// The name of the function that is called.
     pub fn function(&self) -> &FunctionName {
-        &self.call.function
+        self.call.function()
     }
 
     /// The task that the call became, once the daemon has accepted it.
@@ -97,11 +103,9 @@ impl<T> Future<T> {
         self.call.task()
     }
 
-    pub(super) fn result_until(&self, until: Until) -> Result<T, CallError> {
-        match self.call.wait(until) {
-            Some(end) => self.read(end),
-            None => Err(self.not_done()),
-        }
+    /// The result, if there is one or none will be.
+    pub(super) fn result_if_done(&self) -> Option<Result<T, CallError>> {
+        self.call.end().map(|end| self.read(end))
     }
 
     pub(super) fn not_done(&self) -> CallError {
@@ -113,12 +117,15 @@ impl<T> Future<T> {
         self.call.watch(watcher);
     }
 
-    fn read(&self, end: End) -> Result<T, CallError> {
-        (self.decode)(&end?).map_err(|reason| self.error(Cause::BadResult(reason)))
+    fn read(&self, end: &End) -> Result<T, CallError> {
+        match end {
+            Ok(result) => (self.decode)(result).map_err(|reason| self.error(Cause::BadResult(reason))),
+            Err(error) => Err(error.clone()),
+        }
     }
 
     fn error(&self, cause: Cause) -> CallError {
-        CallError::new(&self.call.function, self.call.task(), cause)
+        CallError::new(self.call.function(), self.call.task(), cause)
     }
 }
 
@@ -173,12 +180,12 @@ impl<T> Hash for Future<T> {
 impl<T> fmt::Debug for Future<T> {
     /// As Python's: the function, and how it is.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stage = match self.call.wait(Until::now()) {
+        let stage = match self.call.end() {
             Some(Ok(_)) => "ok".to_owned(),
             Some(Err(error)) => format!("{:?}", error.kind()),
             None if self.running() => "running".to_owned(),
             None => "pending".to_owned(),
         };
-        write!(formatter, "Future({}: {stage})", self.call.function)
+        write!(formatter, "Future({}: {stage})", self.call.function())
     }
 }

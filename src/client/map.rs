@@ -5,10 +5,12 @@
 //!                        ^── queue full ──> held ──┘ resubmitted when another one has ended
 //! ```
 //!
-//! It is driven by whoever takes results, without a thread of its own.
+//! It is driven by whoever takes results, without a thread of its own. While there is room in the queue, it
+//! looks at the first call in the window alone and is told of nothing else.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -16,11 +18,15 @@ use super::arrivals::Arrivals;
 use super::call_error::{CallError, CallErrorKind, Cause};
 use super::executor::Executor;
 use super::future::Future;
+use super::template::Template;
 use super::until::Until;
 use super::values::Decode;
 use crate::id::FunctionName;
 use crate::limits::{BACKOFF_MIN, MAP_BUFFER, QUEUE_PAUSE_MAX};
 use crate::task::Payload;
+
+/// Parts of the buffer that are refilled at a time.
+const REFILLS: usize = 16;
 
 /// How [`Executor::map_with`] goes through its inputs.
 #[derive(Clone, Debug)]
@@ -79,12 +85,15 @@ pub(crate) type Encode<In> = fn(&FunctionName, &In) -> Result<Payload, CallError
 /// that have not ended.
 pub struct Map<T, I: Iterator> {
     executor: Executor,
-    function: FunctionName,
+    template: Arc<Template>,
     encode: Encode<I::Item>,
     decode: Decode<T>,
     until: Until,
     chunk_size: usize,
     buffer_size: usize,
+    /// Room for how many inputs there must be before further ones are taken, unless a result is waited for:
+    /// so they leave many at a time.
+    refill_size: usize,
     /// Until there are no more, or none are wanted.
     inputs: Option<I>,
     /// Inputs in hand, the first of which has the number `first`.
@@ -101,8 +110,8 @@ pub struct Map<T, I: Iterator> {
 
 /// Where an input in hand is.
 enum Slot<T> {
-    /// Submitted. The arguments are kept for the case that the queue is full.
-    Submitted(Future<T>, Payload),
+    /// Submitted, and whether its end arrives. The arguments are kept for the case that the queue is full.
+    Submitted { future: Future<T>, args: Payload, is_watched: bool },
     /// The queue was full: it is to be submitted when another one has ended.
     Held(Payload),
     /// Ended: it is given out when those before it were.
@@ -113,7 +122,7 @@ impl<T, I: Iterator> Map<T, I> {
     /// Begins at once, with as many inputs as the buffer holds.
     pub(super) fn new(
         executor: Executor,
-        function: FunctionName,
+        template: Arc<Template>,
         inputs: I,
         options: MapOptions,
         encode: Encode<I::Item>,
@@ -121,18 +130,19 @@ impl<T, I: Iterator> Map<T, I> {
     ) -> Self {
         let mut map = Map {
             executor,
-            function,
+            template,
             encode,
             decode,
             until: Until::after(options.timeout),
             chunk_size: options.chunk_size.min(options.buffer_size),
             buffer_size: options.buffer_size,
+            refill_size: (options.buffer_size / REFILLS).max(1),
             inputs: Some(inputs),
             window: VecDeque::new(),
             first: 0,
             held: VecDeque::new(),
             outstanding: 0,
-            arrivals: Arrivals::new(),
+            arrivals: Arrivals::default(),
             pause: BACKOFF_MIN,
         };
         map.fill();
@@ -147,7 +157,7 @@ impl<T, I: Iterator> Map<T, I> {
                     self.inputs = None;
                     return;
                 };
-                let slot = match (self.encode)(&self.function, &input) {
+                let slot = match (self.encode)(self.template.function(), &input) {
                     Ok(args) => self.submit(self.first + self.window.len(), args),
                     Err(error) => Slot::Ended(Err(error)),
                 };
@@ -158,11 +168,11 @@ impl<T, I: Iterator> Map<T, I> {
 
     /// Submits the input of this number. What would be told of every further one ends the inputs.
     fn submit(&mut self, number: usize, args: Payload) -> Slot<T> {
-        match self.executor.submit_encoded(self.function.clone(), args.clone(), self.decode) {
+        let if_full = self.arrivals.watcher(number);
+        match self.executor.submit_encoded(&self.template, &args, Some(if_full), self.decode) {
             Ok(future) => {
-                future.watch(self.arrivals.watcher(number));
                 self.outstanding += 1;
-                Slot::Submitted(future, args)
+                Slot::Submitted { future, args, is_watched: false }
             }
             Err(error) => {
                 if matches!(error.kind(), CallErrorKind::ShutDown | CallErrorKind::Unreachable) {
@@ -173,12 +183,13 @@ impl<T, I: Iterator> Map<T, I> {
         }
     }
 
-    /// Takes in that a call has ended. One that the full queue refused is held; the end of any other makes
-    /// room for one that is.
+    /// Takes in the end of a call, if it has ended and that was not taken in before. One that the full queue
+    /// refused is held; the end of any other makes room for one that is.
     fn take_end(&mut self, number: usize) {
-        let Some(slot) = self.window.get_mut(number - self.first) else { return };
-        let Slot::Submitted(future, args) = slot else { return };
-        let result = future.result(Duration::ZERO);
+        let slot = number.checked_sub(self.first).and_then(|index| self.window.get_mut(index));
+        let Some(slot) = slot else { return };
+        let Slot::Submitted { future, args, .. } = slot else { return };
+        let Some(result) = future.result_if_done() else { return };
         self.outstanding -= 1;
         if result.as_ref().is_err_and(CallError::is_queue_full) {
             *slot = Slot::Held(args.clone());
@@ -199,9 +210,21 @@ impl<T, I: Iterator> Map<T, I> {
         }
     }
 
+    /// Has the end of the first call arrive; of all, while some are held.
+    fn watch(&mut self) {
+        let watched = if self.held.is_empty() { 1 } else { self.window.len() };
+        for (slot, number) in self.window.iter_mut().take(watched).zip(self.first..) {
+            if let Slot::Submitted { future, is_watched: is_watched @ false, .. } = slot {
+                future.watch(self.arrivals.watcher(number));
+                *is_watched = true;
+            }
+        }
+    }
+
     /// Waits for something to change; says whether it did in time.
     fn wait(&mut self) -> bool {
         if self.outstanding > 0 {
+            self.watch();
             return self.arrivals.next(self.until).map(|number| self.take_end(number)).is_some();
         }
         // The queue is full of others' tasks, whose ends nobody tells here.
@@ -218,7 +241,7 @@ impl<T, I: Iterator> Map<T, I> {
         self.held.clear();
         for slot in self.window.drain(..) {
             match slot {
-                Slot::Submitted(future, _) => {
+                Slot::Submitted { future, .. } => {
                     future.cancel();
                 }
                 Slot::Held(_) | Slot::Ended(_) => {}
@@ -232,20 +255,24 @@ impl<T, I: Iterator> Iterator for Map<T, I> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
+            self.take_end(self.first);
             match self.window.pop_front() {
                 None => return None,
                 Some(Slot::Ended(result)) => {
                     self.first += 1;
-                    self.fill();
+                    if self.buffer_size - self.window.len() >= self.refill_size {
+                        self.fill();
+                    }
                     return Some(result);
                 }
-                Some(slot @ (Slot::Submitted(..) | Slot::Held(_))) => self.window.push_front(slot),
+                Some(slot @ (Slot::Submitted { .. } | Slot::Held(_))) => self.window.push_front(slot),
             }
+            self.fill();
             if !self.wait() {
                 let unfinished = self.window.len();
                 self.stop();
                 let cause = Cause::NotDone { unfinished };
-                return Some(Err(CallError::new(&self.function, None, cause)));
+                return Some(Err(CallError::new(self.template.function(), None, cause)));
             }
         }
     }
@@ -259,6 +286,7 @@ impl<T, I: Iterator> Drop for Map<T, I> {
 
 impl<T, I: Iterator> fmt::Debug for Map<T, I> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Map({}: {} given out, {} in hand)", self.function, self.first, self.window.len())
+        let function = self.template.function();
+        write!(formatter, "Map({function}: {} given out, {} in hand)", self.first, self.window.len())
     }
 }

@@ -6,26 +6,24 @@
 //! ```
 //!
 //! Callers wait while there is much; the reader never does, for the daemon stops reading from whoever
-//! does not read. All that came while the writer wrote leaves with its next write.
+//! does not read. All that came while the writer wrote leaves with its next write. Nobody is woken who
+//! does not sleep, so that a call costs no system call while the writer has work.
 
-use std::collections::VecDeque;
 use std::mem;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, MutexGuard};
 
 use super::connection::Sender;
+use super::requests::Requests;
+use super::template::Template;
 use super::until::{Until, lock};
 use crate::id::RequestId;
 use crate::limits::OUTBOX_BYTES_HIGH;
 use crate::message::client::RequestBody;
-
-/// Bytes that a request counts for beside its arguments.
-const REQUEST_BYTES: usize = 128;
-
-/// A request and the number it goes by.
-type Numbered = (RequestId, RequestBody);
+use crate::task::Payload;
+use crate::wire::WireError;
 
 /// Requests on their way to the writer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Outbox {
     state: Mutex<State>,
     /// Something is there, or nothing more will be.
@@ -34,34 +32,84 @@ pub(super) struct Outbox {
     emptied: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    requests: VecDeque<Numbered>,
-    bytes: usize,
+    requests: Requests,
     closed: bool,
+    /// Whether the writer waits for something to be there.
+    is_writer_asleep: bool,
+    /// Whether callers wait for room.
+    are_callers_asleep: bool,
+}
+
+/// What became of a submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pushed {
+    /// It leaves, unless the connection ends before.
+    Taken,
+    /// There was no room for it.
+    Full,
 }
 
 impl Outbox {
-    /// Adds a request, waiting while there is no room. Does nothing once it is closed.
-    pub(super) fn push(&self, id: RequestId, body: RequestBody) {
-        let is_full = |state: &mut State| state.bytes > OUTBOX_BYTES_HIGH && !state.closed;
-        let state = Until::after(None).wait_while(&self.emptied, lock(&self.state), is_full);
-        self.add(state, id, body);
+    /// One for `sender`, empty.
+    pub(super) fn for_sender(sender: &Sender) -> Self {
+        let state = State {
+            requests: sender.no_requests(),
+            closed: false,
+            is_writer_asleep: false,
+            are_callers_asleep: false,
+        };
+        Outbox { state: Mutex::new(state), filled: Condvar::new(), emptied: Condvar::new() }
     }
 
-    /// Adds a request, whether there is room or not: for a small one, by whoever must not wait.
-    pub(super) fn push_now(&self, id: RequestId, body: RequestBody) {
-        self.add(lock(&self.state), id, body);
-    }
-
-    fn add(&self, mut state: std::sync::MutexGuard<'_, State>, id: RequestId, body: RequestBody) {
-        if state.closed {
-            return;
+    /// Adds the request for a call, if there is room. Does nothing once it is closed.
+    ///
+    /// # Errors
+    /// [`WireError`] when it cannot be sent.
+    pub(super) fn push_submission(
+        &self,
+        id: RequestId,
+        template: &Template,
+        args: &Payload,
+    ) -> Result<Pushed, WireError> {
+        let mut state = lock(&self.state);
+        if state.is_full() {
+            return Ok(Pushed::Full);
         }
-        state.bytes += bytes_of(&body);
-        state.requests.push_back((id, body));
+        if !state.closed {
+            state.requests.push_submission(id, template, args)?;
+            self.wake_writer(state);
+        }
+        Ok(Pushed::Taken)
+    }
+
+    /// Adds a request, whether there is room or not: for a small one, by whoever must not wait. Does
+    /// nothing once it is closed.
+    pub(super) fn push_now(&self, id: RequestId, body: RequestBody) -> Result<(), WireError> {
+        let mut state = lock(&self.state);
+        if !state.closed {
+            state.requests.push(id, body)?;
+            self.wake_writer(state);
+        }
+        Ok(())
+    }
+
+    fn wake_writer(&self, mut state: MutexGuard<'_, State>) {
+        let was_asleep = mem::take(&mut state.is_writer_asleep);
         drop(state);
-        self.filled.notify_one();
+        if was_asleep {
+            self.filled.notify_one();
+        }
+    }
+
+    /// Waits until there is room, or nothing more is taken.
+    pub(super) fn wait_for_room(&self) {
+        let is_full = |state: &mut State| {
+            state.are_callers_asleep |= state.is_full();
+            state.is_full()
+        };
+        drop(Until::after(None).wait_while(&self.emptied, lock(&self.state), is_full));
     }
 
     /// Takes nothing more. What was taken is still written.
@@ -71,23 +119,29 @@ impl Outbox {
         self.emptied.notify_all();
     }
 
-    /// All that is there, waiting until there is something; nothing once it is closed and empty.
-    fn take(&self) -> Option<VecDeque<Numbered>> {
-        let is_idle = |state: &mut State| state.requests.is_empty() && !state.closed;
+    /// Exchanges `none` for all that is there, waiting until there is something. Says whether there was,
+    /// before it was closed and empty.
+    fn take(&self, none: &mut Requests) -> bool {
+        let is_idle = |state: &mut State| {
+            state.is_writer_asleep = state.requests.is_empty() && !state.closed;
+            state.is_writer_asleep
+        };
         let mut state = Until::after(None).wait_while(&self.filled, lock(&self.state), is_idle);
-        let requests = mem::take(&mut state.requests);
-        state.bytes = 0;
+        mem::swap(&mut state.requests, none);
+        let were_callers_asleep = mem::take(&mut state.are_callers_asleep);
         drop(state);
-        self.emptied.notify_all();
-        (!requests.is_empty()).then_some(requests)
+        if were_callers_asleep {
+            self.emptied.notify_all();
+        }
+        !none.is_empty()
     }
 
     /// Writes all that comes, until it is closed or writing fails; then closes the connection, which ends
     /// whoever reads from it.
     pub(super) fn write_to(&self, mut sender: Sender) {
-        while let Some(requests) = self.take() {
-            let pushed = requests.into_iter().try_for_each(|(id, body)| sender.push(id, body));
-            if let Err(error) = pushed.and_then(|()| sender.flush()) {
+        let mut requests = sender.no_requests();
+        while self.take(&mut requests) {
+            if let Err(error) = sender.send_all(&mut requests) {
                 log::warn!("cannot write to the daemon: {error}");
                 break;
             }
@@ -97,17 +151,8 @@ impl Outbox {
     }
 }
 
-fn bytes_of(body: &RequestBody) -> usize {
-    match body {
-        RequestBody::Submit { args, .. } => REQUEST_BYTES + args.bytes.len(),
-        RequestBody::Cancel { .. }
-        | RequestBody::Result { .. }
-        | RequestBody::Status
-        | RequestBody::Workers { .. }
-        | RequestBody::Tasks { .. }
-        | RequestBody::Functions { .. }
-        | RequestBody::Reload
-        | RequestBody::Drain
-        | RequestBody::Release { .. } => REQUEST_BYTES,
+impl State {
+    fn is_full(&self) -> bool {
+        self.requests.bytes() > OUTBOX_BYTES_HIGH && !self.closed
     }
 }

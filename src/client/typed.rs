@@ -7,7 +7,6 @@ use super::executor::Executor;
 use super::future::Future;
 use super::values;
 use crate::function::Function;
-use crate::id::FunctionName;
 use crate::task::{Encoding, Payload};
 use crate::wire;
 
@@ -45,11 +44,11 @@ impl Executor {
         function: Function<In, Out>,
         input: In,
     ) -> Result<Future<Out>, CallError> {
-        let name = FunctionName::new(function.name())
-            .map_err(|error| CallError::of_no_call(Cause::BadFunctionName(error)))?;
-        let bytes = wire::encode_value(&input)
-            .map_err(|error| CallError::new(&name, None, Cause::BadArguments(error.to_string())))?;
+        let template = self.template(function.name())?;
+        let bytes = wire::encode_value(&input).map_err(|error| {
+            CallError::new(template.function(), None, Cause::BadArguments(error.to_string()))
+        })?;
         let args = Payload::new(Encoding::Bincode, bytes.into());
-        self.submit_encoded(name, args, values::result)
+        self.submit_encoded(&template, &args, None, values::result)
     }
 }

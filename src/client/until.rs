@@ -1,6 +1,5 @@
 //! Until when a caller waits, and the locks that it waits at.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,11 +11,6 @@ impl Until {
     /// So long from now. What is beyond the clock is for ever.
     pub(super) fn after(timeout: Option<Duration>) -> Self {
         Until(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
-    }
-
-    /// No time at all.
-    pub(super) fn now() -> Self {
-        Until(Some(Instant::now()))
     }
 
     /// What is left; nothing if that is for ever.
@@ -38,15 +32,6 @@ impl Until {
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         }
-    }
-
-    /// The next of what is sent; nothing if it does not come in time. The caller holds a sender.
-    pub(super) fn receive<T>(self, receiver: &Receiver<T>) -> Option<T> {
-        let received = match self.remaining() {
-            None => receiver.recv().map_err(RecvTimeoutError::from),
-            Some(remaining) => receiver.recv_timeout(remaining),
-        };
-        received.ok()
     }
 }
 

@@ -4,7 +4,9 @@
 //! keep all their digits.
 
 use std::any::type_name;
+use std::cell::Cell;
 
+use bytes::Bytes;
 use serde::de::value::{BytesDeserializer, Error as BytesError};
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -13,21 +15,38 @@ use crate::id::FunctionName;
 use crate::task::{Encoding, Payload};
 use crate::wire;
 
+/// Bytes of text that a thread keeps the memory of.
+const TEXT_BYTES_MAX: usize = 4096;
+
+thread_local! {
+    /// Where arguments become text before their length is known, so that they are allocated once.
+    static TEXT: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
 /// How a result becomes a value; what is wrong with it if it does not.
 pub(crate) type Decode<T> = fn(&Payload) -> Result<T, String>;
 
 /// `args` as a JSON array of arguments: what is an array is that list, null is no argument, and anything
 /// else is one.
 pub(super) fn arguments<In: Serialize>(function: &FunctionName, args: &In) -> Result<Payload, CallError> {
-    let mut bytes = vec![b'['];
-    serde_json::to_writer(&mut bytes, args)
+    // Where a caller's `Serialize` calls this again, it finds an empty text.
+    let mut text = TEXT.take();
+    text.clear();
+    text.push(b'[');
+    serde_json::to_writer(&mut text, args)
         .map_err(|error| CallError::new(function, None, Cause::BadArguments(error.to_string())))?;
-    match bytes.get(1..) {
-        Some([b'[', ..]) => drop(bytes.remove(0)),
-        Some(b"null") => bytes = b"[]".to_vec(),
-        Some(_) | None => bytes.push(b']'),
+    let bytes = match &text[1..] {
+        list @ [b'[', ..] => Bytes::copy_from_slice(list),
+        b"null" => Bytes::from_static(b"[]"),
+        _one => {
+            text.push(b']');
+            Bytes::copy_from_slice(&text)
+        }
+    };
+    if text.capacity() <= TEXT_BYTES_MAX {
+        TEXT.set(text);
     }
-    Ok(Payload::new(Encoding::Json, bytes.into()))
+    Ok(Payload::new(Encoding::Json, bytes))
 }
 
 /// The value of a result, by its own encoding.
@@ -52,8 +71,6 @@ pub(super) fn as_it_is(payload: &Payload) -> Result<Payload, String> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     fn json<In: Serialize>(args: In) -> String {

@@ -51,7 +51,7 @@ pub fn wait<T>(
 ) -> Waited<T> {
     let until = Until::after(timeout.into());
     let futures = distinct(futures);
-    let arrivals = watch(&futures);
+    let mut arrivals = watch(&futures);
     for _ in &futures {
         let Some(number) = arrivals.next(until) else { break };
         let is_reached = match return_when {
@@ -132,7 +132,7 @@ impl<T> Iterator for AsCompleted<T> {
 
 /// Has the end of each future arrive by its index.
 fn watch<T>(futures: &[Future<T>]) -> Arrivals {
-    let arrivals = Arrivals::new();
+    let arrivals = Arrivals::default();
     for (index, future) in futures.iter().enumerate() {
         future.watch(arrivals.watcher(index));
     }

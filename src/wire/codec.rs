@@ -7,12 +7,17 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::WireError;
 use super::frame::{FRAME_HEADER_BYTES, Frame, header};
+use crate::id::RequestId;
 use crate::limits::{DECODE_BYTES_MAX, DESCRIPTORS_PER_PAYLOAD_MAX, FRAME_BYTES_MAX};
 use crate::message::Message;
+use crate::task::{Payload, TaskSpec};
 
 /// Bytes of memory that decoding a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
 /// hold integers of sixteen bytes.
 const DECODE_VALUE_BYTES_MAX: usize = 16 * FRAME_BYTES_MAX;
+
+/// Bytes of head that a request's number takes at the most, and what a head says of a payload.
+const VALUE_BYTES_MAX: usize = 32;
 
 /// How everything is encoded. The limit binds decoding alone: without one, a forged length would be
 /// allocated before it is found to be forged.
@@ -39,14 +44,68 @@ fn append_frame<M: Message>(message: &M, out: &mut BytesMut, start: usize) -> Re
     bincode::serde::encode_into_std_write(message, &mut out.writer(), config::<DECODE_BYTES_MAX>())
         .map_err(|error| WireError::NotEncodable(error.to_string()))?;
     let payload = message.payload();
-    if payload.is_some_and(|payload| payload.descriptors.count() as usize > DESCRIPTORS_PER_PAYLOAD_MAX) {
-        return Err(WireError::TooManyDescriptors);
-    }
+    payload.map_or(Ok(()), check_descriptors)?;
     let payload = payload.map_or(&[][..], |payload| &payload.bytes);
     let header = header(out.len() - head_start, payload.len())?;
     out[start..head_start].copy_from_slice(&header);
     out.put_slice(payload);
     Ok(())
+}
+
+/// What a task is submitted with, its arguments apart: encoded once, for any number of submissions.
+#[derive(Clone, Debug)]
+pub struct EncodedSpec(Vec<u8>);
+
+impl EncodedSpec {
+    /// `spec`, encoded.
+    ///
+    /// # Errors
+    /// [`WireError::NotEncodable`], which no specification is.
+    pub fn new(spec: &TaskSpec) -> Result<Self, WireError> {
+        /// The beginning of a [`RequestBody`](crate::message::client::RequestBody).
+        #[derive(Serialize)]
+        enum Body<'a> {
+            Submit { spec: &'a TaskSpec },
+        }
+        encode_value(&Body::Submit { spec }).map(EncodedSpec)
+    }
+}
+
+/// Appends a request to submit a task to `out`, as [`encode`] does.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_submission(
+    id: RequestId,
+    spec: &EncodedSpec,
+    args: &Payload,
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
+    let mut before = [0; FRAME_HEADER_BYTES + VALUE_BYTES_MAX];
+    let mut after = [0; VALUE_BYTES_MAX];
+    let id_bytes = write_value(&id, &mut before[FRAME_HEADER_BYTES..])?;
+    let args_bytes = write_value(args, &mut after)?;
+    check_descriptors(args)?;
+    let header = header(id_bytes + spec.0.len() + args_bytes, args.bytes.len())?;
+    before[..FRAME_HEADER_BYTES].copy_from_slice(&header);
+    out.put_slice(&before[..FRAME_HEADER_BYTES + id_bytes]);
+    out.put_slice(&spec.0);
+    out.put_slice(&after[..args_bytes]);
+    out.put_slice(&args.bytes);
+    Ok(())
+}
+
+/// Writes `value` to the front of `room`; gives the bytes that it takes.
+fn write_value<T: Serialize>(value: &T, room: &mut [u8]) -> Result<usize, WireError> {
+    bincode::serde::encode_into_slice(value, room, config::<DECODE_BYTES_MAX>())
+        .map_err(|error| WireError::NotEncodable(error.to_string()))
+}
+
+fn check_descriptors(payload: &Payload) -> Result<(), WireError> {
+    match payload.descriptors.count() as usize {
+        0..=DESCRIPTORS_PER_PAYLOAD_MAX => Ok(()),
+        _ => Err(WireError::TooManyDescriptors),
+    }
 }
 
 /// The message in `frame`, with a copy of the payload: one may be held for long, and must not hold

@@ -11,10 +11,12 @@ use bytes::{Buf, BytesMut};
 use rustix::io::{Errno, retry_on_intr, write};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use super::{WireError, encode};
+use super::{EncodedSpec, WireError, encode, encode_submission};
 use crate::descriptor::Descriptors;
+use crate::id::RequestId;
 use crate::limits::DESCRIPTORS_PER_PAYLOAD_MAX;
 use crate::message::Message;
+use crate::task::Payload;
 
 /// What was said and not sent.
 #[derive(Debug, Default)]
@@ -32,10 +34,31 @@ impl Outbox {
     pub fn push<M: Message>(&mut self, message: &M) -> Result<(), WireError> {
         let start = self.buffer.len();
         encode(message, &mut self.buffer)?;
-        if let Some(payload) = message.payload().filter(|payload| payload.descriptors.count() > 0) {
+        message.payload().into_iter().for_each(|payload| self.attach(start, payload));
+        Ok(())
+    }
+
+    /// Puts a request to submit a task behind what was said before.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_submission(
+        &mut self,
+        id: RequestId,
+        spec: &EncodedSpec,
+        args: &Payload,
+    ) -> Result<(), WireError> {
+        let start = self.buffer.len();
+        encode_submission(id, spec, args, &mut self.buffer)?;
+        self.attach(start, args);
+        Ok(())
+    }
+
+    /// Has the descriptors of `payload` leave with the frame that starts there.
+    fn attach(&mut self, start: usize, payload: &Payload) {
+        if payload.descriptors.count() > 0 {
             self.attached.push_back((start, payload.descriptors.clone()));
         }
-        Ok(())
     }
 
     /// Puts a handshake behind what was said before.

@@ -11,7 +11,8 @@ use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::message::worker::{FromWorker, Report, ToWorker};
 use poold::task::{Encoding, Payload};
 use poold::wire::{
-    FRAME_HEADER_BYTES, Filled, HANDSHAKE_BYTES, Hello, Inbox, ReceiveError, Role, WireError, encode,
+    EncodedSpec, FRAME_HEADER_BYTES, Filled, HANDSHAKE_BYTES, Hello, Inbox, ReceiveError, Role, WireError,
+    encode, encode_submission,
 };
 
 use crate::samples::{self, Sample};
@@ -52,6 +53,22 @@ fn encoded<M: poold::message::Message>(message: &M) -> BytesMut {
     let mut out = BytesMut::new();
     encode(message, &mut out).expect("the message is within the caps");
     out
+}
+
+#[test]
+fn submission_of_an_encoded_specification_is_the_same_bytes() {
+    let mut compared = 0;
+    for (name, body) in samples::requests() {
+        let RequestBody::Submit { spec, args } = &body else { continue };
+        for id in [1, 250, 1 << 16, u64::MAX].map(RequestId) {
+            let mut out = BytesMut::from(&b"before"[..]);
+            let encoded_spec = EncodedSpec::new(spec).expect("it can be encoded");
+            encode_submission(id, &encoded_spec, args, &mut out).expect("it is within the caps");
+            assert_eq!(out[6..], encoded(&Request { id, body: body.clone() }), "{name}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 0);
 }
 
 #[test]
