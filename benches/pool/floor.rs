@@ -1,62 +1,28 @@
 //! The floor: a bare relay between a client and echoing processes, over the same kind of sockets as the pool's,
 //! with messages of 64 bytes. The relay waits by epoll and never blocks on a socket, as the daemon does; the client
-//! blocks on its own.
+//! blocks on its own. Nothing in it decodes, looks up or remembers anything.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Instant;
 
 use mio::{Events, Interest, Poll, Token};
 
+use crate::Failure;
+use crate::role::{Role, start};
+
 const MESSAGE_BYTES: usize = 64;
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Messages on their way to each echoing process and back.
+/// Messages on their way to each echoing process and back. All of them fit into a socket, so that no write to one
+/// is ever short.
 const IN_FLIGHT: usize = 64;
 
 const CLIENT: Token = Token(0);
 
-/// What a process of the floor does.
-#[derive(Clone, Copy, Debug)]
-pub enum Role {
-    /// Passes on what comes, from standard input to the processes it starts, and back.
-    Relay { echoes: usize },
-    /// Sends back what comes on standard input.
-    Echo,
-}
-
-impl Role {
-    /// The role that an argument names.
-    pub fn named(argument: &str) -> Option<Self> {
-        match argument.strip_prefix("--floor=")? {
-            "echo" => Some(Role::Echo),
-            echoes => Some(Role::Relay { echoes: echoes.parse().ok()? }),
-        }
-    }
-
-    /// Plays it until the other side is gone.
-    pub fn play(self) -> io::Result<()> {
-        let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-        match self {
-            Role::Relay { echoes } => relay(socket, echoes),
-            Role::Echo => echo(socket),
-        }
-    }
-}
-
-/// Starts this program in a role; gives its socket too.
-fn start(role: &str) -> io::Result<(Child, UnixStream)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let child = Command::new("/proc/self/exe")
-        .arg(format!("--floor={role}"))
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .spawn()?;
-    Ok((child, ours))
-}
-
-fn echo(mut socket: UnixStream) -> io::Result<()> {
+/// Sends back what comes, all that there is at a time.
+pub fn echo(mut socket: UnixStream) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         match socket.read(&mut chunk)? {
@@ -66,46 +32,24 @@ fn echo(mut socket: UnixStream) -> io::Result<()> {
     }
 }
 
-/// A socket that never blocks, and what it did not take yet.
-struct Leg {
-    stream: mio::net::UnixStream,
-    unsent: Vec<u8>,
+/// A socket that never blocks and tells when there is something to read.
+fn watch(stream: UnixStream, poll: &Poll, token: Token) -> io::Result<mio::net::UnixStream> {
+    stream.set_nonblocking(true)?;
+    let mut stream = mio::net::UnixStream::from_std(stream);
+    poll.registry().register(&mut stream, token, Interest::READABLE)?;
+    Ok(stream)
 }
 
-impl Leg {
-    fn new(stream: UnixStream, poll: &Poll, token: Token) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        let mut stream = mio::net::UnixStream::from_std(stream);
-        poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Leg { stream, unsent: Vec::new() })
-    }
-
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.unsent.extend_from_slice(bytes);
-        self.flush()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        while !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
-                Ok(bytes) => _ = self.unsent.drain(..bytes),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-}
-
-fn relay(client: UnixStream, echoes: usize) -> io::Result<()> {
+/// Passes on what comes from `client` to so many echoing processes, and back.
+pub fn relay(client: UnixStream, echoes: usize) -> Result<(), Failure> {
     let mut poll = Poll::new()?;
-    let mut client = Leg::new(client, &poll, CLIENT)?;
+    let mut client = watch(client, &poll, CLIENT)?;
     let mut children = Vec::new();
     let mut legs = Vec::new();
     for index in 0..echoes {
-        let (child, socket) = start("echo")?;
+        let (child, socket) = start(Role::Echo)?;
         children.push(child);
-        legs.push(Leg::new(socket, &poll, Token(index + 1))?);
+        legs.push(watch(socket, &poll, Token(index + 1))?);
     }
     let mut events = Events::with_capacity(16);
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -114,25 +58,23 @@ fn relay(client: UnixStream, echoes: usize) -> io::Result<()> {
         poll.poll(&mut events, None)?;
         for event in &events {
             let from_client = event.token() == CLIENT;
-            loop {
-                let from = if from_client { &mut client } else { &mut legs[event.token().0 - 1] };
-                from.flush()?;
-                let bytes = match from.stream.read(&mut chunk) {
-                    Ok(0) => return Ok(()),
-                    Ok(bytes) => bytes,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(error),
-                };
-                if !from_client {
-                    client.send(&chunk[..bytes])?;
-                    continue;
-                }
-                // To each process in turn an even share of what came.
-                let share = (bytes / MESSAGE_BYTES).div_ceil(legs.len()) * MESSAGE_BYTES;
-                for part in chunk[..bytes].chunks(share.max(MESSAGE_BYTES)) {
-                    next = (next + 1) % legs.len();
-                    legs[next].send(part)?;
-                }
+            let from = if from_client { &mut client } else { &mut legs[event.token().0 - 1] };
+            // All that is there comes with one read: it is less than a chunk.
+            let bytes = match from.read(&mut chunk) {
+                Ok(0) => return Ok(()),
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if !from_client {
+                client.write_all(&chunk[..bytes])?;
+                continue;
+            }
+            // To each process in turn an even share of what came.
+            let share = (bytes / MESSAGE_BYTES).div_ceil(legs.len()) * MESSAGE_BYTES;
+            for part in chunk[..bytes].chunks(share.max(MESSAGE_BYTES)) {
+                next = (next + 1) % legs.len();
+                legs[next].write_all(part)?;
             }
         }
     }
@@ -147,26 +89,33 @@ pub struct Floor {
 
 impl Floor {
     /// A relay to so many echoing processes.
-    pub fn start(echoes: usize) -> io::Result<Self> {
-        let (child, socket) = start(&echoes.to_string())?;
-        Ok(Floor { child, socket, echoes })
+    pub fn start(echoes: usize) -> Result<Self, Failure> {
+        let (child, socket) = start(Role::Relay { echoes })?;
+        let mut floor = Floor { child, socket, echoes };
+        floor.round_trips(10)?;
+        Ok(floor)
+    }
+
+    /// The relay.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Microseconds of each of so many round trips.
-    pub fn round_trips(&mut self, trips: usize) -> io::Result<Vec<f64>> {
+    pub fn round_trips(&mut self, trips: usize) -> Result<Vec<f64>, Failure> {
         let mut message = [7; MESSAGE_BYTES];
-        (0..trips)
-            .map(|_| {
-                let before = Instant::now();
-                self.socket.write_all(&message)?;
-                self.socket.read_exact(&mut message)?;
-                Ok(before.elapsed().as_secs_f64() * 1e6)
-            })
-            .collect()
+        let mut micros = Vec::with_capacity(trips);
+        for _ in 0..trips {
+            let before = Instant::now();
+            self.socket.write_all(&message)?;
+            self.socket.read_exact(&mut message)?;
+            micros.push(before.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(micros)
     }
 
     /// Messages in a second, with as many on their way as the processes may hold.
-    pub fn stream(&mut self, messages: usize) -> io::Result<f64> {
+    pub fn stream(&mut self, messages: usize) -> Result<f64, Failure> {
         let chunk = vec![7; CHUNK_BYTES];
         let mut back = vec![0; CHUNK_BYTES];
         let window = IN_FLIGHT * self.echoes * MESSAGE_BYTES;
@@ -179,7 +128,10 @@ impl Floor {
                 self.socket.write_all(&chunk[..room])?;
                 sent += room;
             }
-            received += self.socket.read(&mut back)?;
+            match self.socket.read(&mut back)? {
+                0 => return Err("the relay has ended".into()),
+                bytes => received += bytes,
+            }
         }
         Ok(messages as f64 / before.elapsed().as_secs_f64())
     }

@@ -1,0 +1,69 @@
+//! As many calls as there may be, each with an outcome of its own, by two workers: against the floor with as many
+//! on their way, and against every peer.
+
+use crate::floor::Floor;
+use crate::peers::gearman::Manner;
+use crate::pool::{self, Daemon};
+use crate::report::{Report, Table};
+use crate::statistics::{Bound, Statistic};
+use crate::{Extent, Failure, peers};
+
+/// Tasks of the first, short turn, which is not counted: it shows how many fill a whole one.
+const TRIAL_TASKS: usize = 2000;
+const TASKS_MAX: usize = 1_000_000;
+
+const FLOOR: &str = "floor, batched";
+const SUBMIT: &str = "poold, submit";
+const MAP: &str = "poold, map";
+
+/// Does `work` on as many tasks as take so many seconds.
+struct Paced<'a> {
+    who: &'static str,
+    work: Box<dyn FnMut(usize) -> Result<f64, Failure> + 'a>,
+    tasks: usize,
+}
+
+impl<'a> Paced<'a> {
+    fn new(
+        who: &'static str,
+        seconds: f64,
+        mut work: impl FnMut(usize) -> Result<f64, Failure> + 'a,
+    ) -> Result<Self, Failure> {
+        let tasks_per_second = work(TRIAL_TASKS)?;
+        let tasks = ((tasks_per_second * seconds) as usize).clamp(TRIAL_TASKS, TASKS_MAX);
+        Ok(Paced { who, work: Box::new(work), tasks })
+    }
+}
+
+pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
+    let (turns, seconds) = extent.pick((10, 0.4), (3, 0.1));
+    let mut floor = Floor::start(2)?;
+    let daemon = Daemon::start(2)?;
+    let executor = daemon.executor()?;
+    let mut peers = peers::all()?;
+    let names: Vec<_> = peers.iter().map(|peer| peer.name()).collect();
+
+    let mut contenders = vec![
+        Paced::new(FLOOR, seconds, |tasks| floor.stream(tasks))?,
+        Paced::new(SUBMIT, seconds, |tasks| pool::submit(&executor, tasks))?,
+        Paced::new(MAP, seconds, |tasks| pool::map(&executor, tasks))?,
+    ];
+    for peer in &mut peers {
+        contenders.push(Paced::new(peer.name(), seconds, |tasks| peer.throughput(tasks))?);
+    }
+    let mut table = Table::new("no-op tasks, each with its own outcome, two workers", "tasks/s");
+    for _ in 0..turns {
+        for Paced { who, work, tasks } in &mut contenders {
+            table.add(who, vec![work(*tasks)?]);
+        }
+    }
+    table.tell("poold, submit, median", table.median_of(SUBMIT), "tasks/s", Bound::AtLeast(1e6));
+    table.compare(SUBMIT, FLOOR, Statistic::Median, Bound::AtLeast(0.35));
+    table.compare(MAP, FLOOR, Statistic::Median, Bound::Free);
+    for peer in names {
+        let bound = if peer == Manner::AsItsLibrary.name() { Bound::AtLeast(30.0) } else { Bound::Free };
+        table.compare(SUBMIT, peer, Statistic::Median, bound);
+    }
+    report.add(table);
+    Ok(())
+}
