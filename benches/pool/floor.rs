@@ -3,11 +3,14 @@
 //! blocks on its own. Nothing in it decodes, looks up or remembers anything.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::process::Child;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use mio::{Events, Interest, Poll, Token};
+use tempfile::TempDir;
 
 use crate::Failure;
 use crate::role::{Role, start};
@@ -40,43 +43,105 @@ fn watch(stream: UnixStream, poll: &Poll, token: Token) -> io::Result<mio::net::
     Ok(stream)
 }
 
-/// Passes on what comes from `client` to so many echoing processes, and back.
-pub fn relay(client: UnixStream, echoes: usize) -> Result<(), Failure> {
-    let mut poll = Poll::new()?;
-    let mut client = watch(client, &poll, CLIENT)?;
-    let mut children = Vec::new();
-    let mut legs = Vec::new();
-    for index in 0..echoes {
-        let (child, socket) = start(Role::Echo)?;
-        children.push(child);
-        legs.push(watch(socket, &poll, Token(index + 1))?);
+/// The process in the middle.
+struct Relay {
+    poll: Poll,
+    legs: Vec<mio::net::UnixStream>,
+    _children: Vec<Child>,
+}
+
+impl Relay {
+    /// To so many echoing processes.
+    fn start(echoes: usize) -> Result<Self, Failure> {
+        let mut relay = Relay { poll: Poll::new()?, legs: Vec::new(), _children: Vec::new() };
+        for index in 0..echoes {
+            let (child, socket) = start(Role::Echo)?;
+            relay._children.push(child);
+            relay.legs.push(watch(socket, &relay.poll, Token(index + 1))?);
+        }
+        Ok(relay)
     }
-    let mut events = Events::with_capacity(16);
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut next = 0;
-    loop {
-        poll.poll(&mut events, None)?;
-        for event in &events {
-            let from_client = event.token() == CLIENT;
-            let from = if from_client { &mut client } else { &mut legs[event.token().0 - 1] };
-            // All that is there comes with one read: it is less than a chunk.
-            let bytes = match from.read(&mut chunk) {
-                Ok(0) => return Ok(()),
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(error.into()),
-            };
-            if !from_client {
-                client.write_all(&chunk[..bytes])?;
-                continue;
-            }
-            // To each process in turn an even share of what came.
-            let share = (bytes / MESSAGE_BYTES).div_ceil(legs.len()) * MESSAGE_BYTES;
-            for part in chunk[..bytes].chunks(share.max(MESSAGE_BYTES)) {
-                next = (next + 1) % legs.len();
-                legs[next].write_all(part)?;
+
+    /// Passes on what comes from `client`, and back, until it hangs up.
+    fn serve(&mut self, client: UnixStream) -> Result<(), Failure> {
+        let mut client = watch(client, &self.poll, CLIENT)?;
+        let legs = &mut self.legs;
+        let mut events = Events::with_capacity(16);
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut next = 0;
+        loop {
+            self.poll.poll(&mut events, None)?;
+            for event in &events {
+                let from_client = event.token() == CLIENT;
+                let from = if from_client { &mut client } else { &mut legs[event.token().0 - 1] };
+                // All that is there comes with one read: it is less than a chunk.
+                let bytes = match from.read(&mut chunk) {
+                    Ok(0) => return Ok(()),
+                    Ok(bytes) => bytes,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                if !from_client {
+                    client.write_all(&chunk[..bytes])?;
+                    continue;
+                }
+                // To each process in turn an even share of what came.
+                let share = (bytes / MESSAGE_BYTES).div_ceil(legs.len()) * MESSAGE_BYTES;
+                for part in chunk[..bytes].chunks(share.max(MESSAGE_BYTES)) {
+                    next = (next + 1) % legs.len();
+                    legs[next].write_all(part)?;
+                }
             }
         }
+    }
+}
+
+/// Passes on what comes from `client` to so many echoing processes, and back.
+pub fn relay(client: UnixStream, echoes: usize) -> Result<(), Failure> {
+    Relay::start(echoes)?.serve(client)
+}
+
+/// The same for whoever connects, one after the other.
+pub fn serve(listener: UnixListener) -> Result<(), Failure> {
+    let mut relay = Relay::start(1)?;
+    loop {
+        relay.serve(listener.accept()?.0)?;
+    }
+}
+
+/// Connects and makes one round trip.
+pub fn call(socket: &Path) -> Result<(), Failure> {
+    let mut socket = UnixStream::connect(socket)?;
+    let mut message = [7; MESSAGE_BYTES];
+    socket.write_all(&message)?;
+    Ok(socket.read_exact(&mut message)?)
+}
+
+/// A relay that listens, killed when it is dropped.
+pub struct RelayServer {
+    child: Child,
+    directory: TempDir,
+}
+
+impl RelayServer {
+    /// To one echoing process.
+    pub fn start() -> Result<Self, Failure> {
+        let directory = tempfile::tempdir()?;
+        let listener = UnixListener::bind(directory.path().join("relay.sock"))?;
+        let child = Role::RelayServer.command().stdin(Stdio::from(OwnedFd::from(listener))).spawn()?;
+        Ok(RelayServer { child, directory })
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("relay.sock")
+    }
+}
+
+impl Drop for RelayServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -5,14 +5,19 @@
 //! run: the machine's own speed cancels out. The floor is a relay of three processes over Unix sockets, which is
 //! what any pool behind a daemon must pay: four hops for a round trip.
 
+mod command_line;
+mod commands;
 mod floor;
 mod map;
 mod peers;
 mod placement;
 mod pool;
+mod primes;
+mod process;
 mod report;
 mod role;
 mod round_trip;
+mod start_up;
 mod statistics;
 mod throughput;
 
@@ -44,8 +49,15 @@ impl Extent {
 type Measure = fn(Extent, &mut Report) -> Result<(), Failure>;
 
 /// What can be measured, in the order of the tables.
-const SUBJECTS: [(&str, Measure); 3] =
-    [("round-trip", round_trip::measure), ("throughput", throughput::measure), ("map", map::measure)];
+const SUBJECTS: [(&str, Measure); 7] = [
+    ("round-trip", round_trip::measure),
+    ("throughput", throughput::measure),
+    ("map", map::measure),
+    ("primes", primes::measure),
+    ("poolctl", command_line::measure),
+    ("start-up", start_up::measure),
+    ("commands", commands::measure),
+];
 
 fn main() -> ExitCode {
     match run(std::env::args().skip(1).collect()) {

@@ -95,6 +95,14 @@ impl Caller {
         self.calls(&TaskSpec::new(FunctionName::new(FUNCTION)?), trips)
     }
 
+    /// The processes of the workers.
+    pub fn worker_pids(&mut self) -> Result<Vec<u32>, Failure> {
+        match self.0.call(RequestBody::Workers { skip: 0 })? {
+            ReplyBody::Workers { rows, .. } => Ok(rows.iter().filter_map(|row| Some(row.pid?.0)).collect()),
+            other => Err(format!("the workers came to {other:?}").into()),
+        }
+    }
+
     /// Microseconds of each of so many calls with these options.
     pub fn calls(&mut self, spec: &TaskSpec, trips: usize) -> Result<Vec<f64>, Failure> {
         let mut micros = Vec::with_capacity(trips);

@@ -15,8 +15,12 @@ use crate::{Failure, floor};
 pub enum Role {
     /// Passes on what comes to so many echoes that it starts, and back.
     Relay { echoes: usize },
+    /// The same for whoever connects to the listener that is its standard input, one client after the other.
+    RelayServer,
     /// Sends back what comes.
     Echo,
+    /// Makes one round trip through the listener that its second argument names.
+    Call,
     /// A worker of the gearmand that listens on this port, which asks for so many jobs at a time.
     Gearman { port: u16, ahead_max: usize },
     /// A worker of the beanstalkd that listens on this port.
@@ -29,7 +33,9 @@ impl Role {
         let (name, value) = argument.strip_prefix("--role=")?.split_once(':')?;
         match name {
             "relay" => Some(Role::Relay { echoes: value.parse().ok()? }),
+            "relay-server" => Some(Role::RelayServer),
             "echo" => Some(Role::Echo),
+            "call" => Some(Role::Call),
             "gearman" => {
                 let (port, ahead_max) = value.split_once(':')?;
                 Some(Role::Gearman { port: port.parse().ok()?, ahead_max: ahead_max.parse().ok()? })
@@ -42,8 +48,10 @@ impl Role {
     /// Plays it until the other side is gone.
     pub fn play(self) -> Result<(), Failure> {
         match self {
-            Role::Relay { echoes } => floor::relay(own_socket()?, echoes),
-            Role::Echo => Ok(floor::echo(own_socket()?)?),
+            Role::Relay { echoes } => floor::relay(own_input()?.into(), echoes),
+            Role::RelayServer => floor::serve(own_input()?.into()),
+            Role::Call => floor::call(std::env::args_os().nth(2).unwrap_or_default().as_ref()),
+            Role::Echo => Ok(floor::echo(own_input()?.into())?),
             Role::Gearman { port, ahead_max } => gearman::work(port, ahead_max),
             Role::Beanstalk { port } => beanstalk::work(port),
         }
@@ -62,6 +70,8 @@ impl fmt::Display for Role {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Role::Relay { echoes } => write!(formatter, "--role=relay:{echoes}"),
+            Role::RelayServer => formatter.write_str("--role=relay-server:"),
+            Role::Call => formatter.write_str("--role=call:"),
             Role::Echo => formatter.write_str("--role=echo:"),
             Role::Gearman { port, ahead_max } => write!(formatter, "--role=gearman:{port}:{ahead_max}"),
             Role::Beanstalk { port } => write!(formatter, "--role=beanstalk:{port}"),
@@ -76,6 +86,6 @@ pub fn start(role: Role) -> Result<(Child, UnixStream), Failure> {
     Ok((child, ours))
 }
 
-fn own_socket() -> io::Result<UnixStream> {
-    Ok(UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?))
+fn own_input() -> io::Result<OwnedFd> {
+    io::stdin().as_fd().try_clone_to_owned()
 }
