@@ -73,6 +73,11 @@ impl Python {
     pub fn map(&mut self, items: usize, chunk: usize) -> Result<f64, Failure> {
         self.ask_for_one(&format!("map {items} {chunk}"))
     }
+
+    /// Milliseconds that so many bytes take there and back.
+    pub fn carry(&mut self, bytes: usize) -> Result<f64, Failure> {
+        self.ask_for_one(&format!("carry {bytes}"))
+    }
 }
 
 impl Peer for Python {

@@ -5,21 +5,27 @@
 //! run: the machine's own speed cancels out. The floor is a relay of three processes over Unix sockets, which is
 //! what any pool behind a daemon must pay: four hops for a round trip.
 
+mod backlog;
+mod big_payload;
 mod command_line;
 mod commands;
 mod floor;
+mod idle_clients;
 mod map;
+mod memory_floor;
 mod peers;
 mod placement;
 mod pool;
 mod primes;
 mod process;
+mod queue;
 mod report;
 mod role;
 mod round_trip;
 mod start_up;
 mod statistics;
 mod throughput;
+mod urgent;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -49,7 +55,7 @@ impl Extent {
 type Measure = fn(Extent, &mut Report) -> Result<(), Failure>;
 
 /// What can be measured, in the order of the tables.
-const SUBJECTS: [(&str, Measure); 7] = [
+const SUBJECTS: [(&str, Measure); 11] = [
     ("round-trip", round_trip::measure),
     ("throughput", throughput::measure),
     ("map", map::measure),
@@ -57,6 +63,10 @@ const SUBJECTS: [(&str, Measure); 7] = [
     ("poolctl", command_line::measure),
     ("start-up", start_up::measure),
     ("commands", commands::measure),
+    ("big-payload", big_payload::measure),
+    ("queue", queue::measure),
+    ("idle-clients", idle_clients::measure),
+    ("urgent", urgent::measure),
 ];
 
 fn main() -> ExitCode {

@@ -10,25 +10,29 @@ use crate::Failure;
 pub struct Memory {
     /// What is resident, shared pages included.
     pub resident: f64,
+    /// The most that ever was.
+    pub peak: f64,
     /// What no other process shares.
     pub private: f64,
 }
 
 impl Memory {
     pub fn of(process: u32) -> Result<Self, Failure> {
-        let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
-        let mut memory = Memory { resident: 0.0, private: 0.0 };
-        for line in text.lines() {
-            let mut words = line.split_whitespace();
-            let (Some(name), Some(kibibytes)) = (words.next(), words.next()) else { continue };
-            match name {
-                "Rss:" => memory.resident = kibibytes.parse::<f64>()? * 1024.0,
-                "Private_Clean:" | "Private_Dirty:" => memory.private += kibibytes.parse::<f64>()? * 1024.0,
-                _ => {}
-            }
-        }
-        Ok(memory)
+        let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+        let parts = fs::read_to_string(format!("/proc/{process}/smaps_rollup"))?;
+        Ok(Memory {
+            resident: bytes_of(&status, "VmRSS:")?,
+            peak: bytes_of(&status, "VmHWM:")?,
+            private: bytes_of(&parts, "Private_Clean:")? + bytes_of(&parts, "Private_Dirty:")?,
+        })
     }
+}
+
+/// The number of kibibytes that a line has after its name, in bytes.
+fn bytes_of(text: &str, name: &str) -> Result<f64, Failure> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()).ok_or("a process has no memory")?;
+    Ok(kibibytes.parse::<f64>()? * 1024.0)
 }
 
 /// How often the threads of a process have waited for something.

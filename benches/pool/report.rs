@@ -100,6 +100,11 @@ impl Table {
         self.figures.push(Figure { what: what.into(), value, unit, bound });
     }
 
+    /// Whether a contender has had a turn.
+    pub fn has(&self, who: &str) -> bool {
+        !self.turns_of(who).is_empty()
+    }
+
     /// The median of all that a contender took.
     pub fn median_of(&self, who: &str) -> f64 {
         Spread::of(self.turns_of(who).iter().flatten().copied()).median

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 
 use crate::peers::{beanstalk, gearman};
-use crate::{Failure, floor};
+use crate::{Failure, floor, memory_floor};
 
 /// What a process of a measurement does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub enum Role {
     Echo,
     /// Makes one round trip through the listener that its second argument names.
     Call,
+    /// Passes on the descriptors that come to an echo that it starts, and back.
+    MemoryRelay,
+    /// Sends back the descriptors that come.
+    MemoryEcho,
     /// A worker of the gearmand that listens on this port, which asks for so many jobs at a time.
     Gearman { port: u16, ahead_max: usize },
     /// A worker of the beanstalkd that listens on this port.
@@ -36,6 +40,8 @@ impl Role {
             "relay-server" => Some(Role::RelayServer),
             "echo" => Some(Role::Echo),
             "call" => Some(Role::Call),
+            "memory-relay" => Some(Role::MemoryRelay),
+            "memory-echo" => Some(Role::MemoryEcho),
             "gearman" => {
                 let (port, ahead_max) = value.split_once(':')?;
                 Some(Role::Gearman { port: port.parse().ok()?, ahead_max: ahead_max.parse().ok()? })
@@ -52,6 +58,8 @@ impl Role {
             Role::RelayServer => floor::serve(own_input()?.into()),
             Role::Call => floor::call(std::env::args_os().nth(2).unwrap_or_default().as_ref()),
             Role::Echo => Ok(floor::echo(own_input()?.into())?),
+            Role::MemoryRelay => memory_floor::relay(own_input()?.into()),
+            Role::MemoryEcho => memory_floor::echo(own_input()?.into()),
             Role::Gearman { port, ahead_max } => gearman::work(port, ahead_max),
             Role::Beanstalk { port } => beanstalk::work(port),
         }
@@ -73,6 +81,8 @@ impl fmt::Display for Role {
             Role::RelayServer => formatter.write_str("--role=relay-server:"),
             Role::Call => formatter.write_str("--role=call:"),
             Role::Echo => formatter.write_str("--role=echo:"),
+            Role::MemoryRelay => formatter.write_str("--role=memory-relay:"),
+            Role::MemoryEcho => formatter.write_str("--role=memory-echo:"),
             Role::Gearman { port, ahead_max } => write!(formatter, "--role=gearman:{port}:{ahead_max}"),
             Role::Beanstalk { port } => write!(formatter, "--role=beanstalk:{port}"),
         }
