@@ -3,13 +3,15 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use poold::client::Connection;
 use poold::id::FunctionName;
 use poold::message::client::{ReplyBody, RequestBody};
 use poold::task::{Outcome, Payload, TaskSpec};
 use poold::{Executor, Future};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::Failure;
@@ -17,7 +19,11 @@ use crate::Failure;
 /// Returns its argument: as near to nothing as a function comes.
 const FUNCTION: &str = "echo";
 
-/// A running daemon, killed when it is dropped; its workers end with it.
+/// How long a daemon may take to stop, and how often it is looked whether it has.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A running daemon, stopped when it is dropped; its workers end with it.
 pub struct Daemon {
     child: Child,
     directory: TempDir,
@@ -50,7 +56,7 @@ impl Daemon {
             ready += u32::from(line.contains("of pool cpu") && line.contains("is ready"));
         }
         // Nobody may make it wait for its log.
-        std::thread::spawn(move || lines.for_each(drop));
+        thread::spawn(move || lines.for_each(drop));
         Ok(daemon)
     }
 
@@ -76,7 +82,13 @@ impl Daemon {
 }
 
 impl Drop for Daemon {
+    /// Stops it as an operator would, so that it takes its processes along, and by force where that takes long.
     fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        let told = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && told.elapsed() < PATIENCE {
+            thread::sleep(PAUSE);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
