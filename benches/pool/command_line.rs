@@ -11,6 +11,9 @@ use crate::role::Role;
 use crate::statistics::{Bound, Statistic};
 use crate::{Extent, Failure};
 
+const BARE: &str = "bare program, relay";
+const POOLCTL: &str = "poolctl submit";
+
 pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
     let (turns, runs) = extent.pick((20, 20), (5, 10));
     let relay = RelayServer::start()?;
@@ -22,11 +25,10 @@ pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
 
     let mut table = Table::new("`poolctl submit is_prime 7`, the whole process", "µs");
     for _ in 0..turns {
-        table.add("bare program through the relay", micros(&mut bare, runs)?);
-        table.add("poolctl submit is_prime 7", micros(&mut poolctl, runs)?);
+        table.add(BARE, micros(&mut bare, runs)?);
+        table.add(POOLCTL, micros(&mut poolctl, runs)?);
     }
-    let (of, to) = ("poolctl submit is_prime 7", "bare program through the relay");
-    table.compare(of, to, Statistic::Median, Bound::AtMost(1.5));
+    table.compare(POOLCTL, BARE, Statistic::Median, Bound::AtMost(1.5));
     report.add(table);
     Ok(())
 }

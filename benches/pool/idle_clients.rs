@@ -3,6 +3,7 @@
 use poold::client::Connection;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::placement::{Placement, Processors};
 use crate::pool::Daemon;
 use crate::process::Memory;
 use crate::report::{Report, Table};
@@ -23,11 +24,16 @@ pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
     let bytes = (Memory::of(crowded.pid())?.resident - before) / clients as f64;
 
     let among_them = format!("among {clients} idle clients");
-    let mut table = Table::new("round trip of a no-op task, one worker", "µs");
+    // Pinned, so that the scheduler makes no difference between the two.
+    let processors = Processors::own()?;
+    Placement::One.apply(&processors, lonely.pid())?;
+    Placement::One.apply(&processors, crowded.pid())?;
+    let mut table = Table::new("round trip of a no-op task, one worker, all on one CPU", "µs");
     for _ in 0..turns {
         table.add("alone", alone.round_trips(trips)?);
         table.add(&among_them, among.round_trips(trips)?);
     }
+    processors.release()?;
     drop(idle);
     table.compare(&among_them, "alone", Statistic::Median, Bound::AtMost(1.1));
     table.tell("daemon, for each idle client", bytes, "bytes", Bound::AtMost(8192.0));

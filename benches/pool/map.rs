@@ -16,10 +16,7 @@ pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
     let mut python = Python::start(Kind::Pool)?;
 
     let mut table = Table::new(format!("map of {items} small items, two workers"), "items/s");
-    let (chunked, by_default) = (
-        format!("multiprocessing.Pool.map, chunks of {CHUNK}"),
-        "multiprocessing.Pool.map, chunks of an eighth",
-    );
+    let (chunked, by_default) = (format!("Pool.map, chunks of {CHUNK}"), "Pool.map, chunks of an eighth");
     for _ in 0..turns {
         table.add("poold, map", vec![pool::map(&executor, items)?]);
         if let Some(python) = &mut python {

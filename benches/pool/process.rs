@@ -35,6 +35,16 @@ fn bytes_of(text: &str, name: &str) -> Result<f64, Failure> {
     Ok(kibibytes.parse::<f64>()? * 1024.0)
 }
 
+/// Nanoseconds of processor time that the threads of a process have used so far.
+pub fn processor_nanos(process: u32) -> Result<u64, Failure> {
+    let mut nanos = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let text = fs::read_to_string(thread?.path().join("schedstat"))?;
+        nanos += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+    }
+    Ok(nanos)
+}
+
 /// How often the threads of a process have waited for something.
 pub fn waits(process: u32) -> Result<u64, Failure> {
     let mut waits = 0;

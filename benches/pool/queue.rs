@@ -23,7 +23,7 @@ pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
     }
     table.compare(&many, &few, Statistic::Median, Bound::AtLeast(0.85));
     let bytes = Statistic::Median.of(&bytes_per_task);
-    table.tell("daemon, for each queued task beyond its arguments", bytes, "bytes", Bound::AtMost(250.0));
+    table.tell("daemon, each queued task less its arguments", bytes, "bytes", Bound::AtMost(250.0));
     report.add(table);
     Ok(())
 }

@@ -120,22 +120,25 @@ impl Table {
     fn print(&self) {
         println!("\n{}", self.title);
         if !self.contenders.is_empty() {
-            println!("  {:<56} {:>11} {:>11} {:>11} {:>11}", self.unit, "min", "median", "p99", "max");
+            println!("  {:<50} {:>11} {:>11} {:>11} {:>11}", self.unit, "min", "median", "p99", "max");
         }
         for Contender { who, turns } in &self.contenders {
             let Spread { min, median, p99, max } = Spread::of(turns.iter().flatten().copied());
-            println!("  {who:<56} {min:>11.1} {median:>11.1} {p99:>11.1} {max:>11.1}");
+            println!("  {who:<50} {min:>11.1} {median:>11.1} {p99:>11.1} {max:>11.1}");
         }
         if !self.ratios.is_empty() {
-            println!("  {:<56} {:>11} {:>11} {:>11}", "ratio, turn by turn", "min", "median", "max");
+            println!("  {:<50} {:>11} {:>11} {:>11}", "ratio, turn by turn", "min", "median", "max");
         }
         for Ratio { of, to, statistic, spread: Spread { min, median, max, .. }, bound } in &self.ratios {
-            let name = format!("{of} / {to}, {}", statistic.as_str());
+            let name = match statistic {
+                Statistic::Median => format!("{of} / {to}"),
+                Statistic::P99 => format!("{of} / {to} (p99)"),
+            };
             let judgement = in_words(*bound, *median);
-            println!("  {name:<56} {min:>11.3} {median:>11.3} {max:>11.3}   {judgement}");
+            println!("  {name:<50} {min:>11.3} {median:>11.3} {max:>11.3}   {judgement}");
         }
         for Figure { what, value, unit, bound } in &self.figures {
-            println!("  {what:<56} {value:>11.1} {unit}   {}", in_words(*bound, *value));
+            println!("  {what:<50} {value:>11.1} {unit}   {}", in_words(*bound, *value));
         }
     }
 

@@ -18,8 +18,7 @@ const MEBIBYTE: f64 = 1024.0 * 1024.0;
 pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
     let (turns, runs) = extent.pick((20, 5), (5, 3));
     let mut table = Table::new(format!("`poold` with {WORKERS} workers until all are ready"), "µs");
-    let (bare, poold) =
-        ("one start of poold to its first word (--version)", "poold until its workers are ready");
+    let (bare, poold) = ("poold --version, first word", "poold, all workers ready");
     for _ in 0..turns {
         table.add(bare, samples(runs, first_word)?);
         table.add(poold, samples(runs, readiness)?);

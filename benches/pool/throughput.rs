@@ -3,7 +3,9 @@
 
 use crate::floor::Floor;
 use crate::peers::gearman::Manner;
+use crate::placement::children_of;
 use crate::pool::{self, Daemon};
+use crate::process::processor_nanos;
 use crate::report::{Report, Table};
 use crate::statistics::{Bound, Statistic};
 use crate::{Extent, Failure, peers};
@@ -21,6 +23,8 @@ struct Paced<'a> {
     who: &'static str,
     work: Box<dyn FnMut(usize) -> Result<f64, Failure> + 'a>,
     tasks: usize,
+    /// The processes whose share is told, by what they are.
+    parts: Vec<(&'static str, Vec<u32>)>,
 }
 
 impl<'a> Paced<'a> {
@@ -31,7 +35,27 @@ impl<'a> Paced<'a> {
     ) -> Result<Self, Failure> {
         let tasks_per_second = work(TRIAL_TASKS)?;
         let tasks = ((tasks_per_second * seconds) as usize).clamp(TRIAL_TASKS, TASKS_MAX);
-        Ok(Paced { who, work: Box::new(work), tasks })
+        Ok(Paced { who, work: Box::new(work), tasks, parts: Vec::new() })
+    }
+
+    fn with_parts(self, parts: Vec<(&'static str, Vec<u32>)>) -> Self {
+        Paced { parts, ..self }
+    }
+
+    /// Has its turn: its rate, and the nanoseconds of processor time of a task in each of its parts.
+    fn turn(&mut self, rates: &mut Table, shares: &mut Table) -> Result<(), Failure> {
+        let before = self.parts_nanos()?;
+        rates.add(self.who, vec![(self.work)(self.tasks)?]);
+        let after = self.parts_nanos()?;
+        for ((part, _), (before, after)) in self.parts.iter().zip(before.into_iter().zip(after)) {
+            shares.add(&format!("{}: {part}", self.who), vec![(after - before) as f64 / self.tasks as f64]);
+        }
+        Ok(())
+    }
+
+    fn parts_nanos(&self) -> Result<Vec<u64>, Failure> {
+        let nanos = |(_, processes): &(_, Vec<u32>)| processes.iter().copied().map(processor_nanos).sum();
+        self.parts.iter().map(nanos).collect()
     }
 }
 
@@ -42,19 +66,25 @@ pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
     let executor = daemon.executor()?;
     let mut peers = peers::all()?;
     let names: Vec<_> = peers.iter().map(|peer| peer.name()).collect();
+    let client = ("client", vec![std::process::id()]);
+    let of_floor =
+        vec![client.clone(), ("relay", vec![floor.pid()]), ("both echoes", children_of(floor.pid())?)];
+    let of_pool =
+        vec![client, ("daemon", vec![daemon.pid()]), ("both workers", daemon.connect()?.worker_pids()?)];
 
     let mut contenders = vec![
-        Paced::new(FLOOR, seconds, |tasks| floor.stream(tasks))?,
-        Paced::new(SUBMIT, seconds, |tasks| pool::submit(&executor, tasks))?,
-        Paced::new(MAP, seconds, |tasks| pool::map(&executor, tasks))?,
+        Paced::new(FLOOR, seconds, |tasks| floor.stream(tasks))?.with_parts(of_floor),
+        Paced::new(SUBMIT, seconds, |tasks| pool::submit(&executor, tasks))?.with_parts(of_pool.clone()),
+        Paced::new(MAP, seconds, |tasks| pool::map(&executor, tasks))?.with_parts(of_pool),
     ];
     for peer in &mut peers {
         contenders.push(Paced::new(peer.name(), seconds, |tasks| peer.throughput(tasks))?);
     }
     let mut table = Table::new("no-op tasks, each with its own outcome, two workers", "tasks/s");
+    let mut shares = Table::new("processor time of such a task", "ns");
     for _ in 0..turns {
-        for Paced { who, work, tasks } in &mut contenders {
-            table.add(who, vec![work(*tasks)?]);
+        for contender in &mut contenders {
+            contender.turn(&mut table, &mut shares)?;
         }
     }
     table.tell("poold, submit, median", table.median_of(SUBMIT), "tasks/s", Bound::AtLeast(1e6));
@@ -65,5 +95,6 @@ pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
         table.compare(SUBMIT, peer, Statistic::Median, bound);
     }
     report.add(table);
+    report.add(shares);
     Ok(())
 }
