@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -120,7 +121,7 @@ pub struct Beanstalk {
 impl Beanstalk {
     /// Nothing where it is not installed.
     pub fn start() -> Result<Option<Self>, Failure> {
-        let flags = |command: &mut Command, port: u16| {
+        let flags = |command: &mut Command, port: u16, _: &Path| {
             command.args(["-l", "127.0.0.1", "-p", &port.to_string()]);
         };
         let Some((server, stream)) = Server::start("beanstalkd", flags, |port| Role::Beanstalk { port })?

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -156,9 +157,11 @@ pub struct Gearman {
 impl Gearman {
     /// Nothing where it is not installed.
     pub fn start(manner: Manner) -> Result<Option<Self>, Failure> {
-        let flags = |command: &mut Command, port: u16| {
-            command.args(["--listen=127.0.0.1", "--log-file=none", "--pid-file=/dev/null", "--user=root"]);
-            command.args([format!("--port={port}")]).stderr(Stdio::null());
+        let flags = |command: &mut Command, port: u16, directory: &Path| {
+            command.args(["--listen=127.0.0.1", "--log-file=none", "--user=root"]);
+            command.arg(format!("--port={port}")).stderr(Stdio::null());
+            // It removes what is there by that name, a device too.
+            command.arg("--pid-file").arg(directory.join("pid"));
         };
         let worker = |port| Role::Gearman { port, ahead_max: manner.ahead_max() };
         let started = Server::start("gearmand", flags, worker)?;

@@ -2,9 +2,12 @@
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
+
+use tempfile::TempDir;
 
 use crate::Failure;
 use crate::role::Role;
@@ -16,18 +19,21 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// A server with its workers; all are killed when it is dropped.
 pub struct Server {
     processes: Vec<Child>,
+    /// For the files that it writes: it touches no others.
+    _directory: TempDir,
 }
 
 impl Server {
-    /// Has `command` listen on a port that it is told, with two workers; nothing where it is not installed.
+    /// Has `program` listen on a port and write into a directory that it is told, with two workers; nothing where it is not installed.
     pub fn start(
         program: &str,
-        flags: impl FnOnce(&mut Command, u16),
+        flags: impl FnOnce(&mut Command, u16, &Path),
         worker: impl Fn(u16) -> Role,
     ) -> Result<Option<(Self, TcpStream)>, Failure> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut command = Command::new(program);
-        flags(&mut command, port);
+        let directory = tempfile::tempdir()?;
+        flags(&mut command, port, directory.path());
         let server = match command.stdin(Stdio::null()).stdout(Stdio::null()).spawn() {
             Ok(server) => server,
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -36,7 +42,7 @@ impl Server {
             }
             Err(error) => return Err(error.into()),
         };
-        let mut server = Server { processes: vec![server] };
+        let mut server = Server { processes: vec![server], _directory: directory };
         let stream = connect(port)?;
         for _ in 0..2 {
             server.processes.push(worker(port).command().stdin(Stdio::null()).spawn()?);
