@@ -42,7 +42,7 @@ impl Desk {
         policy.user_tasks_max = u64::MAX;
         policy.queue_tasks_max = u64::MAX;
         let mut supervisor = Supervisor::new(Time::ZERO, policy, Epoch(1), 1);
-        supervisor.limit_notices(log::Level::Info);
+        supervisor.omit_notices_of_tasks();
         let mut desk = Desk { supervisor, now: Time::ZERO, held: VecDeque::new(), submitted: 0 };
         let spawn = |action| match action {
             Action::SpawnWorker { worker, .. } => Some(worker),
@@ -54,7 +54,7 @@ impl Desk {
             let name = FunctionName::new(FUNCTION).expect("a name");
             let functions = vec![FunctionInfo { name, signature: String::new(), summary: String::new() }];
             desk.handle(Event::WorkerSpawned { worker, pid: Pid(1) });
-            desk.handle(Event::WorkerReady { worker, functions, capacity: 1 });
+            desk.handle(Event::WorkerReady { worker, functions, capacity: 1, ahead: 1 });
         }
         desk.handle(Event::ClientConnected { client: CLIENT, peer: Uid(1000).into() });
         desk

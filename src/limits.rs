@@ -69,6 +69,25 @@ pub const ENV_PASS: [&str; 22] = [
 /// Attempts that one worker may hold at a time, whatever it announces.
 pub const ATTEMPTS_PER_WORKER_MAX: u32 = 256;
 
+/// Attempts that a worker may hold which keeps to the page: the one that it runs, and those sent ahead.
+pub const ATTEMPTS_AHEAD_MAX: u32 = 64;
+
+/// How far the numbers of attempts on their way to one worker may lie apart: the page tells them apart by less
+/// than twice that.
+pub const ATTEMPTS_APART_MAX: u64 = 64;
+
+/// How long a worker that has more to do may keep to itself what it has put on the page: short beside what a
+/// caller notices, long beside what telling of it costs.
+pub const REPORT_DELAY_MAX: Duration = Duration::from_micros(100);
+
+/// What is over sooner has started no process: the kernel takes several times as long for one. So it is not looked
+/// behind each of many short attempts whether something is left.
+pub const PROCESS_START_MIN: Duration = Duration::from_micros(5);
+
+/// How long after an attempt was sent the daemon looks at the page whether it has begun, if nothing was heard of
+/// it: attempts that take longer are known to run by then, and nothing waits longer behind one of them.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Arguments that a function which runs a command may take.
 pub const COMMAND_ARGUMENTS_MAX: u32 = 1024;
 

@@ -98,11 +98,21 @@ fn daemon_with_few_descriptors_serves_or_refuses_everyone_and_sleeps() {
         kill_process(worker, Signal::KILL).unwrap();
         daemon.wait_for_log("is ready");
     }
-    drop(clients);
+    leave(&mut daemon, clients, served);
     still_serves(&daemon);
-    let (clients, _) = enter_all(&daemon);
-    drop(clients);
+    daemon.wait_for_log(" closed");
+    let (clients, served) = enter_all(&daemon);
+    leave(&mut daemon, clients, served);
     still_serves(&daemon);
+}
+
+/// Closes connections and waits until those that are served are seen to be: a process that another test is about to
+/// start may hold them open a little longer.
+fn leave(daemon: &mut Daemon, clients: Vec<UnixStream>, served: usize) {
+    drop(clients);
+    for _ in 0..served {
+        daemon.wait_for_log(" closed");
+    }
 }
 
 #[test]

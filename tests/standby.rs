@@ -41,7 +41,7 @@ fn standby_takes_no_task_while_its_pool_is_at_strength() {
 #[test]
 fn standby_runs_the_next_task_when_a_busy_worker_is_killed_and_another_stands_by_then() {
     let (mut daemon, _) = busy_daemon();
-    let waiting = daemon.detach(&["is_prime", "7"]);
+    let waiting = daemon.detach(&["sleep", "0.05"]);
     let workers = daemon.workers();
     let standby = in_state(&workers, "standby")[0].clone();
     kill_process(pid(in_state(&workers, "busy")[0]["pid"].as_i64().unwrap()), Signal::KILL).unwrap();
@@ -49,6 +49,7 @@ fn standby_runs_the_next_task_when_a_busy_worker_is_killed_and_another_stands_by
     let by = format!("{}.{}", standby["slot"], standby["generation"]);
     assert!(started.ends_with(&by), "{started} by {standby}");
     daemon.wait_for_log(" is ready");
+    assert!(daemon.run(&["wait", &waiting]).status.success());
     let workers = daemon.workers();
     assert_eq!(in_state(&workers, "idle").len(), 1, "{workers:?}");
     assert_eq!(in_state(&workers, "standby").len(), 1, "{workers:?}");
@@ -57,7 +58,7 @@ fn standby_runs_the_next_task_when_a_busy_worker_is_killed_and_another_stands_by
 #[test]
 fn standby_serves_as_soon_as_a_running_task_is_cancelled() {
     let (mut daemon, task) = busy_daemon();
-    let waiting = daemon.detach(&["is_prime", "7"]);
+    let waiting = daemon.detach(&["sleep", "0.05"]);
     assert!(daemon.run(&["cancel", &task]).status.success());
     let promoted = daemon.wait_for_log("stood by and serves now");
     let started = daemon.wait_for_log(&format!("task {waiting} started on worker "));

@@ -75,6 +75,7 @@ impl Worker {
             threads: 1,
             commands: Vec::new(),
             limits: WorkLimits::default(),
+            page: Payload::default(),
         }]);
         self
     }
@@ -83,7 +84,7 @@ impl Worker {
     fn ready(self, allow_fault_injection: bool) -> (Self, Vec<String>) {
         let mut worker = self.open(allow_fault_injection);
         match worker.hear() {
-            FromWorker::Ready { functions, capacity: 1 } => {
+            FromWorker::Ready { functions, capacity: 1, uses_page: false } => {
                 let names = functions.into_iter().map(|function| function.name.to_string()).collect();
                 (worker, names)
             }

@@ -27,7 +27,7 @@ use interprocess::os::unix::uds_local_socket::Stream;
 use super::error::{Access, Error, Tried};
 use super::locate::socket_paths;
 use super::requests::Requests;
-use crate::id::{Pid, RequestId};
+use crate::id::{Pid, RequestId, TaskId};
 use crate::limits::{OUTBOX_BYTES_HIGH, PAYLOAD_BYTES_MAX};
 use crate::line::{Line, LineError, Place};
 use crate::message::client::{Refusal, Reply, ReplyBody, RequestBody, Welcome};
@@ -56,6 +56,8 @@ pub struct Sender {
 #[derive(Debug)]
 pub struct Receiver {
     way: WayIn,
+    /// What was told with one reply and is given out as several.
+    accepted: Option<Run>,
 }
 
 /// How requests leave.
@@ -149,7 +151,7 @@ impl Connection {
             path: None,
             welcome,
             sender: Sender { way: way_out, requests, payload_bytes_max },
-            receiver: Receiver { way: way_in },
+            receiver: Receiver { way: way_in, accepted: None },
             requests: 0,
         }
     }
@@ -298,10 +300,11 @@ impl Receiver {
     /// - [`Error::Io`]: reading failed.
     pub fn receive(&mut self) -> Result<(RequestId, ReplyBody), Error> {
         let reply = match &mut self.way {
+            _ if self.accepted.is_some() => return self.next_accepted().ok_or(Error::UnexpectedReply),
             WayIn::Socket { stream, inbox } => inbox.receive(&mut &**stream).map_err(from_receive_error)?,
             WayIn::Line(line) => line.hear().map_err(from_line_error)?,
         };
-        numbered(reply)
+        self.take_in(reply)
     }
 
     /// The next reply if it came with the one before, without waiting.
@@ -310,10 +313,44 @@ impl Receiver {
     /// As [`receive`](Self::receive).
     pub(super) fn receive_next(&mut self) -> Result<Option<(RequestId, ReplyBody)>, Error> {
         match &mut self.way {
-            WayIn::Socket { inbox, .. } => inbox.next_message()?.map(numbered).transpose(),
+            _ if self.accepted.is_some() => Ok(self.next_accepted()),
+            WayIn::Socket { inbox, .. } => {
+                let reply = inbox.next_message()?;
+                reply.map(|reply| self.take_in(reply)).transpose()
+            }
             WayIn::Line(_) => Ok(None),
         }
     }
+
+    /// The first of the replies that one stands for.
+    fn take_in(&mut self, reply: Reply) -> Result<(RequestId, ReplyBody), Error> {
+        match numbered(reply)? {
+            (request, ReplyBody::AllAccepted { first, count }) => {
+                self.accepted = Some(Run { request, task: first, count });
+                self.next_accepted().ok_or(Error::UnexpectedReply)
+            }
+            single => Ok(single),
+        }
+    }
+
+    fn next_accepted(&mut self) -> Option<(RequestId, ReplyBody)> {
+        let run = self.accepted.take()?;
+        let count = run.count.checked_sub(1)?;
+        if count > 0 {
+            let request = RequestId(run.request.0.wrapping_add(1));
+            let task = TaskId { number: run.task.number.wrapping_add(1), ..run.task };
+            self.accepted = Some(Run { request, task, count });
+        }
+        Some((run.request, ReplyBody::Accepted { task: run.task }))
+    }
+}
+
+/// Requests that were accepted, told of with one reply: the first that was not given out, and how many there are.
+#[derive(Debug)]
+struct Run {
+    request: RequestId,
+    task: TaskId,
+    count: u32,
 }
 
 /// A reply and the request that it belongs to.

@@ -8,7 +8,7 @@
 //!
 //! What a request means is not decided here but in `requests.rs`.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::{io, mem};
 
 use interprocess::os::unix::uds_local_socket::Stream;
@@ -17,8 +17,8 @@ use mio::Registry;
 use super::config::Limits;
 use super::connection::{Connection, Heard, answer_to, in_words};
 use super::token::Token;
-use crate::id::{ConnectionId, Credentials, RequestId, Uid};
-use crate::limits::{HANDSHAKE_TIMEOUT, OUTBOX_BYTES_HIGH};
+use crate::id::{ConnectionId, Credentials, RequestId, TaskId, Uid};
+use crate::limits::{HANDSHAKE_TIMEOUT, LOOK_INTERVAL, OUTBOX_BYTES_HIGH};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, Welcome};
 use crate::supervisor::{Event, Notice};
 use crate::time::Time;
@@ -27,7 +27,8 @@ use crate::wire::{Answer, Role, VERSION_MAX, Verdict, WireError};
 /// Every connected client.
 #[derive(Debug)]
 pub(super) struct Clients {
-    by_id: HashMap<ConnectionId, Client>,
+    by_id: BTreeMap<ConnectionId, Client>,
+    lone: Option<Lone>,
     /// How many connections each user has who has any.
     by_user: HashMap<Uid, usize>,
     /// Counts clients; never reused.
@@ -54,6 +55,38 @@ struct Client {
     unread_bytes: usize,
     /// Whether the supervisor was told that it has too many unread outcomes.
     blocked: bool,
+    /// What it is to be told next of requests that were accepted.
+    accepted: Option<Run>,
+}
+
+/// The last task that was submitted to be waited for: if a worker has it at once, it may be over before its client
+/// could read that it was accepted. So that is told together with what comes of it, or a little later.
+#[derive(Clone, Copy, Debug)]
+struct Lone {
+    client: ConnectionId,
+    request: RequestId,
+    /// Once it is accepted.
+    task: Option<TaskId>,
+    /// Until when its acceptance is put off, once a worker has it.
+    until: Option<Time>,
+}
+
+/// Requests that were accepted one after the other, and told of as one.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    request: RequestId,
+    task: TaskId,
+    count: u32,
+}
+
+impl Run {
+    /// One more, if it follows on those there are.
+    fn extended(self, request: RequestId, task: TaskId) -> Option<Self> {
+        let count = self.count.checked_add(1)?;
+        let follows = |first: u64, next: u64| first.checked_add(u64::from(self.count)) == Some(next);
+        let is_next = follows(self.request.0, request.0) && follows(self.task.number, task.number);
+        is_next.then_some(Run { count, ..self })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +127,8 @@ impl Clients {
     /// None yet; whoever is let in is told `welcome`.
     pub(super) fn new(welcome: Welcome, registry: Registry) -> Self {
         Clients {
-            by_id: HashMap::new(),
+            by_id: BTreeMap::new(),
+            lone: None,
             by_user: HashMap::new(),
             last_id: 0,
             timeouts: BTreeSet::new(),
@@ -142,7 +176,8 @@ impl Clients {
         let connection = Connection::open(stream, Role::Client, Token::Client(id), &self.registry)?;
         let user = peer.user;
         let (stage, until) = (Stage::Handshake, None);
-        let client = Client { connection, peer, stage, until, unread_bytes: 0, blocked: false };
+        let client =
+            Client { connection, peer, stage, until, unread_bytes: 0, blocked: false, accepted: None };
         self.by_id.insert(id, client);
         *self.by_user.entry(user).or_default() += 1;
         self.enter(id, Stage::Handshake, Some(now + HANDSHAKE_TIMEOUT));
@@ -266,6 +301,14 @@ impl Clients {
         let Some(client) = self.by_id.get_mut(&id).filter(|client| client.stage == Stage::Open) else {
             return;
         };
+        if let Reply { request: Some(request), body: ReplyBody::Accepted { task } } = *reply {
+            if let Some(lone) = self.lone.as_mut().filter(|lone| (lone.client, lone.request) == (id, request))
+            {
+                lone.task = Some(task);
+            }
+            return client.tell_accepted(request, task);
+        }
+        client.tell_of_run();
         let Err(error) = client.connection.say(reply) else { return };
         let refusal = Refusal::BadOption(format!("the answer does not fit into a frame: {error}"));
         let refused = Reply { request: reply.request, body: ReplyBody::Refused(refusal.clone()) };
@@ -285,8 +328,16 @@ impl Clients {
 
     /// Writes to a client what it takes. How much it may leave unread `limits` says, and less when all together
     /// leave too much.
-    pub(super) fn flush(&mut self, id: ConnectionId, limits: &Limits) -> Flushed {
+    pub(super) fn flush(&mut self, now: Time, id: ConnectionId, limits: &Limits) -> Flushed {
         let Some(client) = self.by_id.get_mut(&id) else { return Flushed::default() };
+        if let Some(lone) = self.lone.filter(|lone| lone.client == id) {
+            let is_put_off = lone.until.is_some_and(|until| now < until);
+            if is_put_off && client.connection.outbox_bytes() == 0 {
+                return Flushed::default();
+            }
+            self.lone = None;
+        }
+        client.tell_of_run();
         let is_heard = client.connection.flush(&self.registry);
         let unread_bytes = client.connection.outbox_bytes();
         self.unread_bytes -= mem::replace(&mut client.unread_bytes, unread_bytes);
@@ -316,19 +367,48 @@ impl Clients {
     /// Writes to everyone what they take; says whether something is left to write.
     pub(super) fn flush_all(&mut self) -> bool {
         self.by_id.values_mut().fold(false, |is_left, client| {
+            client.tell_of_run();
             client.connection.flush(&self.registry);
             is_left || client.connection.outbox_bytes() > 0
         })
     }
 
-    /// When the next client is given up for its silence, or for not reading why it is closed.
+    /// A client submits a task and waits for it. Gives one that is to be told of another now.
+    pub(super) fn note_submission(
+        &mut self,
+        client: ConnectionId,
+        request: RequestId,
+    ) -> Option<ConnectionId> {
+        let before = self.lone.replace(Lone { client, request, task: None, until: None });
+        before.filter(|before| before.until.is_some()).map(|before| before.client)
+    }
+
+    /// A worker was sent an attempt of a task.
+    pub(super) fn note_sent(&mut self, now: Time, task: TaskId) {
+        if let Some(lone) = self.lone.as_mut().filter(|lone| lone.task == Some(task)) {
+            lone.until = Some(now + LOOK_INTERVAL);
+        }
+    }
+
+    /// Whom to tell now what was put off.
+    pub(super) fn due(&self, now: Time) -> Option<ConnectionId> {
+        self.lone.filter(|lone| lone.until.is_some_and(|until| until <= now)).map(|lone| lone.client)
+    }
+
+    /// When the next client is given up for its silence, or for not reading why it is closed, or told what was put
+    /// off.
     pub(super) fn next_timeout(&self) -> Option<Time> {
+        let put_off = self.lone.and_then(|lone| lone.until);
+        self.next_given_up().into_iter().chain(put_off).min()
+    }
+
+    fn next_given_up(&self) -> Option<Time> {
         self.timeouts.first().map(|(until, _)| *until)
     }
 
     /// Gives up those whose time is over.
     pub(super) fn expire(&mut self, now: Time) {
-        while self.next_timeout().is_some_and(|until| until <= now) {
+        while self.next_given_up().is_some_and(|until| until <= now) {
             let Some((_, id)) = self.timeouts.pop_first() else { return };
             if let (Some(user), Some(Stage::Handshake)) = (self.user(id), self.remove(id)) {
                 let refusal = Refusal::Protocol(format!("no handshake within {HANDSHAKE_TIMEOUT:?}"));
@@ -364,5 +444,28 @@ impl Clients {
         client.connection.close(&self.registry);
         log::debug!("connection {} closed", id.0);
         Some(client.stage)
+    }
+}
+
+impl Client {
+    /// Tells it that a request was accepted: with those before it, as far as it follows on them.
+    fn tell_accepted(&mut self, request: RequestId, task: TaskId) {
+        let longer = self.accepted.and_then(|run| run.extended(request, task));
+        if longer.is_none() {
+            self.tell_of_run();
+        }
+        self.accepted = longer.or(Some(Run { request, task, count: 1 }));
+    }
+
+    /// Puts what it is to be told of accepted requests into its outbox.
+    fn tell_of_run(&mut self) {
+        let Some(Run { request, task, count }) = self.accepted.take() else { return };
+        let body = match count {
+            1 => ReplyBody::Accepted { task },
+            count => ReplyBody::AllAccepted { first: task, count },
+        };
+        if let Err(error) = self.connection.say(&Reply { request: Some(request), body }) {
+            log::error!("word of an accepted task does not fit into a frame: {error}");
+        }
     }
 }

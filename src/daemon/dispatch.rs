@@ -16,6 +16,7 @@ impl Daemon<'_> {
         match action {
             Action::SpawnWorker { worker, pool } => self.spawn(worker, &pool),
             Action::SendAttempt { worker, attempt, task, function, args } => {
+                self.clients.note_sent(self.now, task);
                 let sent = self.tell_worker(worker, &ToWorker::Attempt { attempt, task, function, args });
                 if let Err(error) = sent {
                     let report = Report::Failed(Failure {
@@ -26,8 +27,15 @@ impl Daemon<'_> {
                     self.events.push_back(Event::AttemptFinished { worker, attempt, report });
                 }
             }
+            Action::LookAt { worker } => self.look_at(worker.slot),
             Action::RecallAttempt { worker, attempt } => {
-                self.tell_worker_surely(worker, &ToWorker::Recall { attempt });
+                self.touched.insert(Token::WorkerSocket(worker.slot));
+                match self.workers.recall(worker, attempt) {
+                    Ok(event) => self.events.extend(event),
+                    Err(error) => {
+                        log::error!("a message to worker {worker} does not fit into a frame: {error}")
+                    }
+                }
             }
             Action::StopWorker { worker } => self.tell_worker_surely(worker, &ToWorker::Stop),
             Action::SignalWorker { worker, signal } => self.workers.signal(worker, signal),

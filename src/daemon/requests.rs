@@ -10,6 +10,7 @@ use crate::limits::{FUNCTION_ROWS_MAX, PAGE_ROWS_MAX, REQUESTS_PER_TURN};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::status::Status;
 use crate::supervisor::Event;
+use crate::task::Attachment;
 
 impl Daemon<'_> {
     /// Does what a client asks for.
@@ -18,6 +19,9 @@ impl Daemon<'_> {
         match body {
             RequestBody::Submit { spec, args } => {
                 let deadline = spec.deadline.map(|deadline| deadline_at(self.now, deadline));
+                if spec.attachment == Attachment::Attached {
+                    self.touched.extend(self.clients.note_submission(client, request).map(Token::Client));
+                }
                 self.step(Event::Submitted { client, request, spec, deadline, args });
             }
             RequestBody::Cancel { task } => self.step(Event::CancelRequested { client, request, task }),

@@ -48,19 +48,19 @@ impl Daemon<'_> {
         while budget_requests > 0 {
             match self.workers.hear(slot, &mut budget_bytes) {
                 WorkerDid::Event(event) => {
-                    if let Event::AttemptFinished { worker, .. } = event {
-                        self.measure(worker);
-                    }
                     let is_lost = matches!(event, Event::WorkerHungUp { .. });
-                    self.step_of_worker(event);
+                    self.take_from_worker(event);
                     if is_lost {
                         // Another may have been sent what it would have been: that goes out before its remains are
                         // cleared away.
                         self.flush();
                     }
                 }
+                WorkerDid::Publish => self.look_at(slot),
                 WorkerDid::Ask(ask) => {
                     budget_requests -= 1;
+                    // That it runs is to be known first.
+                    self.look_at(slot);
                     self.take_ask(ask);
                 }
                 WorkerDid::Enter => _ = self.touched.insert(token),
@@ -69,6 +69,26 @@ impl Daemon<'_> {
             }
         }
         self.ready.insert(token);
+    }
+
+    /// Takes what a worker has put on its page.
+    pub(super) fn look_at(&mut self, slot: SlotId) {
+        let mut is_measured = false;
+        for event in self.workers.look(slot) {
+            if let Event::AttemptFinished { worker, .. } = event
+                && !std::mem::replace(&mut is_measured, true)
+            {
+                self.measure(worker);
+            }
+            self.step_of_worker(event);
+        }
+    }
+
+    fn take_from_worker(&mut self, event: Event) {
+        if let Event::AttemptFinished { worker, .. } = event {
+            self.measure(worker);
+        }
+        self.step_of_worker(event);
     }
 
     fn serve_worker_exit(&mut self, slot: SlotId) {

@@ -38,6 +38,7 @@ use crate::limits::{SPAWNS_AHEAD, SUCCESSION};
 use crate::message::command::CommandSpec;
 use crate::message::guard::Record;
 use crate::message::resources::WorkLimits;
+use crate::os::page::DaemonSide;
 use crate::os::pidfd::Child;
 use crate::time::Time;
 use crate::wire::Role;
@@ -82,6 +83,8 @@ pub(super) struct Started {
     pub(super) connection: Connection,
     /// Its standard output and error.
     pub(super) outputs: [Output; 2],
+    /// The page that it is to share, and the file by which it does.
+    pub(super) page: Option<(DaemonSide, OwnedFd)>,
 }
 
 /// What became of an order.
@@ -314,6 +317,8 @@ impl Starter {
     fn start(&mut self, order: Order, entrance: Option<PathBuf>) -> io::Result<Started> {
         let Starter { program, nofile, registry, records, children, confinement, .. } = self;
         let (ours, theirs) = UnixStream::pair()?;
+        // Attempts that run side by side are not told apart on it.
+        let page = (order.threads == 1).then(DaemonSide::create).transpose()?;
         let limits = &order.limits;
         let memory_bytes = limits.memory_bytes.filter(|_| !confinement.limits_memory());
         let limits = [
@@ -365,7 +370,7 @@ impl Starter {
         });
         match held {
             Ok((child, connection, outputs)) => {
-                Ok(Started { order, child, group: None, connection, outputs })
+                Ok(Started { order, child, group: None, connection, outputs, page })
             }
             Err(error) => {
                 // Nobody else knows of it: it must not stay, and it is reaped here.

@@ -82,7 +82,7 @@ impl<'a> World<'a> {
         poll(&mut self.daemon.poll, &mut self.readiness, Some(timeout)).expect("a poller");
         let idle = self.readiness.is_empty() && self.daemon.ready.is_empty();
         assert!(!idle, "nothing happened within {PATIENCE:?}");
-        self.daemon.turn(&self.readiness);
+        self.daemon.turn(&mut self.readiness).expect("the poller works");
     }
 
     fn connect(&self) -> Peer {
@@ -257,7 +257,9 @@ fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
     let body = ReplyBody::Done { task, outcome: Outcome::Ok(result) };
     let reply = Reply { request: None, body };
     world.daemon.config.limits.unread_bytes = UNREAD_BYTES_MAX;
-    let flush = |world: &mut World<'_>| world.daemon.clients.flush(id, &world.daemon.config.limits).event;
+    let flush = |world: &mut World<'_>| {
+        world.daemon.clients.flush(world.daemon.now, id, &world.daemon.config.limits).event
+    };
 
     let blocked = loop {
         world.daemon.clients.say(id, &reply);
@@ -294,7 +296,7 @@ fn clients_that_leave_too_much_unread_together_are_each_held_back_sooner() {
     let reply = Reply { request: None, body: ReplyBody::Done { task, outcome: Outcome::Ok(result) } };
     let told = |world: &mut World<'_>, client: u64| {
         world.daemon.clients.say(ConnectionId(client), &reply);
-        world.daemon.clients.flush(ConnectionId(client), &world.daemon.config.limits).event
+        world.daemon.clients.flush(world.daemon.now, ConnectionId(client), &world.daemon.config.limits).event
     };
     let blocks = |world: &mut World<'_>, client: u64| (1..1000).find(|_| told(world, client).is_some());
     let first = blocks(&mut world, 1).expect("it is held back");
@@ -329,10 +331,10 @@ fn pipelined_requests_are_carried_out_a_share_in_each_turn() {
     let mut world = World::new(&logging, no_reload());
     let mut hasty = world.enter();
     let task = TaskId { epoch: Epoch(0), number: 1 };
-    hasty.say(&pipelined(&RequestBody::Result { task, wait: false }, 100));
-    let share = limits::REQUESTS_PER_TURN as usize;
+    let share = (limits::REQUESTS_PER_TURN * super::ROUNDS_PER_TURN) as usize;
+    hasty.say(&pipelined(&RequestBody::Result { task, wait: false }, share + 10));
     assert_eq!(replies_of_a_turn(&mut world, &mut hasty), share);
-    assert_eq!(replies_of_a_turn(&mut world, &mut hasty), 100 - share);
+    assert_eq!(replies_of_a_turn(&mut world, &mut hasty), 10);
 }
 
 #[test]
@@ -478,7 +480,8 @@ fn worker_exit_is_told_with_its_status() {
 #[test]
 fn what_a_worker_said_before_it_was_killed_is_told_before_its_exit() {
     let mut said = bytes::BytesMut::from(&Hello::new(Role::Worker).encode()[..]);
-    encode(&FromWorker::Ready { functions: Vec::new(), capacity: 1 }, &mut said).expect("it fits");
+    encode(&FromWorker::Ready { functions: Vec::new(), capacity: 1, uses_page: false }, &mut said)
+        .expect("it fits");
     let script = format!("printf '{}' >&0; kill -KILL $$", printf_format(&said));
     let events = Shell::start(&script).events();
     assert!(

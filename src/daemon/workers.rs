@@ -9,8 +9,8 @@
 //! A worker leaves only by its process's end: neither the end of its socket nor an error on it says
 //! that all it reported was read. Messages become events here; what they mean is the supervisor's.
 
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd};
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use mio::Registry;
 use mio::unix::SourceFd;
@@ -24,15 +24,16 @@ use super::spawner::{Order, Remains, Started};
 use super::token::OutputStream;
 use crate::id::{AttemptId, Pid, PoolName, SlotId, TaskId, WorkerId};
 use crate::limits::{
-    ATTEMPTS_PER_WORKER_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_PER_WORKER_MAX, LAST_WORDS_BYTES_MAX,
-    MESSAGE_BYTES_MAX, OUTPUT_BYTES_PER_TURN, PAYLOAD_BYTES_MAX,
+    ATTEMPTS_AHEAD_MAX, ATTEMPTS_PER_WORKER_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_PER_WORKER_MAX,
+    LAST_WORDS_BYTES_MAX, MESSAGE_BYTES_MAX, OUTPUT_BYTES_PER_TURN, PAYLOAD_BYTES_MAX,
 };
 use crate::message::guard::Record;
 use crate::message::worker::{FromWorker, Report, ToWorker};
+use crate::os::page::{DaemonSide, Spoiled};
 use crate::os::pidfd::Child;
 use crate::supervisor::{Event, Signal};
-use crate::task::{Exit, Failure, FailureKind};
-use crate::wire::{Answer, Role, Verdict, WireError};
+use crate::task::{Exit, Failure, FailureKind, Payload};
+use crate::wire::{Answer, Inbox, Role, Verdict, WireError};
 
 /// Every worker process that is not reaped.
 #[derive(Debug)]
@@ -51,11 +52,31 @@ struct Worker {
     group: Option<WorkerGroup>,
     connection: Connection,
     outputs: [Output; 2],
+    page: Option<Page>,
     /// How many attempts it holds at a time, by its own word.
     capacity: u32,
-    /// The attempts it was sent and has not answered.
-    attempts: BTreeMap<AttemptId, TaskId>,
+    /// The attempts it was sent and has not answered, in the order of sending.
+    attempts: VecDeque<Sent>,
     stage: Stage,
+}
+
+/// An attempt that was sent.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    attempt: AttemptId,
+    task: TaskId,
+    /// Whether it is known from the page to have begun.
+    has_begun: bool,
+}
+
+/// The page that a worker shares.
+#[derive(Debug)]
+struct Page {
+    side: DaemonSide,
+    /// To be sent to the worker with its setup.
+    file: Option<OwnedFd>,
+    /// What was taken from it and is not understood yet.
+    reports: Inbox,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +96,8 @@ pub(super) enum WorkerDid {
     Event(Event),
     /// One of its functions asks something.
     Ask(Ask),
+    /// There is something on its page.
+    Publish,
     /// It said hello, and was answered.
     Enter,
     /// Nothing more for now.
@@ -91,10 +114,11 @@ impl Workers {
 
     /// Takes up a process that was started.
     pub(super) fn add(&mut self, started: Started) -> (WorkerId, Pid) {
-        let Started { order, child, group, connection, outputs } = started;
+        let Started { order, child, group, connection, outputs, page } = started;
         let (id, pid) = (order.worker, child.pid());
-        let (attempts, stage) = (BTreeMap::new(), Stage::Handshake);
-        let worker = Worker { order, child, group, connection, outputs, capacity: 1, attempts, stage };
+        let (attempts, stage) = (VecDeque::new(), Stage::Handshake);
+        let page = page.map(|(side, file)| Page { side, file: Some(file), reports: Inbox::default() });
+        let worker = Worker { order, child, group, connection, outputs, page, capacity: 1, attempts, stage };
         self.by_slot.insert(id.slot, worker);
         (id, pid)
     }
@@ -150,11 +174,13 @@ impl Workers {
                 // Its exit says as much.
                 WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
+                WorkerDid::Publish => events.extend(self.look(slot)),
                 // Nobody is left to be answered.
                 WorkerDid::Enter | WorkerDid::Ask(_) => {}
                 WorkerDid::Nothing | WorkerDid::Pause => break,
             }
         }
+        events.extend(self.look(slot));
         let (exited, remains) = self.by_slot.remove(&slot)?.bury(&self.registry);
         events.push(exited);
         Some((events, remains))
@@ -170,9 +196,43 @@ impl Workers {
         };
         worker.connection.say(message)?;
         if let ToWorker::Attempt { attempt, task, .. } = message {
-            worker.attempts.insert(*attempt, *task);
+            worker.attempts.push_back(Sent { attempt: *attempt, task: *task, has_begun: false });
+            if let Some(page) = &worker.page {
+                page.side.offer(attempt.0);
+            }
         }
         Ok(())
+    }
+
+    /// Asks a worker for an attempt back. Of one that keeps to its page it is known at once what comes of it.
+    ///
+    /// # Errors
+    /// As [`say`](Self::say).
+    pub(super) fn recall(&mut self, id: WorkerId, attempt: AttemptId) -> Result<Option<Event>, WireError> {
+        let Some(worker) = self.get_mut(id) else { return Ok(None) };
+        let Some(page) = &worker.page else {
+            return self.say(id, &ToWorker::Recall { attempt }).map(|()| None);
+        };
+        if page.side.take_back(attempt.0) {
+            worker.forget(attempt);
+            return Ok(Some(Event::AttemptRecalled { worker: id, attempt }));
+        }
+        Ok(worker.attempts.iter_mut().find(|sent| sent.attempt == attempt).map(|sent| {
+            sent.has_begun = true;
+            Event::AttemptStarted { worker: id, attempt }
+        }))
+    }
+
+    /// What a worker has put on its page since it was last looked at: what it has finished, and what it has begun.
+    pub(super) fn look(&mut self, slot: SlotId) -> Vec<Event> {
+        let mut events = Vec::new();
+        let Some(worker) = self.by_slot.get_mut(&slot) else { return events };
+        if let Err(reason) = worker.take_reports(&mut events) {
+            worker.stage = Stage::Deaf;
+            events.push(Event::WorkerBroke { worker: worker.order.worker, reason });
+        }
+        worker.find_begun(&mut events);
+        events
     }
 
     /// Signals a worker's process group.
@@ -213,7 +273,10 @@ impl Worker {
             return self.break_off(in_words(answer.verdict).to_owned());
         }
         self.stage = Stage::Open;
+        let file = self.page.as_mut().and_then(|page| page.file.take());
+        let descriptors = file.into_iter().collect::<Vec<OwnedFd>>().into();
         let setup = ToWorker::Setup {
+            page: Payload { descriptors, ..Payload::default() },
             worker: self.order.worker,
             allow_fault_injection: self.order.allow_fault_injection,
             threads: self.order.threads,
@@ -239,14 +302,18 @@ impl Worker {
             FromWorker::Ready { capacity: 0, .. } => {
                 return self.break_off("it announced a capacity of 0".to_owned());
             }
-            FromWorker::Ready { mut functions, capacity } => {
+            FromWorker::Ready { mut functions, capacity, uses_page } => {
                 for info in &mut functions {
                     cut(&mut info.signature, FUNCTION_TEXT_BYTES_MAX);
                     cut(&mut info.summary, FUNCTION_TEXT_BYTES_MAX);
                 }
                 let capacity = capacity.min(ATTEMPTS_PER_WORKER_MAX);
                 self.capacity = capacity;
-                Event::WorkerReady { worker, functions, capacity }
+                if !uses_page || capacity > 1 {
+                    self.page = None;
+                }
+                let ahead = if self.page.is_some() { ATTEMPTS_AHEAD_MAX } else { capacity };
+                Event::WorkerReady { worker, functions, capacity, ahead }
             }
             FromWorker::NotReady { mut message } => {
                 cut(&mut message, MESSAGE_BYTES_MAX);
@@ -254,12 +321,12 @@ impl Worker {
             }
             FromWorker::Started { attempt } => Event::AttemptStarted { worker, attempt },
             FromWorker::Finished { attempt, report } => {
-                self.attempts.remove(&attempt);
+                self.forget(attempt);
                 Event::AttemptFinished { worker, attempt, report: within_caps(report) }
             }
             FromWorker::Ask { attempt, request } => {
-                return match self.attempts.get(&attempt) {
-                    Some(&task) => WorkerDid::Ask(Ask { worker, attempt, task, request }),
+                return match self.attempts.iter().find(|sent| sent.attempt == attempt) {
+                    Some(&Sent { task, .. }) => WorkerDid::Ask(Ask { worker, attempt, task, request }),
                     None => {
                         let attempt = attempt.0;
                         self.break_off(format!("it asked for attempt {attempt}, which it does not hold"))
@@ -267,10 +334,45 @@ impl Worker {
                 };
             }
             FromWorker::Recalled { attempt } => {
-                self.attempts.remove(&attempt);
+                self.forget(attempt);
                 Event::AttemptRecalled { worker, attempt }
             }
+            FromWorker::Published => return WorkerDid::Publish,
         })
+    }
+
+    /// Takes what is on its page: how attempts ended, and nothing else may stand there.
+    fn take_reports(&mut self, events: &mut Vec<Event>) -> Result<(), String> {
+        let Some(Page { side, reports, .. }) = &mut self.page else { return Ok(()) };
+        side.take(reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
+        while let Some(message) = reports.next_message().map_err(|error| error.to_string())? {
+            let FromWorker::Finished { attempt, report } = message else {
+                return Err("it has put something else than the end of an attempt on its page".to_owned());
+            };
+            forget(&mut self.attempts, attempt);
+            let worker = self.order.worker;
+            events.push(Event::AttemptFinished { worker, attempt, report: within_caps(report) });
+        }
+        match reports.is_empty() {
+            true => Ok(()),
+            false => Err("it has put half a message on its page".to_owned()),
+        }
+    }
+
+    /// Finds the attempts that have begun since its page was last looked at.
+    fn find_begun(&mut self, events: &mut Vec<Event>) {
+        let Some(page) = &self.page else { return };
+        let worker = self.order.worker;
+        // They begin in the order of sending, but for those that were taken back, which are not here.
+        let begun = self.attempts.iter_mut().take_while(|sent| page.side.has_begun(sent.attempt.0));
+        for sent in begun.filter(|sent| !sent.has_begun) {
+            sent.has_begun = true;
+            events.push(Event::AttemptStarted { worker, attempt: sent.attempt });
+        }
+    }
+
+    fn forget(&mut self, attempt: AttemptId) {
+        forget(&mut self.attempts, attempt);
     }
 
     fn break_off(&mut self, reason: String) -> WorkerDid {
@@ -289,7 +391,10 @@ impl Worker {
 
     /// The task that whatever it prints is by, if that can be told: its attempts share their output.
     fn only_task(&self) -> Option<TaskId> {
-        self.attempts.values().next().copied().filter(|_| self.capacity == 1)
+        let has_begun =
+            |sent: &&Sent| self.page.as_ref().is_none_or(|page| page.side.has_begun(sent.attempt.0));
+        let mut begun = self.attempts.iter().filter(has_begun).map(|sent| sent.task);
+        begun.next().filter(|_| self.capacity == 1 && begun.next().is_none())
     }
 
     /// Kills it and all that it has started: its process group, and its control group, which nothing leaves.
@@ -321,6 +426,13 @@ impl Worker {
             remains.group.as_ref().filter(|_| exit == Exit::Signal(9)).and_then(WorkerGroup::out_of_memory);
         let exit = out_of_memory.map_or(exit, |memory_max_bytes| Exit::OutOfMemory { memory_max_bytes });
         (Event::WorkerExited { worker, exit }, remains)
+    }
+}
+
+/// Strikes an attempt, mostly the first one, from those there are.
+fn forget(attempts: &mut VecDeque<Sent>, attempt: AttemptId) {
+    if let Some(index) = attempts.iter().position(|sent| sent.attempt == attempt) {
+        attempts.remove(index);
     }
 }
 

@@ -152,6 +152,14 @@ pub enum ReplyBody {
         /// Which.
         function: FunctionName,
     },
+    /// So many requests, counting on from this one, were accepted as tasks, counting on from that one: in the place
+    /// of as many times `Accepted`.
+    AllAccepted {
+        /// The id of the first.
+        first: TaskId,
+        /// How many there are.
+        count: u32,
+    },
 }
 
 /// What the daemon says of itself when a connection opens.

@@ -6,12 +6,17 @@
 //!     │ ────────────── Attempt n ──────────> │
 //!     │ <───────────── Started n ─────────── │   written before the function is called
 //!     │ <───────────── Finished n ────────── │   written before the next attempt starts
+//!     │ <───────────── Published ─────────── │   there are such messages on the page
 //!     │ ────────────── Recall n ───────────> │   only for one not known to have started
 //!     │ <───────────── Recalled n ────────── │   or nothing, if `Started n` is on its way
 //!     │ <───────────── Ask n ─────────────── │   a request of the function that runs as attempt n
 //!     │ ────────────── Answer n ───────────> │   what a client would be answered
 //!     │ ────────────── Stop ───────────────> │   finish what was started, then exit 0
 //! ```
+//!
+//! A worker that maps the *page*, a piece of memory that it shares with the daemon, is sent attempts ahead of the
+//! one that it runs. It says neither `Started` nor `Recalled`: what it begins, and what is taken back from it, is
+//! settled on the page, and what it reports is put there too.
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +43,8 @@ pub enum ToWorker {
         commands: Vec<CommandSpec>,
         /// What its attempts may use.
         limits: WorkLimits,
+        /// No bytes; its one open file is the page, if there is one.
+        page: Payload,
     },
     /// Run a function.
     Attempt {
@@ -75,6 +82,8 @@ pub enum FromWorker {
         functions: Vec<FunctionInfo>,
         /// How many attempts it can hold at a time; 1 unless it runs several at once.
         capacity: u32,
+        /// Whether it keeps to the page, so that more can be sent ahead.
+        uses_page: bool,
     },
     /// It could not become ready, and exits.
     NotReady {
@@ -106,6 +115,8 @@ pub enum FromWorker {
         /// As a client would ask it.
         request: Request,
     },
+    /// There is something on the page to be taken.
+    Published,
 }
 
 /// How a function ended, by its worker's word.
@@ -122,7 +133,8 @@ impl Message for ToWorker {
         match self {
             ToWorker::Attempt { args, .. } => Some(args),
             ToWorker::Answer { reply, .. } => reply.payload(),
-            ToWorker::Setup { .. } | ToWorker::Recall { .. } | ToWorker::Stop => None,
+            ToWorker::Setup { page, .. } => Some(page),
+            ToWorker::Recall { .. } | ToWorker::Stop => None,
         }
     }
 
@@ -130,7 +142,8 @@ impl Message for ToWorker {
         match self {
             ToWorker::Attempt { args, .. } => Some(args),
             ToWorker::Answer { reply, .. } => reply.payload_mut(),
-            ToWorker::Setup { .. } | ToWorker::Recall { .. } | ToWorker::Stop => None,
+            ToWorker::Setup { page, .. } => Some(page),
+            ToWorker::Recall { .. } | ToWorker::Stop => None,
         }
     }
 }
@@ -144,7 +157,8 @@ impl Message for FromWorker {
             | FromWorker::Ready { .. }
             | FromWorker::NotReady { .. }
             | FromWorker::Started { .. }
-            | FromWorker::Recalled { .. } => None,
+            | FromWorker::Recalled { .. }
+            | FromWorker::Published => None,
         }
     }
 
@@ -156,7 +170,8 @@ impl Message for FromWorker {
             | FromWorker::Ready { .. }
             | FromWorker::NotReady { .. }
             | FromWorker::Started { .. }
-            | FromWorker::Recalled { .. } => None,
+            | FromWorker::Recalled { .. }
+            | FromWorker::Published => None,
         }
     }
 }

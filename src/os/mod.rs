@@ -8,6 +8,7 @@ pub(crate) mod descriptor;
 pub(crate) mod environment;
 pub(crate) mod fault;
 pub(crate) mod landlock;
+pub(crate) mod page;
 pub(crate) mod pidfd;
 pub(crate) mod process;
 pub(crate) mod resource;

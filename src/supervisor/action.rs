@@ -32,7 +32,14 @@ pub enum Action {
         /// Its arguments.
         args: Payload,
     },
-    /// Ask for an attempt back that is not known to have started.
+    /// Find out what a worker that attempts are sent ahead to has begun and finished, and tell it by `AttemptStarted`
+    /// and `AttemptFinished`.
+    LookAt {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Ask for an attempt back that is not known to have started. Of a worker that attempts are sent ahead to,
+    /// `AttemptRecalled` or `AttemptStarted` is told at once.
     RecallAttempt {
         /// Which worker.
         worker: WorkerId,

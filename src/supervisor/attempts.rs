@@ -1,10 +1,12 @@
 //! Sending tasks to workers, and what workers say of them.
 //!
 //! An attempt is *sent*, then *started*, then *finished*. Until it is known to have started it can be
-//! recalled; once it has, the only way to stop it is to end its worker.
+//! recalled; once it has, the only way to stop it is to end its worker. Of a worker that attempts are sent ahead
+//! to, see [`super::ahead`], it is known at once which of the two it is.
 
 use super::action::EndReason;
-use super::slots::{Held, Progress};
+use super::pools::PoolId;
+use super::slots::{Held, Progress, Slot};
 use super::tasks::{State, TaskKey};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
@@ -18,10 +20,11 @@ impl Supervisor {
     /// Sends waiting tasks to workers that have room.
     pub(super) fn dispatch(&mut self) {
         for pool in 0..self.pools.len() {
-            while let Some(&slot) = self.pools[pool].open.first() {
+            while let Some(&(_, slot)) = self.pools[pool].open.first() {
                 let Some(task) = self.pools[pool].queue.pop(&mut self.tasks.in_line) else { break };
                 self.send(slot, task);
             }
+            self.even_out(PoolId(pool));
         }
     }
 
@@ -33,7 +36,7 @@ impl Supervisor {
         worker.last_attempt = AttemptId(worker.last_attempt.0 + 1);
         let attempt = worker.last_attempt;
         let task = self.tasks.get(key);
-        worker.held.push(Held { attempt, id: task.id, task: Some(key), progress: Progress::Sent });
+        worker.held.push_back(Held { attempt, id: task.id, task: Some(key), progress: Progress::Sent });
         let send = Action::SendAttempt {
             worker: worker_id,
             attempt,
@@ -42,8 +45,17 @@ impl Supervisor {
             args: task.args.clone(),
         };
         self.actions.push_back(send);
-        let start_timeout = self.pools[task.pool.0].policy.start_timeout;
-        self.timers.arm(Timer::AttemptStart(worker_id, attempt), self.now + start_timeout);
+        let pool = &mut self.pools[task.pool.0];
+        if worker.pace.is_ahead() {
+            if worker.held.len() == 1 {
+                worker.pace.heard(self.now);
+            }
+            pool.least_urgent_sent = pool.least_urgent_sent.min(task.priority);
+            self.keep_watch(worker_id.slot);
+        } else {
+            let at = self.now + pool.policy.start_timeout;
+            self.timers.arm(Timer::AttemptStart(worker_id, attempt), at);
+        }
         self.tasks.set_state(key, State::Running { worker: worker_id, attempt, ticket });
         self.check_attempts(worker_id.slot);
         self.review(worker_id.slot);
@@ -51,8 +63,10 @@ impl Supervisor {
 
     pub(super) fn attempt_started(&mut self, worker_id: WorkerId, attempt: AttemptId) {
         let now = self.now;
-        let Some(slot) = self.slot_of(worker_id) else { return };
-        let held = slot.worker_mut().and_then(|worker| worker.held_mut(attempt));
+        let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
+        worker.pace.heard(now);
+        worker.is_suspect = false;
+        let held = worker.held_mut(attempt);
         let Some(held) = held.filter(|held| matches!(held.progress, Progress::Sent | Progress::Recalled))
         else {
             return self
@@ -61,6 +75,7 @@ impl Supervisor {
         held.progress = Progress::Started { at: now };
         let Held { task, id, .. } = *held;
         self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
+        self.review(worker_id.slot);
         let Some(key) = task else {
             return self.end_worker(worker_id.slot, EndReason::Cancelled(id));
         };
@@ -80,9 +95,11 @@ impl Supervisor {
     }
 
     pub(super) fn attempt_finished(&mut self, worker_id: WorkerId, attempt: AttemptId, report: Report) {
-        let Some(slot) = self.slot_of(worker_id) else { return };
-        let held = slot.worker_mut().and_then(|worker| worker.held_mut(attempt)).copied();
-        let Some(held) = held else {
+        let now = self.now;
+        let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
+        worker.pace.heard(now);
+        worker.is_suspect = false;
+        let Some(held) = worker.held_mut(attempt).copied() else {
             return self.worker_broke(
                 worker_id,
                 format!("it finished attempt {}, which it does not hold", attempt.0),
@@ -91,6 +108,7 @@ impl Supervisor {
         if held.progress == Progress::Overdue {
             return self.note(Notice::LateResultDropped { worker: worker_id, attempt });
         }
+        worker.pace.finished();
         self.forget_attempt(worker_id, attempt);
         self.count_finished(worker_id.slot);
         match held.task {
@@ -120,9 +138,13 @@ impl Supervisor {
                 format!("it gave attempt {} back, which it was not asked for", attempt.0),
             );
         };
+        let is_suspect = slot.worker().is_some_and(|worker| worker.is_suspect);
         self.forget_attempt(worker_id, attempt);
         if let Some(key) = held.task {
             self.take_back(key);
+        }
+        if is_suspect {
+            self.end_worker(worker_id.slot, EndReason::Unresponsive);
         }
         self.review(worker_id.slot);
     }
@@ -153,10 +175,14 @@ impl Supervisor {
     pub(super) fn recall(&mut self, worker_id: WorkerId, attempt: AttemptId) {
         let Some(slot) = self.slot_of(worker_id) else { return };
         let pool = slot.pool;
-        let Some(held) = slot.worker_mut().and_then(|worker| worker.held_mut(attempt)) else { return };
+        let Some(worker) = slot.worker_mut() else { return };
+        let is_known_at_once = worker.pace.is_ahead();
+        let Some(held) = worker.held_mut(attempt) else { return };
         held.progress = Progress::Recalled;
-        let grace = self.pool(pool).policy.grace;
-        self.timers.arm(Timer::AttemptStart(worker_id, attempt), self.now + grace);
+        if !is_known_at_once {
+            let grace = self.pool(pool).policy.grace;
+            self.timers.arm(Timer::AttemptStart(worker_id, attempt), self.now + grace);
+        }
         self.actions.push_back(Action::RecallAttempt { worker: worker_id, attempt });
     }
 
@@ -187,10 +213,11 @@ impl Supervisor {
 
     /// Strikes an attempt from those its worker holds.
     fn forget_attempt(&mut self, worker_id: WorkerId, attempt: AttemptId) {
-        self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
-        self.timers.disarm(Timer::AttemptTimeout(worker_id, attempt));
-        if let Some(worker) = self.slot_of(worker_id).and_then(|slot| slot.worker_mut()) {
-            worker.held.retain(|held| held.attempt != attempt);
+        let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
+        worker.forget(attempt);
+        if !worker.pace.is_ahead() {
+            self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
         }
+        self.timers.disarm(Timer::AttemptTimeout(worker_id, attempt));
     }
 }

@@ -115,8 +115,11 @@ pub enum Event {
         worker: WorkerId,
         /// What it can run.
         functions: Vec<FunctionInfo>,
-        /// How many attempts it can hold at a time, at least 1.
+        /// How many attempts it can run at a time, at least 1.
         capacity: u32,
+        /// How many it may hold then, those sent ahead included; if more than `capacity`, what it begins and what
+        /// is taken back from it is known without asking it.
+        ahead: u32,
     },
     /// A worker could not become ready; it exits by itself.
     WorkerNotReady {

@@ -29,7 +29,7 @@ impl World {
         for worker in [CPU, IO] {
             let info = FunctionInfo { name: function(), signature: String::new(), summary: String::new() };
             world.handle(Event::WorkerSpawned { worker, pid: Pid(1) });
-            world.handle(Event::WorkerReady { worker, functions: vec![info], capacity: 1 });
+            world.handle(Event::WorkerReady { worker, functions: vec![info], capacity: 1, ahead: 1 });
         }
         world.handle(Event::ClientConnected { client: ConnectionId(1), peer: USER.into() });
         world

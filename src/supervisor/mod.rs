@@ -14,11 +14,12 @@
 //!                                  └─────────────────────────────┘   (workers, ending)
 //! ```
 //!
-//! Calls go in this order: [`Supervisor::handle`] an event, then [`Supervisor::poll_action`] until there
-//! is none, then wait for the next event, at most until [`Supervisor::poll_deadline`].
+//! Calls go in this order: [`Supervisor::handle`] the events that are there, then [`Supervisor::poll_action`] until
+//! there is none, then wait for the next event, at most until [`Supervisor::poll_deadline`]. What is sent to whom is
+//! decided once all events of a turn are known.
 //!
 //! One file per subject: `submission` takes tasks in, `requests` answers clients, `attempts` sends tasks
-//! to workers and hears of them, `workers` starts and ends processes, `restart` says how soon, `standby` has
+//! to workers and hears of them, `ahead` says how many at a time, `workers` starts and ends processes, `restart` says how soon, `standby` has
 //! others ready, `recycling` wears them out, `ending` gives every task its one outcome, `quarantine` keeps
 //! functions that kill workers away, `phases` drains and stops, `reload` changes the policy, `summary` tells
 //! how things are.
@@ -26,6 +27,7 @@
 mod access;
 mod accounts;
 mod action;
+mod ahead;
 mod attempts;
 mod chain;
 mod clients;
@@ -111,9 +113,11 @@ pub struct Supervisor {
     /// How many tasks ended how, by [`OutcomeKind`].
     outcomes: [u64; OutcomeKind::ALL.len()],
     refusals: u64,
-    /// Notices that matter less are not given.
-    notices_down_to: log::Level,
+    /// Whether notices are given of what becomes of single tasks.
+    tells_of_tasks: bool,
     actions: VecDeque<Action>,
+    /// Whether nothing has happened since it was last looked what follows from all.
+    is_settled: bool,
 }
 
 impl Supervisor {
@@ -143,16 +147,17 @@ impl Supervisor {
             exited: false,
             outcomes: [0; OutcomeKind::ALL.len()],
             refusals: 0,
-            notices_down_to: log::Level::Trace,
+            tells_of_tasks: true,
             actions: VecDeque::new(),
+            is_settled: false,
         };
         supervisor.policy_changed(policy);
         supervisor
     }
 
-    /// Gives no notice that matters less than `level`, where nobody would read it. All are given by default.
-    pub fn limit_notices(&mut self, level: log::Level) {
-        self.notices_down_to = level;
+    /// From here on no notice is given of what becomes of a single task: for when nobody would read it.
+    pub fn omit_notices_of_tasks(&mut self) {
+        self.tells_of_tasks = false;
     }
 
     /// Takes an event in. Afterwards poll actions until there is none.
@@ -187,8 +192,8 @@ impl Supervisor {
             Event::PolicyChanged { policy } => self.policy_changed(*policy),
             Event::WorkerSpawned { worker, pid } => self.worker_spawned(worker, pid),
             Event::SpawnFailed { worker, message } => self.spawn_failed(worker, message),
-            Event::WorkerReady { worker, functions, capacity } => {
-                self.worker_ready(worker, functions, capacity);
+            Event::WorkerReady { worker, functions, capacity, ahead } => {
+                self.worker_ready(worker, functions, capacity, ahead);
             }
             Event::WorkerNotReady { worker, message } => self.worker_not_ready(worker, message),
             Event::AttemptStarted { worker, attempt } => self.attempt_started(worker, attempt),
@@ -202,13 +207,16 @@ impl Supervisor {
             Event::WorkerExited { worker, exit } => self.worker_exited(worker, exit),
             Event::TimePassed => self.time_passed(),
         }
-        self.release_retired_pools();
-        self.dispatch();
-        self.advance_phase();
+        self.is_settled = false;
     }
 
     /// The next thing to do.
     pub fn poll_action(&mut self) -> Option<Action> {
+        if self.actions.is_empty() && !std::mem::replace(&mut self.is_settled, true) {
+            self.release_retired_pools();
+            self.dispatch();
+            self.advance_phase();
+        }
         self.actions.pop_front()
     }
 
@@ -225,6 +233,7 @@ impl Supervisor {
                 Timer::TaskDeadline(task) => self.deadline_passed(task),
                 Timer::AttemptStart(worker, attempt) => self.attempt_not_started(worker, attempt),
                 Timer::AttemptTimeout(worker, attempt) => self.attempt_timed_out(worker, attempt),
+                Timer::WorkerLook(worker) => self.look(worker),
                 Timer::WorkerStart(worker) => self.end_worker(worker.slot, EndReason::NotReadyInTime),
                 Timer::WorkerSettled(worker) => self.worker_settled(worker.slot),
                 Timer::WorkerLifetime(worker) => self.lifetime_over(worker),
@@ -238,14 +247,12 @@ impl Supervisor {
     }
 
     fn note(&mut self, notice: Notice) {
-        if notice.level() <= self.notices_down_to {
-            self.actions.push_back(Action::Notice(notice));
-        }
+        self.actions.push_back(Action::Notice(notice));
     }
 
     /// As [`note`](Self::note), of a task: made only if it is given.
     fn note_of_task(&mut self, notice: impl FnOnce(&Tasks) -> Notice) {
-        if log::Level::Debug <= self.notices_down_to {
+        if self.tells_of_tasks {
             self.note(notice(&self.tasks));
         }
     }

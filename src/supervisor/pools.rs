@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::policy::PoolPolicy;
 use super::queue::Queue;
 use super::restart::Failures;
+use super::slots::Slot;
 use crate::id::{FunctionName, SlotId};
 use crate::message::status::FunctionInfo;
 
@@ -22,8 +23,12 @@ pub(super) struct Pool {
     pub(super) functions: Option<BTreeMap<FunctionName, FunctionInfo>>,
     pub(super) queue: Queue,
     pub(super) slots: BTreeSet<SlotId>,
-    /// Those of its slots whose worker can be sent an attempt.
-    pub(super) open: BTreeSet<SlotId>,
+    /// Those of its slots whose worker can be sent an attempt, each with what stands before one in it.
+    pub(super) open: BTreeSet<(u32, SlotId)>,
+    /// Those in which attempts wait behind one that is known to run.
+    pub(super) waiting_in: BTreeSet<SlotId>,
+    /// No attempt that was sent and is not known to have begun is of a task with a smaller priority.
+    pub(super) least_urgent_sent: i16,
     /// Its tasks that are not done.
     pub(super) unfinished: u64,
     pub(super) failures: Failures,
@@ -53,11 +58,27 @@ impl Pool {
             queue: Queue::default(),
             slots: BTreeSet::new(),
             open: BTreeSet::new(),
+            waiting_in: BTreeSet::new(),
+            least_urgent_sent: i16::MAX,
             unfinished: 0,
             failures: Failures::default(),
             last_failure: None,
             restarts: 0,
         }
+    }
+
+    /// Lists a slot as one that can be sent an attempt, or as none.
+    pub(super) fn list(&mut self, slot: &mut Slot, load: Option<u32>) {
+        if slot.opening == load {
+            return;
+        }
+        if let Some(load) = slot.opening {
+            self.open.remove(&(load, slot.id));
+        }
+        if let Some(load) = load {
+            self.open.insert((load, slot.id));
+        }
+        slot.opening = load;
     }
 
     /// Whether its policy lets it serve `function`.

@@ -174,6 +174,11 @@ impl Queue {
         self.len
     }
 
+    /// The largest priority of those that can be taken out.
+    pub(super) fn most_urgent(&self) -> Option<i16> {
+        self.ready.levels.keys().next().map(|Reverse(priority)| *priority)
+    }
+
     /// Puts a task with a new ticket at the end of its line.
     pub(super) fn push(&mut self, links: &mut Links, place: Place, task: TaskKey) {
         self.line(place).fresh.push(links, task);

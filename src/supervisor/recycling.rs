@@ -46,7 +46,8 @@ impl Supervisor {
     pub(super) fn check_attempts(&mut self, id: SlotId) {
         let Some(slot) = self.slots.get(&id) else { return };
         let Some(worker) = slot.worker() else { return };
-        let sent = worker.last_attempt.0;
+        // What was taken back was not its to do.
+        let sent = worker.finished + worker.held.len() as u64;
         if worker.attempts_max(&self.pool(slot.pool).policy).is_some_and(|most| sent >= most) {
             self.wear_out(id, Wear::Attempts(sent));
         }

@@ -1,10 +1,14 @@
 //! Slots, the workers in them, and the attempts that those hold.
 
+use std::collections::VecDeque;
+
 use crate::id::{AttemptId, Generation, Pid, SlotId, TaskId, WorkerId};
+use crate::limits::ATTEMPTS_APART_MAX;
 use crate::message::status::WorkerState;
 use crate::time::Time;
 
 use super::action::EndReason;
+use super::ahead::Pace;
 use super::pools::PoolId;
 use super::recycling::Wear;
 use super::tasks::TaskKey;
@@ -18,6 +22,8 @@ pub(super) struct Slot {
     pub(super) generation: Generation,
     pub(super) occupant: Occupant,
     pub(super) role: Role,
+    /// How its pool has it listed among those that can be sent an attempt: see [`Worker::load`].
+    pub(super) opening: Option<u32>,
     /// Whether it goes away with its worker.
     pub(super) retired: bool,
     /// Failures of its workers in a row.
@@ -57,14 +63,18 @@ pub(super) struct Worker {
     /// Why it is to be replaced, if it is.
     pub(super) wear: Option<Wear>,
     /// The attempts it was sent and has not reported, in the order of sending.
-    pub(super) held: Vec<Held>,
+    pub(super) held: VecDeque<Held>,
     pub(super) last_attempt: AttemptId,
+    /// How many it may be sent ahead.
+    pub(super) pace: Pace,
     /// Attempts it finished.
     pub(super) finished: u64,
     /// What it said when it could not become ready, or did that it must not.
     pub(super) complaint: Option<String>,
     /// Whether it can no longer be talked to.
     pub(super) is_broken: bool,
+    /// Whether it has to go if it has not begun with what it is asked for.
+    pub(super) is_suspect: bool,
 }
 
 /// How far a worker has come.
@@ -146,11 +156,13 @@ impl Worker {
             pid: None,
             stage: Stage::Starting,
             wear: None,
-            held: Vec::new(),
+            held: VecDeque::new(),
             last_attempt: AttemptId(0),
+            pace: Pace::default(),
             finished: 0,
             complaint: None,
             is_broken: false,
+            is_suspect: false,
         }
     }
 
@@ -170,9 +182,40 @@ impl Worker {
         }
     }
 
-    /// Whether it can be sent a further attempt.
-    pub(super) fn has_room(&self) -> bool {
-        self.held.len() < self.capacity() as usize
+    /// How much stands before a further attempt that it is sent: nothing while it has room for it at once, else
+    /// the attempts that it holds; none if it can be sent none.
+    pub(super) fn load(&self) -> Option<u32> {
+        let (held, capacity) = (self.held.len() as u32, self.capacity());
+        match () {
+            () if held < capacity => Some(0),
+            () if capacity > 0 && self.pace.has_room(held) && self.is_in_step() => Some(held),
+            () => None,
+        }
+    }
+
+    /// Whether the numbers of the attempts on their way do not lie too far apart: those that were taken back are
+    /// still among what it has to read.
+    fn is_in_step(&self) -> bool {
+        let first = self.held.front().map_or(self.last_attempt, |held| held.attempt);
+        self.last_attempt.0 - first.0 < ATTEMPTS_APART_MAX
+    }
+
+    /// Whether attempts wait in it behind one that is known to run.
+    pub(super) fn keeps_waiting(&self) -> bool {
+        self.pace.is_ahead() && self.has_begun() && self.held.iter().any(Held::is_sent)
+    }
+
+    /// Whether it is known to run an attempt, if it runs one at a time: in the order of sending.
+    pub(super) fn has_begun(&self) -> bool {
+        let first = self.held.front().map(|held| held.progress);
+        matches!(first, Some(Progress::Started { .. } | Progress::Overdue))
+    }
+
+    /// Strikes an attempt, mostly the first one, from those it holds.
+    pub(super) fn forget(&mut self, attempt: AttemptId) {
+        if let Some(index) = self.held.iter().position(|held| held.attempt == attempt) {
+            self.held.remove(index);
+        }
     }
 
     /// How many of its attempts go on although their tasks have ended.
@@ -186,6 +229,11 @@ impl Worker {
 }
 
 impl Held {
+    /// Whether it is not known to have begun, and was not asked for.
+    pub(super) fn is_sent(&self) -> bool {
+        self.progress == Progress::Sent
+    }
+
     /// Whether it goes on although its task has ended.
     fn is_stuck(&self) -> bool {
         match self.progress {

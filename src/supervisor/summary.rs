@@ -80,7 +80,7 @@ impl Supervisor {
     }
 
     fn worker_status(&self, now: Time, slot: &Slot) -> WorkerStatus {
-        let held = slot.worker().and_then(|worker| worker.held.first());
+        let held = slot.worker().and_then(|worker| worker.held.front());
         let task = held.and_then(|held| held.task).map(|key| self.tasks.get(key));
         let since = held.and_then(|held| match held.progress {
             Progress::Started { at } => Some(at),

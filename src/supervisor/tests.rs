@@ -38,7 +38,7 @@ impl Desk {
 
     fn ready(&mut self) {
         let info = FunctionInfo { name: function(), signature: String::new(), summary: String::new() };
-        self.handle(Event::WorkerReady { worker: self.worker, functions: vec![info], capacity: 1 });
+        self.handle(Event::WorkerReady { worker: self.worker, functions: vec![info], capacity: 1, ahead: 1 });
     }
 
     fn submit(&mut self, spec: TaskSpec) -> Vec<ReplyBody> {
@@ -141,7 +141,7 @@ fn notices_that_nobody_reads_are_not_given() {
         args: Payload::default(),
     };
     assert!(accepted(&desk.handle(submit())), "all are given by default");
-    desk.supervisor.limit_notices(log::Level::Info);
+    desk.supervisor.omit_notices_of_tasks();
     assert!(!accepted(&desk.handle(submit())));
     let phase = Action::Notice(Notice::PhaseChanged(Phase::ShuttingDown));
     assert!(desk.handle(Event::StopRequested).contains(&phase), "what matters is given all the same");
@@ -157,7 +157,7 @@ fn listing_of_fewer_rows_than_there_are_says_that_there_are_more() {
         summary: String::new(),
     };
     let functions = names.iter().map(info).collect();
-    desk.handle(Event::WorkerReady { worker: desk.worker, functions, capacity: 1 });
+    desk.handle(Event::WorkerReady { worker: desk.worker, functions, capacity: 1, ahead: 1 });
     let pools = vec![PoolPolicy::new(pool(), 3)];
     desk.handle(Event::PolicyChanged { policy: Box::new(Policy::new(pools, Uid(0))) });
     let spec = TaskSpec { attachment: Attachment::Detached, ..TaskSpec::new(names[0].clone()) };

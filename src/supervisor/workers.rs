@@ -14,6 +14,7 @@
 use std::collections::BTreeSet;
 
 use super::action::{EndReason, Signal};
+use super::ahead::Pace;
 use super::pools::PoolId;
 use super::restart::{backoff, jittered};
 use super::slots::{Held, Occupant, Progress, Role, Slot, Stage, Worker};
@@ -45,6 +46,7 @@ impl Supervisor {
             generation: Generation(0),
             occupant: Occupant::Nobody,
             role: Role::Reserve,
+            opening: None,
             retired: false,
             failures: 0,
             attempts: 0,
@@ -103,13 +105,22 @@ impl Supervisor {
         self.vacated(worker_id.slot, Vacancy::Failure(message));
     }
 
-    pub(super) fn worker_ready(&mut self, worker_id: WorkerId, functions: Vec<FunctionInfo>, capacity: u32) {
+    pub(super) fn worker_ready(
+        &mut self,
+        worker_id: WorkerId,
+        functions: Vec<FunctionInfo>,
+        capacity: u32,
+        ahead: u32,
+    ) {
         let since = self.now;
         let Some(slot) = self.slot_of(worker_id) else { return };
         let (pool_id, failed_before) = (slot.pool, slot.failures > 0);
         let Some(worker) = slot.worker_mut() else { return };
         match worker.stage {
-            Stage::Starting => worker.stage = Stage::Ready { capacity: capacity.max(1), since },
+            Stage::Starting => {
+                worker.stage = Stage::Ready { capacity: capacity.max(1), since };
+                worker.pace = Pace::new(if ahead > capacity { ahead } else { 1 }, since);
+            }
             Stage::Ready { .. } => {
                 return self.worker_broke(worker_id, "it said twice that it is ready".to_owned());
             }
@@ -220,10 +231,10 @@ impl Supervisor {
             Stage::Ending { .. } => return,
         };
         worker.stage = Stage::Ending { reason, ready_since, told: false };
-        let sent = |held: &&Held| held.progress == Progress::Sent;
-        let sent: Vec<AttemptId> = worker.held.iter().filter(sent).map(|held| held.attempt).collect();
-        let pool = self.pool_mut(pool_id);
-        pool.open.remove(&id);
+        let sent = worker.held.iter().filter(|held| held.is_sent());
+        let sent: Vec<AttemptId> = sent.map(|held| held.attempt).collect();
+        let pool = &mut self.pools[pool_id.0];
+        pool.list(slot, None);
         let grace = pool.policy.grace;
         self.timers.disarm(Timer::WorkerStart(worker_id));
         self.timers.disarm(Timer::WorkerSettled(worker_id));
@@ -275,13 +286,16 @@ impl Supervisor {
             Some(_) => Some(EndReason::Worn),
             None => is_outdated.then_some(EndReason::Replaced),
         };
-        if worker.has_room() && role == Role::Service && leaves_for.is_none() {
-            pool.open.insert(id);
+        let load = worker.load().filter(|_| role == Role::Service && leaves_for.is_none());
+        let (stage, is_empty) = (worker.stage, worker.held.is_empty());
+        if worker.keeps_waiting() {
+            pool.waiting_in.insert(id);
         } else {
-            pool.open.remove(&id);
+            pool.waiting_in.remove(&id);
         }
-        match (worker.stage, leaves_for) {
-            (Stage::Ready { .. }, Some(reason)) if worker.held.is_empty() => self.end_worker(id, reason),
+        pool.list(slot, load);
+        match (stage, leaves_for) {
+            (Stage::Ready { .. }, Some(reason)) if is_empty => self.end_worker(id, reason),
             (Stage::Ready { .. } | Stage::Starting, _) => {}
             (Stage::Ending { .. }, _) => self.tell_to_end(id),
         }
@@ -330,13 +344,17 @@ impl Supervisor {
     }
 
     pub(super) fn worker_exited(&mut self, worker_id: WorkerId, exit: Exit) {
-        let Some(slot) = self.slot_of(worker_id) else { return };
+        if self.slot_of(worker_id).is_none() {
+            return;
+        }
+        let Some(slot) = self.slots.get_mut(&worker_id.slot) else { return };
         let pool = slot.pool;
         let Occupant::Worker(worker) = std::mem::replace(&mut slot.occupant, Occupant::Nobody) else {
             return;
         };
+        self.pools[pool.0].list(slot, None);
+        self.pools[pool.0].waiting_in.remove(&worker_id.slot);
         self.disarm_worker(worker_id);
-        self.pool_mut(pool).open.remove(&worker_id.slot);
 
         let mut crashed = Vec::new();
         let mut killers = BTreeSet::new();
@@ -449,5 +467,6 @@ impl Supervisor {
         self.timers.disarm(Timer::WorkerSettled(worker));
         self.timers.disarm(Timer::WorkerLifetime(worker));
         self.timers.disarm(Timer::WorkerGrace(worker));
+        self.timers.disarm(Timer::WorkerLook(worker));
     }
 }

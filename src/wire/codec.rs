@@ -16,6 +16,9 @@ use crate::task::{Payload, TaskSpec};
 /// hold integers of sixteen bytes.
 const DECODE_VALUE_BYTES_MAX: usize = 16 * FRAME_BYTES_MAX;
 
+/// Bytes of head that most messages take at the most.
+const SHORT_HEAD_BYTES: usize = 128;
+
 /// Bytes of head that a request's number takes at the most, and what a head says of a payload.
 const VALUE_BYTES_MAX: usize = 32;
 
@@ -41,8 +44,15 @@ pub fn encode<M: Message>(message: &M, out: &mut BytesMut) -> Result<(), WireErr
 fn append_frame<M: Message>(message: &M, out: &mut BytesMut, start: usize) -> Result<(), WireError> {
     let head_start = start + FRAME_HEADER_BYTES;
     out.put_bytes(0, FRAME_HEADER_BYTES);
-    bincode::serde::encode_into_std_write(message, &mut out.writer(), config::<DECODE_BYTES_MAX>())
-        .map_err(|error| WireError::NotEncodable(error.to_string()))?;
+    // Most heads are short, and are encoded faster into a slice.
+    let mut short = [0; SHORT_HEAD_BYTES];
+    match write_value(message, &mut short) {
+        Ok(bytes) => out.put_slice(&short[..bytes]),
+        Err(_) => {
+            bincode::serde::encode_into_std_write(message, &mut out.writer(), config::<DECODE_BYTES_MAX>())
+                .map_err(|error| WireError::NotEncodable(error.to_string()))?;
+        }
+    }
     let payload = message.payload();
     payload.map_or(Ok(()), check_descriptors)?;
     let payload = payload.map_or(&[][..], |payload| &payload.bytes);

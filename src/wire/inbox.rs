@@ -135,6 +135,11 @@ impl Inbox {
         filled
     }
 
+    /// Where to put what came in another way than by a stream.
+    pub fn room(&mut self) -> &mut BytesMut {
+        &mut self.buffer
+    }
+
     /// Whether nothing is left that was received.
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
@@ -231,6 +236,19 @@ impl Inbox {
         }
     }
 
+    /// As [`receive_answer`](Self::receive_answer), on a `socket` on which open files may come with what follows.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]
+    pub fn receive_answer_from(&mut self, socket: impl AsFd) -> Result<Answer, ReceiveError> {
+        loop {
+            if let Some(answer) = self.next_answer()? {
+                return Ok(answer);
+            }
+            self.fill_from_waiting(&socket)?;
+        }
+    }
+
     /// The next message and its open files, waiting for it on a blocking `socket`.
     ///
     /// # Errors
@@ -240,20 +258,16 @@ impl Inbox {
             if let Some(message) = self.next_message()? {
                 return Ok(message);
             }
-            match self.fill_from(&socket)? {
-                Filled::Bytes { .. } => {}
-                Filled::End => return Err(ReceiveError::Closed),
-                Filled::Nothing => return Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into())),
-            }
+            self.fill_from_waiting(&socket)?;
         }
     }
 
     fn fill_waiting(&mut self, stream: &mut impl Read) -> Result<(), ReceiveError> {
-        match self.fill(stream)? {
-            Filled::Bytes { .. } => Ok(()),
-            Filled::End => Err(ReceiveError::Closed),
-            Filled::Nothing => Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into())),
-        }
+        arrived(self.fill(stream)?)
+    }
+
+    fn fill_from_waiting(&mut self, socket: impl AsFd) -> Result<(), ReceiveError> {
+        arrived(self.fill_from(socket)?)
     }
 
     /// Forgets the first `bytes`, and the memory with the last of them.
@@ -262,6 +276,15 @@ impl Inbox {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
+    }
+}
+
+/// Whether a read of a blocking stream brought something.
+fn arrived(filled: Filled) -> Result<(), ReceiveError> {
+    match filled {
+        Filled::Bytes { .. } => Ok(()),
+        Filled::End => Err(ReceiveError::Closed),
+        Filled::Nothing => Err(ReceiveError::Io(io::ErrorKind::WouldBlock.into())),
     }
 }
 

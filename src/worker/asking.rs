@@ -34,11 +34,10 @@ pub(super) struct Desk {
 /// Sees to it that somebody reads the socket and delivers answers, while functions run.
 type Listen = Box<dyn Fn(&Arc<Desk>) -> io::Result<()> + Send + Sync>;
 
-/// A function that runs.
+/// A function that runs and has asked for a line.
 #[derive(Debug)]
 struct Call {
     attempt: AttemptId,
-    task: TaskId,
     /// Whether it may still say something. Locked while it does.
     is_open: Mutex<bool>,
     /// Where the answers to each of its lines go.
@@ -59,22 +58,27 @@ impl Desk {
         &self.sender
     }
 
-    /// Calls `function`, which can open lines on this thread until it returns.
+    /// Calls `function`, which can open lines on this thread until it returns. Says whether it has.
     pub(super) fn during<T>(
         self: &Arc<Self>,
         attempt: AttemptId,
         task: TaskId,
         function: impl FnOnce() -> T,
-    ) -> T {
-        let call = Arc::new(Call { attempt, task, is_open: Mutex::new(true), lines: Mutex::default() });
-        lock(&self.calls).insert(attempt, Arc::clone(&call));
-        let result = line::with_lines(
-            Arc::new(CallLines { desk: Arc::clone(self), call: Arc::clone(&call) }),
-            function,
-        );
+    ) -> (T, bool) {
+        let stage = Mutex::new(Stage::Silent);
+        let lines = Arc::new(CallLines { desk: Arc::clone(self), attempt, task, stage });
+        let result = line::with_lines(Arc::clone(&lines) as Arc<dyn Lines>, function);
+        let stage = std::mem::replace(&mut *lock(&lines.stage), Stage::Over);
+        let Stage::Speaking(call) = stage else { return (result, false) };
         lock(&self.calls).remove(&attempt);
         call.close();
-        result
+        (result, true)
+    }
+
+    fn open(&self, attempt: AttemptId) -> Arc<Call> {
+        let call = Arc::new(Call { attempt, is_open: Mutex::new(true), lines: Mutex::default() });
+        lock(&self.calls).insert(attempt, Arc::clone(&call));
+        call
     }
 
     /// Hands an answer to the line that asked. One that came too late is dropped.
@@ -101,18 +105,45 @@ impl Call {
 /// Where a call gets its lines.
 struct CallLines {
     desk: Arc<Desk>,
-    call: Arc<Call>,
+    attempt: AttemptId,
+    task: TaskId,
+    stage: Mutex<Stage>,
+}
+
+/// How far a call has come with asking for lines.
+enum Stage {
+    /// It has not.
+    Silent,
+    /// It has one at the least.
+    Speaking(Arc<Call>),
+    /// It has returned and gets none.
+    Over,
+}
+
+impl CallLines {
+    fn call(&self) -> Result<Arc<Call>, LineError> {
+        let mut stage = lock(&self.stage);
+        if let Stage::Silent = *stage {
+            *stage = Stage::Speaking(self.desk.open(self.attempt));
+        }
+        match &*stage {
+            Stage::Speaking(call) => Ok(Arc::clone(call)),
+            Stage::Silent | Stage::Over => Err(LineError::Over),
+        }
+    }
 }
 
 impl Lines for CallLines {
     fn open(&self) -> Result<Arc<dyn Line>, LineError> {
         (self.desk.listen)(&self.desk)?;
+        let call = self.call()?;
         let (reply_to, replies) = channel();
-        let mut lines = lock(&self.call.lines);
+        let mut lines = lock(&call.lines);
         lines.push(Some(reply_to));
         Ok(Arc::new(CallLine {
             sender: Arc::clone(&self.desk.sender),
-            call: Arc::clone(&self.call),
+            call: Arc::clone(&call),
+            task: self.task,
             number: lines.len() - 1,
             replies: Mutex::new(replies),
         }))
@@ -123,13 +154,14 @@ impl Lines for CallLines {
 struct CallLine {
     sender: Arc<Sender>,
     call: Arc<Call>,
+    task: TaskId,
     number: usize,
     replies: Mutex<mpsc::Receiver<Reply>>,
 }
 
 impl Line for CallLine {
     fn task(&self) -> TaskId {
-        self.call.task
+        self.task
     }
 
     fn say(&self, mut request: Request) -> Result<(), LineError> {

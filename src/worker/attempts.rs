@@ -1,8 +1,9 @@
 //! The loop of a worker: takes attempts in, runs them one after the other, reports each.
 //!
-//! Two orders are promised to the daemon, and all blame rests on them: `Started` is written before the
-//! function is called, and `Finished` before the next attempt starts. A recall that has arrived is heeded
-//! before anything starts.
+//! Two orders are promised to the daemon, and all blame rests on them: that an attempt starts is known before the
+//! function is called, and how it ended before the next one starts. With a page ([`super::reports`]) both are
+//! known as soon as they stand there; else when they are written to the socket, and a recall that has arrived
+//! is heeded before anything starts.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -13,11 +14,13 @@ use super::asking::Desk;
 use super::confinement::Confinement;
 use super::hangup::Hangup;
 use super::registry::Functions;
+use super::reports::Reports;
 use super::session::{Broken, Session};
 use super::strays::Strays;
 use crate::id::{AttemptId, FunctionName, TaskId};
 use crate::message::worker::{FromWorker, Report, ToWorker};
 use crate::task::{Failure, FailureKind, Payload};
+use crate::wire::ReceiveError;
 
 /// An attempt that was received and has not started.
 pub(super) struct Waiting {
@@ -47,22 +50,40 @@ impl Workplace {
 }
 
 /// Runs attempts until the daemon says stop; what has not started by then is left to others.
-pub(super) fn run(session: &mut Session, workplace: &Workplace) -> Result<(), Broken> {
+pub(super) fn run(
+    session: &mut Session,
+    workplace: &Workplace,
+    mut reports: Option<Reports>,
+) -> Result<(), Broken> {
     let mut waiting = VecDeque::new();
+    let mut is_awake = true;
     let desk = Desk::new(Arc::clone(&session.sender), session.receiver.handover());
     loop {
-        if waiting.is_empty() {
-            session.receiver.read()?;
-        } else {
-            session.receiver.read_available()?;
+        match &mut reports {
+            Some(reports) if waiting.is_empty() => {
+                reports.rest(workplace, desk.sender())?;
+                session.receiver.read()?;
+                is_awake = false;
+            }
+            // What was taken back does not begin.
+            Some(_) => {}
+            None if waiting.is_empty() => session.receiver.read()?,
+            None => session.receiver.read_available()?,
         }
         while let Some(message) = session.receiver.next_received()? {
             if take(message, &mut waiting, &desk)?.is_break() {
                 return Ok(());
             }
         }
+        if let Some(reports) = reports.as_mut().filter(|_| !is_awake) {
+            reports.wake(waiting.len());
+            is_awake = true;
+        }
         if let Some(next) = waiting.pop_front() {
-            attempt(next, workplace, &desk, || workplace.tidy_up())?;
+            match &mut reports {
+                Some(reports) => reports.attempt(next, waiting.len(), workplace, &desk)?,
+                None => attempt(next, workplace, &desk, || workplace.tidy_up())?,
+            }
         }
     }
 }
@@ -92,16 +113,32 @@ pub(super) fn take(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Runs one attempt and reports it, after what is to be done once it is over.
+/// Runs one attempt and reports it on the socket, after what is to be done once it is over.
 pub(super) fn attempt(
-    Waiting { attempt, task, function, args }: Waiting,
-    Workplace { functions, hangup, confinement, strays: _ }: &Workplace,
+    waiting: Waiting,
+    workplace: &Workplace,
     desk: &Arc<Desk>,
     when_over: impl FnOnce(),
 ) -> Result<(), Broken> {
-    hangup.call_begins();
-    desk.sender().say(&FromWorker::Started { attempt })?;
-    let report = desk.during(attempt, task, || {
+    let attempt = waiting.attempt;
+    let is_started = || desk.sender().say(&FromWorker::Started { attempt });
+    let (report, _) = perform(waiting, workplace, desk, is_started, when_over)?;
+    desk.sender().say(&FromWorker::Finished { attempt, report })
+}
+
+/// Runs one attempt, once it is known to have started. Says too whether it has asked the daemon for something.
+pub(super) fn perform(
+    Waiting { attempt, task, function, args }: Waiting,
+    Workplace { functions, hangup, confinement, strays: _ }: &Workplace,
+    desk: &Arc<Desk>,
+    is_started: impl FnOnce() -> Result<(), Broken>,
+    when_over: impl FnOnce(),
+) -> Result<(Report, bool), Broken> {
+    if !hangup.call_begins() {
+        return Err(Broken::Receive(ReceiveError::Closed));
+    }
+    is_started()?;
+    let reported = desk.during(attempt, task, || {
         confinement.during(&function, || functions.call(&function, args)).unwrap_or_else(|error| {
             let message = format!("it cannot be limited: {error}");
             Report::Failed(Failure { kind: FailureKind::Error, message, location: None })
@@ -110,7 +147,7 @@ pub(super) fn attempt(
     flush_output();
     when_over();
     hangup.call_ended();
-    desk.sender().say(&FromWorker::Finished { attempt, report })
+    Ok(reported)
 }
 
 /// Writes out what the function has printed, so that the daemon can tell by which task it was.
@@ -167,7 +204,7 @@ mod tests {
             wire::encode(message, &mut bytes).unwrap();
         }
         far.write_all(&bytes).unwrap();
-        let worker = thread::spawn(move || run(&mut Session::new(near.into()), &workplace()));
+        let worker = thread::spawn(move || run(&mut Session::new(near.into()), &workplace(), None));
 
         let mut inbox = Inbox::default();
         let mut heard: Vec<_> = (0..replies).map(|_| inbox.receive(&mut far).unwrap()).collect();
@@ -224,6 +261,7 @@ mod tests {
             threads: 1,
             commands: Vec::new(),
             limits: WorkLimits::default(),
+            page: Payload::default(),
         };
         let (_, ended) = converse(&[setup], 0);
         assert!(matches!(ended, Err(Broken::Unexpected(_))));

@@ -24,6 +24,7 @@
 //! | --- | --- |
 //! | `setup`, `session`, `hangup` | the first lines of the process; its socket; that socket's end |
 //! | `attempts`, `registry`, `call` | what was sent; what can be called; calling it |
+//! | `reports` | what has begun and ended, on the page that the daemon shares |
 //! | `arguments`, `signature`, `result` | what a function takes; in words; what it gives |
 //! | `command`, `run` | functions that run a command; the one that runs any |
 //! | `process`, `termination` | a command's processes; asking them to end |
@@ -65,6 +66,7 @@ mod hangup;
 mod process;
 mod receiver;
 mod registry;
+mod reports;
 mod result;
 mod run;
 mod sandbox;
@@ -84,6 +86,7 @@ use std::os::fd::OwnedFd;
 use attempts::Workplace;
 use confinement::Confinement;
 use hangup::Hangup;
+use reports::Reports;
 use session::{Broken, Session};
 use setup::Stage;
 use strays::Strays;
@@ -163,9 +166,12 @@ fn run(
     match workplace {
         Ok(workplace) => {
             let functions = workplace.functions.infos();
-            session.sender.say(&FromWorker::Ready { functions, capacity: setup.threads })?;
+            // Without the page it is sent one attempt at a time.
+            let reports = setup.page.as_ref().and_then(|page| Reports::on(page).ok());
+            let uses_page = reports.is_some();
+            session.sender.say(&FromWorker::Ready { functions, capacity: setup.threads, uses_page })?;
             match setup.threads {
-                1 => attempts::run(&mut session, &workplace)?,
+                1 => attempts::run(&mut session, &workplace, reports)?,
                 threads => threads::run(session, threads, &workplace)?,
             }
             Ok(ExitStatus::Ended)

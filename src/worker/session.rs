@@ -70,6 +70,8 @@ pub(super) struct Setup {
     pub(super) commands: Vec<CommandSpec>,
     /// What its attempts may use.
     pub(super) limits: WorkLimits,
+    /// The page that it shares with the daemon, if it is to.
+    pub(super) page: Option<OwnedFd>,
 }
 
 /// A blocking conversation with the daemon.
@@ -103,13 +105,14 @@ impl Session {
     pub(super) fn open(&mut self) -> Result<Setup, Broken> {
         let (stream, mut inbox) = (&*self.stream, Inbox::default());
         (&*stream).write_all(&Hello::new(Role::Worker).encode())?;
-        let answer = inbox.receive_answer(&mut &*stream)?;
+        let answer = inbox.receive_answer_from(stream)?;
         if answer.verdict != Verdict::Accepted || !(VERSION_MIN..=VERSION_MAX).contains(&answer.version) {
             return Err(Broken::Refused(answer));
         }
         let setup = match inbox.receive_from(stream)? {
-            ToWorker::Setup { worker: _, allow_fault_injection, threads, commands, limits } => {
-                Setup { allow_fault_injection, threads: threads.max(1), commands, limits }
+            ToWorker::Setup { worker: _, allow_fault_injection, threads, commands, limits, page } => {
+                let page = page.descriptors.into_files().and_then(|mut files| files.pop());
+                Setup { allow_fault_injection, threads: threads.max(1), commands, limits, page }
             }
             ToWorker::Attempt { .. } => return Err(Broken::Unexpected("Attempt before Setup")),
             ToWorker::Answer { .. } => return Err(Broken::Unexpected("Answer before Setup")),

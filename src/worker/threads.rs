@@ -384,6 +384,7 @@ mod tests {
             threads: 2,
             commands: Vec::new(),
             limits: WorkLimits::default(),
+            page: Payload::default(),
         }]);
         worker.open_gate();
         worker.hear_ends(1);

@@ -71,7 +71,7 @@ def main():
         hang()
     if misbehaviour == "exit-before-ready":
         sys.exit(int(rest[0]))
-    connection.send("FromWorker", {"Ready": {"functions": [ECHO], "capacity": 1}})
+    connection.send("FromWorker", {"Ready": {"functions": [ECHO], "capacity": 1, "uses_page": False}})
 
     while True:
         try:

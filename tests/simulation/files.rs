@@ -31,7 +31,7 @@ impl Desk {
         let info = |name| FunctionInfo { name, signature: String::new(), summary: String::new() };
         let functions = [run(), function("work")].map(info).to_vec();
         desk.handle(Event::WorkerSpawned { worker: worker(0, 0), pid: Pid(1) });
-        desk.handle(Event::WorkerReady { worker: worker(0, 0), functions, capacity: 1 });
+        desk.handle(Event::WorkerReady { worker: worker(0, 0), functions, capacity: 1, ahead: 1 });
         desk.handle(Event::ClientConnected { client: CLIENT, peer: DAEMON_USER.into() });
         desk.accepted(&TaskSpec::new(function("work")), 0);
         desk

@@ -88,6 +88,8 @@ impl World {
         request: RequestId,
         spec: TaskSpec,
     ) -> Result<(), Violation> {
+        // That it runs is known before it is heard.
+        self.looks_at(worker)?;
         let Some((task, _)) = self.trial.history.attempt(worker, attempt) else { return Ok(()) };
         let task = task.id;
         let client = match self.functions.speakers.get(&(worker, attempt)) {

@@ -224,7 +224,7 @@ impl Harness {
             summary: String::new(),
         });
         let functions = functions.collect();
-        self.event_beside_spawns(Event::WorkerReady { worker, functions, capacity: 1 })
+        self.event_beside_spawns(Event::WorkerReady { worker, functions, capacity: 1, ahead: 1 })
     }
 
     /// A worker calls the function of an attempt and says so.

@@ -111,7 +111,7 @@ impl World {
             0 => Event::AttemptStarted { worker, attempt },
             1..=3 => Event::AttemptFinished { worker, attempt, report: result(worker, attempt) },
             4 => Event::AttemptRecalled { worker, attempt },
-            5 => Event::WorkerReady { worker, functions: Vec::new(), capacity: 1 },
+            5 => Event::WorkerReady { worker, functions: Vec::new(), capacity: 1, ahead: 1 },
             6 => Event::WorkerNotReady { worker, message },
             7 => Event::WorkerHungUp { worker },
             8 => Event::WorkerBroke { worker, reason: message },

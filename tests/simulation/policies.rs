@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use poold::id::{Credentials, FunctionName, Gid, PoolName, Uid};
+use poold::limits::ATTEMPTS_AHEAD_MAX;
 use poold::supervisor::{Access, Policy, PoolPolicy, RestartPolicy, WhenDegraded, Who};
 
 /// The user that the simulated daemon runs as.
@@ -30,8 +31,10 @@ const FUNCTIONS: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
 pub struct Breed {
     /// What they announce.
     pub functions: Vec<FunctionName>,
-    /// How many attempts they hold.
+    /// How many attempts they hold, none of which is sent ahead.
     pub capacity: u32,
+    /// How many they hold with those sent ahead: of such, what they have begun is known without a word.
+    pub ahead: u32,
     /// How many of those they run at a time.
     pub threads: usize,
 }
@@ -64,7 +67,8 @@ pub fn draw_breeds(rng: &mut Rng) -> BTreeMap<PoolName, Breed> {
             functions.push(function(FUNCTIONS[0]));
         }
         let capacity = if rng.u32(0..10) < 6 { 1 } else { rng.u32(2..5) };
-        Breed { functions, capacity, threads: rng.usize(1..=capacity as usize) }
+        let ahead = if capacity == 1 && rng.bool() { rng.u32(2..=ATTEMPTS_AHEAD_MAX) } else { capacity };
+        Breed { functions, capacity, ahead, threads: rng.usize(1..=capacity as usize) }
     };
     POOLS.iter().map(|name| (pool(name), breed(rng))).collect()
 }

@@ -1,7 +1,7 @@
 //! Fake worker processes: they become ready or not, run attempts for a random time, and die, freeze and
 //! misbehave wherever a real one could. What one wrote before its end is read before its end is told.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,12 +39,25 @@ pub struct Process {
     running: Vec<AttemptId>,
     /// Attempts that it reported.
     pub reported: Vec<AttemptId>,
+    /// The page that it shares with the daemon, if it does.
+    page: Option<Page>,
     /// What it would have done while it was stopped.
     pub parked: Vec<Happening>,
     /// When the last message to it arrives: the next one comes no earlier.
     pub arrives_at: Time,
     /// When the last message from it is read: the next one is read no earlier.
     read_at: Time,
+}
+
+/// What a worker and the daemon know of each other without a word.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Attempts that it was sent and may not begin any more.
+    taken_back: BTreeSet<AttemptId>,
+    /// Those that it began, of which the daemon does not know yet.
+    begun: BTreeSet<AttemptId>,
+    /// How attempts ended, as far as the daemon has not taken that.
+    published: Vec<Event>,
 }
 
 impl Process {
@@ -82,6 +95,7 @@ impl World {
             queue: VecDeque::new(),
             running: Vec::new(),
             reported: Vec::new(),
+            page: None,
             parked: Vec::new(),
             arrives_at: now,
             read_at: now,
@@ -123,13 +137,15 @@ impl World {
         }
         if let Some(process) = self.processes.get_mut(&worker) {
             process.is_ready = true;
+            process.page = (breed.ahead > breed.capacity).then(Page::default);
         }
         let functions = breed.functions.iter().map(|name| FunctionInfo {
             name: name.clone(),
             signature: format!("{name}()"),
             summary: String::new(),
         });
-        let ready = Event::WorkerReady { worker, functions: functions.collect(), capacity: breed.capacity };
+        let Breed { capacity, ahead, .. } = breed;
+        let ready = Event::WorkerReady { worker, functions: functions.collect(), capacity, ahead };
         for word in self.contradict(worker, ready) {
             self.write(worker, word);
         }
@@ -154,7 +170,9 @@ impl World {
             ToWorker::Setup { .. } => {}
             ToWorker::Answer { attempt, reply } => self.answered(worker, attempt, reply),
             ToWorker::Attempt { attempt, .. } => {
-                process.queue.push_back(attempt);
+                if process.page.as_ref().is_none_or(|page| !page.taken_back.contains(&attempt)) {
+                    process.queue.push_back(attempt);
+                }
                 let wait = self.delay(2);
                 self.schedule(wait, Happening::Begins(worker));
             }
@@ -210,7 +228,9 @@ impl World {
         if let Some(process) = self.processes.get_mut(&worker) {
             process.running.push(attempt);
         }
-        self.write(worker, Event::AttemptStarted { worker, attempt });
+        if !self.begins_on_page(worker, attempt) {
+            self.write(worker, Event::AttemptStarted { worker, attempt });
+        }
         self.speak_out_of_turn(worker);
         let duration = Duration::from_micros(self.rng.u64(50..120_000));
         if self.strike(Fault::NeverEnds) {
@@ -293,11 +313,11 @@ impl World {
             false => result(worker, attempt),
         };
         if self.strike(Fault::Grows) {
-            self.write(worker, Event::WorkerMeasured { worker, rss_bytes: RSS_BYTES_MAX + 1 });
+            self.say(worker, Event::WorkerMeasured { worker, rss_bytes: RSS_BYTES_MAX + 1 });
         } else if self.rng.bool() {
-            self.write(worker, Event::WorkerMeasured { worker, rss_bytes: RSS_BYTES_MAX });
+            self.say(worker, Event::WorkerMeasured { worker, rss_bytes: RSS_BYTES_MAX });
         }
-        self.write(worker, Event::AttemptFinished { worker, attempt, report });
+        self.say(worker, Event::AttemptFinished { worker, attempt, report });
         if let Some(process) = self.processes.get_mut(&worker) {
             process.reported.push(attempt);
         }
@@ -316,6 +336,54 @@ impl World {
         let wait = self.delay(1);
         self.schedule(wait, Happening::Begins(worker));
         Ok(())
+    }
+
+    /// A worker begins an attempt, if it does so on its page.
+    fn begins_on_page(&mut self, worker: WorkerId, attempt: AttemptId) -> bool {
+        let page = self.processes.get_mut(&worker).and_then(|process| process.page.as_mut());
+        page.is_some_and(|page| page.begun.insert(attempt))
+    }
+
+    /// A worker says something on its page, of which it tells sooner or later, or by a message.
+    fn say(&mut self, worker: WorkerId, event: Event) {
+        let page = self.processes.get_mut(&worker).and_then(|process| process.page.as_mut());
+        match page {
+            Some(page) => {
+                page.published.push(event);
+                self.write_to_daemon(worker, Happening::LooksAt(worker));
+            }
+            None => self.write(worker, event),
+        }
+    }
+
+    /// The daemon takes an attempt back on the page of a worker, if it has one.
+    pub fn take_back(&mut self, worker: WorkerId, attempt: AttemptId) -> bool {
+        let Some(process) = self.processes.get_mut(&worker) else { return false };
+        let Some(page) = &mut process.page else { return false };
+        let has_begun = process.running.contains(&attempt) || process.reported.contains(&attempt);
+        if has_begun {
+            if page.begun.remove(&attempt) {
+                self.answers.push_back(Event::AttemptStarted { worker, attempt });
+            }
+            self.tally.count(Fault::RecallCrossesStart);
+        } else {
+            page.taken_back.insert(attempt);
+            process.queue.retain(|queued| *queued != attempt);
+            self.answers.push_back(Event::AttemptRecalled { worker, attempt });
+            self.tally.count(Fault::RecallAnswered);
+        }
+        true
+    }
+
+    /// The daemon looks at the page of a worker: what it gets from that.
+    pub fn look_at(&mut self, worker: WorkerId) -> Vec<Event> {
+        let Some(process) = self.processes.get_mut(&worker) else { return Vec::new() };
+        let Some(page) = &mut process.page else { return Vec::new() };
+        let mut events = std::mem::take(&mut page.published);
+        let begun = std::mem::take(&mut page.begun).into_iter();
+        let unfinished = begun.filter(|attempt| !process.reported.contains(attempt));
+        events.extend(unfinished.map(|attempt| Event::AttemptStarted { worker, attempt }));
+        events
     }
 
     /// A worker writes a message; it is read later, in order.

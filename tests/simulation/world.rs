@@ -8,7 +8,7 @@
 //! A run has faults for a while, then heals and demands that everything ends well, and at last is
 //! drained or stopped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use fastrand::Rng;
@@ -52,6 +52,8 @@ pub enum Happening {
     Arrives(WorkerId, ToWorker),
     /// A signal reaches a process.
     Signalled(WorkerId, Signal),
+    /// The daemon reads that there is something on a worker's page.
+    LooksAt(WorkerId),
     /// A worker looks for an attempt to start.
     Begins(WorkerId),
     /// A function submits tasks of its own.
@@ -102,6 +104,8 @@ pub struct World {
     pub last_pid: u32,
     /// Functions that return only at the healing.
     pub endless: BTreeSet<(WorkerId, AttemptId)>,
+    /// What is told as soon as what was ordered is done.
+    pub answers: VecDeque<Event>,
     now: u64,
     agenda: BTreeMap<(u64, u64), Happening>,
     sequence: u64,
@@ -133,6 +137,7 @@ impl World {
             breeds,
             last_pid: 100,
             endless: BTreeSet::new(),
+            answers: VecDeque::new(),
             now,
             agenda: BTreeMap::new(),
             sequence: 0,
@@ -194,6 +199,9 @@ impl World {
     pub fn tell(&mut self, event: Event) -> Result<(), Violation> {
         let actions = self.trial.step(self.now(), event)?;
         self.carry_out(actions);
+        while let Some(answer) = self.answers.pop_front() {
+            self.told_of_worker(answer)?;
+        }
         Ok(())
     }
 
@@ -266,6 +274,9 @@ impl World {
                     Event::WorkerExited { worker, .. } => Some(*worker),
                     _ => None,
                 };
+                if let Some(worker) = gone {
+                    self.looks_at(worker)?;
+                }
                 self.told_of_worker(event)?;
                 if let Some(worker) = gone {
                     self.processes.remove(&worker);
@@ -276,6 +287,7 @@ impl World {
             Happening::Prepared(worker) => self.prepared(worker),
             Happening::Arrives(worker, message) => self.arrives(worker, message),
             Happening::Signalled(worker, signal) => self.signalled(worker, signal),
+            Happening::LooksAt(worker) => self.looks_at(worker),
             Happening::Begins(worker) => self.begins(worker),
             Happening::FunctionSubmits(worker, attempt) => self.function_submits(worker, attempt),
             Happening::Asked(worker, attempt, request, spec) => self.asked(worker, attempt, request, *spec),
@@ -305,6 +317,14 @@ impl World {
         }
     }
 
+    /// What stands on a worker's page is told.
+    pub fn looks_at(&mut self, worker: WorkerId) -> Result<(), Violation> {
+        for event in self.look_at(worker) {
+            self.told_of_worker(event)?;
+        }
+        Ok(())
+    }
+
     fn carry_out(&mut self, actions: Vec<Action>) {
         for action in actions {
             match action {
@@ -312,7 +332,15 @@ impl World {
                 Action::SendAttempt { worker, attempt, task, function, args } => {
                     self.send(worker, ToWorker::Attempt { attempt, task, function, args });
                 }
-                Action::RecallAttempt { worker, attempt } => self.send(worker, ToWorker::Recall { attempt }),
+                Action::LookAt { worker } => {
+                    let seen = self.look_at(worker);
+                    self.answers.extend(seen);
+                }
+                Action::RecallAttempt { worker, attempt } => {
+                    if !self.take_back(worker, attempt) {
+                        self.send(worker, ToWorker::Recall { attempt });
+                    }
+                }
                 Action::StopWorker { worker } => self.send(worker, ToWorker::Stop),
                 Action::SignalWorker { worker, signal } => {
                     let wait = self.delay(1);

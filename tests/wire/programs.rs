@@ -132,6 +132,7 @@ impl Worker {
             threads: 1,
             commands,
             limits,
+            page: Payload::default(),
         });
         Worker { process, peer }
     }
@@ -140,7 +141,7 @@ impl Worker {
     fn start_ready(arguments: &[&str]) -> Self {
         let mut worker = Worker::start(arguments);
         match worker.peer.receive().expect("the worker says something") {
-            FromWorker::Ready { functions, capacity: 1 } => {
+            FromWorker::Ready { functions, capacity: 1, uses_page: false } => {
                 assert!(functions.into_iter().map(|info| info.name).eq([echo()]));
             }
             other => panic!("not ready: {other:?}"),

@@ -241,6 +241,7 @@ pub fn replies() -> Vec<(String, ReplyBody)> {
     add("reloaded".to_owned(), ReplyBody::Reloaded { changes: vec!["pool cpu: workers 2 -> 4".to_owned()] });
     add("drained".to_owned(), ReplyBody::Drained);
     add("released".to_owned(), ReplyBody::Released { function: function("is_prime") });
+    add("all_accepted".to_owned(), ReplyBody::AllAccepted { first: task(17), count: 64 });
     for (name, refusal) in nested::refusals() {
         add(format!("refused.{name}"), ReplyBody::Refused(refusal));
     }
@@ -280,8 +281,14 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
         )]),
     };
     let none = WorkLimits::default();
-    let setup_commands =
-        ToWorker::Setup { worker, allow_fault_injection: false, threads: 1, commands, limits };
+    let setup_commands = ToWorker::Setup {
+        worker,
+        allow_fault_injection: false,
+        threads: 1,
+        commands,
+        limits,
+        page: Payload::default(),
+    };
     let answer = ToWorker::Answer { attempt: AttemptId(1), reply };
     vec![
         (
@@ -292,6 +299,7 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
                 threads: 32,
                 commands: Vec::new(),
                 limits: none,
+                page: Payload::default(),
             },
         ),
         ("setup_commands", setup_commands),
@@ -310,7 +318,7 @@ pub fn from_worker() -> Vec<(String, FromWorker)> {
     };
     let not_ready = FromWorker::NotReady { message: "no module named `sums`".to_owned() };
     let mut messages = vec![
-        ("ready".to_owned(), FromWorker::Ready { functions: vec![info], capacity: 1 }),
+        ("ready".to_owned(), FromWorker::Ready { functions: vec![info], capacity: 1, uses_page: true }),
         ("not_ready".to_owned(), not_ready),
         ("started".to_owned(), FromWorker::Started { attempt: AttemptId(1) }),
     ];
@@ -323,6 +331,7 @@ pub fn from_worker() -> Vec<(String, FromWorker)> {
     let body = RequestBody::Submit { spec, args: Payload::from_args(["7"]) };
     let request = Request { id: RequestId(3), body };
     messages.push(("ask".to_owned(), FromWorker::Ask { attempt: AttemptId(1), request }));
+    messages.push(("published".to_owned(), FromWorker::Published));
     messages
 }
 

@@ -124,8 +124,8 @@ impl Ledger {
             }
             Event::StopRequested => self.stops += 1,
             Event::WorkerSpawned { worker, .. } => self.of(*worker, |worker| worker.is_spawned = true),
-            Event::WorkerReady { worker, capacity, .. } => {
-                self.of(*worker, |worker| _ = worker.capacity.get_or_insert(*capacity));
+            Event::WorkerReady { worker, ahead, .. } => {
+                self.of(*worker, |worker| _ = worker.capacity.get_or_insert(*ahead));
             }
             Event::WorkerNotReady { worker, .. } => self.of(*worker, |worker| worker.has_given_up = true),
             Event::AttemptStarted { worker, attempt } => self.of(*worker, |worker| {
@@ -171,6 +171,7 @@ impl Ledger {
                 assert!(!held.is_started && !held.is_recalled, "recalled twice, or after its start");
                 held.is_recalled = true;
             }),
+            Action::LookAt { worker } => self.of_known(*worker, |_| {}),
             Action::StopWorker { worker } => self.of_known(*worker, |worker| {
                 assert!(worker.is_spawned && !worker.is_stopped, "stopped twice, or before it is there");
                 worker.is_stopped = true;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use poold::id::{AttemptId, ConnectionId, Epoch, RequestId, TaskId, Uid, WorkerId};
-use poold::limits::{ATTEMPTS_PER_WORKER_MAX, RETRIES_MAX};
+use poold::limits::{ATTEMPTS_AHEAD_MAX, ATTEMPTS_PER_WORKER_MAX, RETRIES_MAX};
 use poold::message::status::FunctionInfo;
 use poold::message::worker::Report;
 use poold::supervisor::Event;
@@ -132,7 +132,8 @@ fn ready(world: &mut World, draw: &mut Draw<'_>, worker: WorkerId) {
     };
     let functions = functions.into_iter().map(info).collect();
     let capacity = draw.pick(&[1, 1, 2, ATTEMPTS_PER_WORKER_MAX]);
-    world.tell(Event::WorkerReady { worker, functions, capacity });
+    let ahead = if capacity == 1 { draw.pick(&[1, ATTEMPTS_AHEAD_MAX]) } else { capacity };
+    world.tell(Event::WorkerReady { worker, functions, capacity, ahead });
 }
 
 /// A worker that is heard says something, true or not; or one is heard that is gone.

@@ -169,7 +169,7 @@ impl World {
         } else if worker.capacity.is_none() {
             let info = |name| FunctionInfo { name, signature: String::new(), summary: String::new() };
             let functions = all_functions().into_iter().map(info).collect();
-            self.tell(Event::WorkerReady { worker: id, functions, capacity: 1 });
+            self.tell(Event::WorkerReady { worker: id, functions, capacity: 1, ahead: 1 });
         } else if let Some((attempt, is_started)) = held {
             if !is_started {
                 self.tell(Event::AttemptStarted { worker: id, attempt });

@@ -29,7 +29,7 @@ impl Checker for Driver {
                 demand(receiver.is_ready(), || {
                     format!("worker {worker} is sent an attempt and is not ready")
                 })?;
-                demand(receiver.holds.len() < receiver.capacity as usize, || {
+                demand(receiver.holds.len() < receiver.ahead as usize, || {
                     format!("worker {worker} holds {} attempts and is sent one more", receiver.holds.len())
                 })?;
                 demand(*attempt == AttemptId(receiver.sent + 1), || {
@@ -53,6 +53,12 @@ impl Checker for Driver {
                 }),
                 None => Err(format!("attempt {} of {worker} is recalled and not there", attempt.0)),
             },
+            Action::LookAt { worker } => {
+                let looked_at = known(history, *worker)?;
+                demand(looked_at.ahead > looked_at.capacity, || {
+                    format!("worker {worker} is looked at and must be asked")
+                })
+            }
             Action::StopWorker { worker } => {
                 let stopped = known(history, *worker)?;
                 demand(stopped.stage != Stage::Asked, || {

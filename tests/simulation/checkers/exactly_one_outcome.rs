@@ -51,6 +51,7 @@ impl Checker for ExactlyOneOutcome {
             Action::SpawnWorker { .. }
             | Action::SendAttempt { .. }
             | Action::RecallAttempt { .. }
+            | Action::LookAt { .. }
             | Action::StopWorker { .. }
             | Action::SignalWorker { .. }
             | Action::Notice(_) => Ok(()),

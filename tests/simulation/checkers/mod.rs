@@ -3,6 +3,7 @@
 //! how the supervisor works.
 
 mod admission;
+mod ahead;
 mod at_most_once;
 mod blame;
 mod bounds;
@@ -67,6 +68,7 @@ pub fn all() -> Vec<Box<dyn Checker>> {
         Box::new(generations::Generations::default()),
         Box::new(exactly_one_outcome::ExactlyOneOutcome::default()),
         Box::new(blame::Blame::default()),
+        Box::new(ahead::Ahead),
         Box::new(at_most_once::AtMostOnce::default()),
         Box::new(retry::Retry::default()),
         Box::new(cancel::Cancel::default()),

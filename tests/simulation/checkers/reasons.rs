@@ -50,6 +50,7 @@ fn signal_has_a_reason(history: &History, id: WorkerId) -> Verdict {
             || is_idle_and_may_go
             || is_not_needed_yet
             || was_told_before
+            || worker.is_silent(now)
             || ignores_recall(history, id, worker)
             || is_forced(history),
         || format!("worker {id} is signalled without a reason: {worker:?}"),

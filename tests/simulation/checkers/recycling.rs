@@ -33,7 +33,7 @@ impl Checker for Recycling {
     fn settled(&mut self, history: &History, step: &Step, _supervisor: &Supervisor) -> Verdict {
         for (id, worker) in &history.workers {
             let Some(pool) = history.pool(&worker.pool).filter(|_| worker.is_ready()) else { continue };
-            let has_sent_all = pool.max_attempts.is_some_and(|most| worker.sent >= most);
+            let has_sent_all = pool.max_attempts.is_some_and(|most| worker.taken() >= most);
             let is_old = pool.max_lifetime.is_some_and(|most| {
                 worker.ready_at.is_some_and(|since| since + most <= step.now)
                     && matches!(step.event, Event::TimePassed)
@@ -60,7 +60,7 @@ fn is_true(history: &History, id: WorkerId, wear: Wear) -> Verdict {
     let holds = match wear {
         Wear::Attempts(sent) => {
             let most = pool.and_then(|pool| pool.max_attempts);
-            sent == worker.sent && most.is_some_and(|most| sent as f64 >= (most as f64 * least).floor())
+            sent == worker.taken() && most.is_some_and(|most| sent as f64 >= (most as f64 * least).floor())
         }
         Wear::Lifetime(lifetime) => {
             let most = pool.and_then(|pool| pool.max_lifetime);

@@ -38,7 +38,7 @@ impl Checker for Utilization {
 }
 
 /// Whether a worker is sure to be given what waits for its pool.
-fn has_room(history: &History, worker: &Worker) -> bool {
+pub fn has_room(history: &History, worker: &Worker) -> bool {
     let Some(pool) = history.pool(&worker.pool) else { return false };
     worker.is_ready()
         && worker.holds.len() < worker.capacity as usize
@@ -49,7 +49,7 @@ fn has_room(history: &History, worker: &Worker) -> bool {
 }
 
 /// Whether no more workers of a pool have room than it has beyond those in service.
-fn may_stand_by(history: &History, name: &PoolName) -> bool {
+pub fn may_stand_by(history: &History, name: &PoolName) -> bool {
     let Some(pool) = history.pool(name) else { return true };
     let ours = || history.workers.values().filter(|worker| worker.pool == *name);
     let ready = ours().filter(|worker| worker.is_ready() && worker.spoiled_at.is_none()).count();

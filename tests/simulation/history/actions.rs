@@ -23,6 +23,7 @@ impl History {
                     attempt.recall_at = Some(now);
                 }
             }
+            Action::LookAt { .. } => {}
             Action::StopWorker { worker } => {
                 if let Some(worker) = self.workers.get_mut(worker) {
                     worker.stop_at.get_or_insert(now);
@@ -47,9 +48,13 @@ impl History {
     }
 
     fn sent(&mut self, worker: WorkerId, attempt: AttemptId, id: TaskId) {
+        let now = self.now;
         let Some(receiver) = self.workers.get_mut(&worker) else { return };
         receiver.sent += 1;
         receiver.spoiled_at = None;
+        if receiver.holds.is_empty() {
+            receiver.heard_at = now;
+        }
         receiver.holds.push((attempt, id));
         self.join_line(id);
         if let Some(task) = self.tasks.get_mut(&id) {
@@ -73,6 +78,7 @@ impl History {
             | ReplyBody::CancelAnswered { .. }
             | ReplyBody::Drained
             | ReplyBody::Released { .. }
+            | ReplyBody::AllAccepted { .. }
             | ReplyBody::Welcome(_)
             | ReplyBody::Status(_)
             | ReplyBody::Workers { .. }

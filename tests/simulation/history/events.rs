@@ -46,8 +46,8 @@ impl History {
                 }
             }),
             Event::SpawnFailed { worker, message: _ } => self.worker_is_gone(*worker),
-            Event::WorkerReady { worker, functions, capacity } => {
-                self.worker_is_ready(*worker, functions, *capacity);
+            Event::WorkerReady { worker, functions, capacity, ahead } => {
+                self.worker_is_ready(*worker, functions, (*capacity, *ahead));
             }
             Event::WorkerNotReady { worker, message: _ } => self.of_worker(*worker, |worker| {
                 match worker.ready_at {
@@ -55,8 +55,12 @@ impl History {
                     None => worker.not_ready_at.get_or_insert(now),
                 };
             }),
-            Event::AttemptStarted { worker, attempt } => self.attempt_started(*worker, *attempt),
+            Event::AttemptStarted { worker, attempt } => {
+                self.of_worker(*worker, |worker| worker.heard_at = now);
+                self.attempt_started(*worker, *attempt);
+            }
             Event::AttemptFinished { worker, attempt, report } => {
+                self.of_worker(*worker, |worker| worker.heard_at = now);
                 self.attempt_started(*worker, *attempt);
                 if self.attempt_ended(*worker, *attempt, End::Reported(report.clone())) {
                     self.of_worker(*worker, |worker| worker.finished += 1);
@@ -195,7 +199,7 @@ impl History {
         }
     }
 
-    fn worker_is_ready(&mut self, id: WorkerId, functions: &[FunctionInfo], capacity: u32) {
+    fn worker_is_ready(&mut self, id: WorkerId, functions: &[FunctionInfo], (capacity, ahead): (u32, u32)) {
         let now = self.now;
         let Some(worker) = self.workers.get_mut(&id) else { return };
         if worker.not_ready_at.take().is_some() || worker.ready_at.is_some() {
@@ -208,6 +212,7 @@ impl History {
         worker.stage = Stage::Ready(pid);
         worker.ready_at = Some(now);
         worker.capacity = capacity;
+        worker.ahead = ahead;
         worker.functions = functions.iter().map(|function| function.name.clone()).collect();
         let announced = self.announced.entry(worker.pool.clone()).or_default();
         announced.extend(worker.functions.iter().cloned());

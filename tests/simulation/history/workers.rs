@@ -53,8 +53,10 @@ pub struct Worker {
     pub kill_at: Option<Time>,
     /// What it announced.
     pub functions: BTreeSet<FunctionName>,
-    /// How many attempts it can hold.
+    /// How many attempts it can run.
     pub capacity: u32,
+    /// How many it can hold, those sent ahead included.
+    pub ahead: u32,
     /// Whether its pool was made smaller: it may be one of those that go.
     pub may_leave: bool,
     /// Since when it has run what nobody waits for; it need not be given more.
@@ -65,11 +67,28 @@ pub struct Worker {
     pub sent: u64,
     /// How many it finished.
     pub finished: u64,
+    /// When it last began or finished something, or had nothing to do.
+    pub heard_at: Time,
     /// Those it holds.
     pub holds: Vec<(AttemptId, TaskId)>,
 }
 
 impl Worker {
+    /// Whether it has not begun with what it has, for longer than it may take.
+    pub fn is_silent(&self, now: Time) -> bool {
+        self.is_silent_since(now, self.start_timeout)
+    }
+
+    /// Whether it has not begun with what it has, for so long.
+    pub fn is_silent_since(&self, now: Time, most: Duration) -> bool {
+        self.ahead > self.capacity && self.heard_at + most <= now
+    }
+
+    /// How many attempts it was sent that were not taken back.
+    pub fn taken(&self) -> u64 {
+        self.finished + self.holds.len() as u64
+    }
+
     /// One that was just asked for.
     pub fn asked(pool: &PoolPolicy, now: Time) -> Self {
         Worker {
@@ -90,6 +109,8 @@ impl Worker {
             kill_at: None,
             functions: BTreeSet::new(),
             capacity: 0,
+            ahead: 0,
+            heard_at: now,
             may_leave: false,
             spoiled_at: None,
             worn_at: None,

@@ -1,0 +1,206 @@
+//! Sending attempts ahead of the one that a worker runs, so that short ones follow each other without a wait.
+//!
+//! Only to workers of which it is known without asking them what they have begun. How many, each worker's [`Pace`]
+//! says: as many as it gets through between two looks at it. So whatever waits in a worker waits for about one
+//! [`LOOK_INTERVAL`]; and not behind a long attempt while another worker is idle, nor behind less urgent ones.
+
+use super::pools::PoolId;
+use super::slots::{Held, Slot};
+use super::timers::Timer;
+use super::{Action, Supervisor};
+use crate::id::{AttemptId, SlotId, WorkerId};
+use crate::limits::LOOK_INTERVAL;
+use crate::time::Time;
+
+/// How many attempts a worker may hold, by how fast it was of late.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    /// The most that it may ever hold; none is sent ahead below 2.
+    most: u32,
+    /// How many it may hold now.
+    window: u32,
+    /// Attempts that it finished since the window changed.
+    finished: u32,
+    /// Whether it will be looked at.
+    is_watched: bool,
+    /// Looks in a row at which nothing was new.
+    idle_looks: u32,
+    /// Since when nothing was heard of it.
+    silent_since: Time,
+}
+
+impl Pace {
+    /// For a worker that may hold at most so many attempts.
+    pub(super) fn new(most: u32, now: Time) -> Self {
+        Pace { most, window: 1, finished: 0, is_watched: false, idle_looks: 0, silent_since: now }
+    }
+
+    /// Whether attempts are sent ahead at all.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.most > 1
+    }
+
+    pub(super) fn has_room(&self, held: u32) -> bool {
+        held < self.window
+    }
+
+    /// Something was heard of it.
+    pub(super) fn heard(&mut self, now: Time) {
+        self.silent_since = now;
+        self.idle_looks = 0;
+    }
+
+    /// It finished an attempt: with as many as it may hold, it may hold twice as many.
+    pub(super) fn finished(&mut self) {
+        self.finished += 1;
+        if self.finished >= self.window {
+            self.window = (2 * self.window).min(self.most).max(1);
+            self.finished = 0;
+        }
+    }
+
+    /// An interval is over and it still holds what it has not begun: it gets no more than it can do in one.
+    fn slow_down(&mut self) {
+        self.window = self.finished.clamp(1, self.window.max(1));
+        self.finished = 0;
+    }
+
+    /// When it is to be looked at again: the later the longer nothing was new.
+    fn next_look(&mut self) -> std::time::Duration {
+        let wait = LOOK_INTERVAL * (1 << self.idle_looks.min(LOOK_DOUBLINGS_MAX));
+        self.idle_looks += 1;
+        wait
+    }
+}
+
+/// How often the wait for the next look doubles while nothing is new.
+const LOOK_DOUBLINGS_MAX: u32 = 6;
+
+impl Supervisor {
+    /// Has a worker looked at in time that was sent an attempt.
+    pub(super) fn keep_watch(&mut self, id: SlotId) {
+        let now = self.now;
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let worker_id = slot.worker_id();
+        let Some(worker) = slot.worker_mut() else { return };
+        if !std::mem::replace(&mut worker.pace.is_watched, true) {
+            let at = now + worker.pace.next_look();
+            self.timers.arm(Timer::WorkerLook(worker_id), at);
+        }
+    }
+
+    /// It is time to look at a worker: what has begun by now takes long, and what has not waits too long.
+    pub(super) fn look(&mut self, worker_id: WorkerId) {
+        let now = self.now;
+        let Some(slot) = self.slot_of(worker_id) else { return };
+        let pool = slot.pool;
+        let start_timeout = self.pool(pool).policy.start_timeout;
+        let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
+        worker.pace.is_watched = false;
+        let Some(first) = worker.held.iter().find(|held| held.is_sent()).map(|held| held.attempt) else {
+            return;
+        };
+        worker.pace.slow_down();
+        if !worker.has_begun() && now.since(worker.pace.silent_since) >= start_timeout {
+            // If it has not begun with it by now, it is not well; else that is told in place of this.
+            worker.is_suspect = true;
+            return self.recall(worker_id, first);
+        }
+        self.actions.push_back(Action::LookAt { worker: worker_id });
+        self.keep_watch(worker_id.slot);
+        self.review(worker_id.slot);
+    }
+
+    /// Takes back what was sent ahead: of a worker that is idle now, or of a task that is more urgent.
+    pub(super) fn even_out(&mut self, id: PoolId) {
+        let pool = self.pool(id);
+        match (pool.open.first(), pool.queue.most_urgent()) {
+            (Some((0, _)), None) => {
+                if let Some(&slot) = pool.waiting_in.first() {
+                    self.take_back_sent(slot, |_| true);
+                }
+            }
+            (None, Some(priority)) if priority > pool.least_urgent_sent => self.make_way(id, priority),
+            (_, _) => {}
+        }
+    }
+
+    /// Makes room for a task of that priority where the fewest attempts stand before it.
+    fn make_way(&mut self, id: PoolId, priority: i16) {
+        let is_less_urgent = |held: &Held| held.is_sent() && self.priority_of(held) < Some(priority);
+        let workers =
+            self.pool(id).slots.iter().filter_map(|slot| Some((*slot, self.slots.get(slot)?.worker()?)));
+        let ahead = workers.filter(|(_, worker)| worker.pace.is_ahead());
+        let gives_way = ahead.filter(|(_, worker)| worker.held.iter().any(is_less_urgent));
+        let first = gives_way.min_by_key(|(_, worker)| worker.held.len()).map(|(slot, _)| slot);
+        if let Some(slot) = first {
+            self.take_back_sent(slot, |of_task| of_task < Some(priority));
+        }
+        let slots = self.pool(id).slots.iter().filter_map(|slot| self.slots.get(slot)?.worker());
+        let sent = slots.flat_map(|worker| worker.held.iter()).filter(|held| held.is_sent());
+        let least_urgent = sent.filter_map(|held| self.priority_of(held)).min();
+        self.pool_mut(id).least_urgent_sent = least_urgent.unwrap_or(i16::MAX);
+    }
+
+    fn priority_of(&self, held: &Held) -> Option<i16> {
+        held.task.map(|key| self.tasks.get(key).priority)
+    }
+
+    /// Takes back what a worker was sent and has not begun, of tasks of such priorities.
+    fn take_back_sent(&mut self, id: SlotId, is_meant: impl Fn(Option<i16>) -> bool) {
+        let Some(slot) = self.slots.get(&id) else { return };
+        let worker_id = slot.worker_id();
+        let sent = slot.worker().into_iter().flat_map(|worker| &worker.held).filter(|held| held.is_sent());
+        let meant = sent.filter(|held| is_meant(self.priority_of(held)));
+        for attempt in meant.map(|held| held.attempt).collect::<Vec<AttemptId>>() {
+            self.recall(worker_id, attempt);
+        }
+        self.review(id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets a worker finish as many as it may hold, so often.
+    fn quickened(times: u32) -> Pace {
+        let mut pace = Pace::new(64, Time::ZERO);
+        for _ in 0..times {
+            (0..pace.window).for_each(|_| pace.finished());
+        }
+        pace
+    }
+
+    #[test]
+    fn worker_that_finishes_all_it_holds_may_hold_twice_as_much_up_to_the_most() {
+        let windows: Vec<u32> = (0..8).map(|times| quickened(times).window).collect();
+        assert_eq!(windows, [1, 2, 4, 8, 16, 32, 64, 64]);
+    }
+
+    #[test]
+    fn worker_gets_no_more_than_it_does_between_two_looks() {
+        let mut pace = quickened(5);
+        (0..10).for_each(|_| pace.finished());
+        pace.slow_down();
+        assert_eq!(pace.window, 10);
+        pace.slow_down();
+        assert_eq!(pace.window, 1);
+    }
+
+    #[test]
+    fn worker_of_one_attempt_is_never_ahead() {
+        let mut pace = Pace::new(1, Time::ZERO);
+        (0..100).for_each(|_| pace.finished());
+        assert!(!pace.is_ahead() && pace.has_room(0) && !pace.has_room(1));
+    }
+
+    #[test]
+    fn worker_of_which_nothing_is_heard_is_looked_at_ever_less_often() {
+        let mut pace = quickened(0);
+        let waits: Vec<u32> = (0..9).map(|_| pace.next_look().as_millis() as u32).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        pace.heard(Time::ZERO);
+        assert_eq!(pace.next_look(), LOOK_INTERVAL);
+    }
+}

@@ -1,0 +1,132 @@
+//! What has begun and ended, on the page that the daemon shares with this worker: see [`crate::os::page`].
+//!
+//! Nothing is written to the socket for an attempt but, now and then, that there is something on the page: when
+//! nothing is left to do, and when the last such word is some time ago. So a single attempt is reported at once,
+//! and many short ones with one word.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+
+use super::asking::Desk;
+use super::attempts::{self, Waiting, Workplace};
+use super::session::{Broken, Sender};
+use crate::limits::{PROCESS_START_MIN, REPORT_DELAY_MAX};
+use crate::message::Message;
+use crate::message::worker::FromWorker;
+use crate::os::page::{RECORD_BYTES_MAX, WorkerSide};
+use crate::wire;
+
+/// The worker's side of the page.
+pub(super) struct Reports {
+    page: WorkerSide,
+    /// What is to be published, encoded.
+    buffer: BytesMut,
+    /// Whether something was published since the daemon was last told so.
+    is_untold: bool,
+    told_at: Instant,
+    /// With how many attempts left it is told so in any case; none are left where that is done otherwise.
+    tells_at: usize,
+    /// When the last attempt was over, or what there was to do was read.
+    free_since: Instant,
+    /// Whether it was not looked what the last attempts left behind: they were over too soon to have started
+    /// anything.
+    is_unchecked: bool,
+}
+
+impl Reports {
+    /// On the page behind `file`.
+    ///
+    /// # Errors
+    /// It is none, or cannot be mapped.
+    pub(super) fn on(file: &OwnedFd) -> io::Result<Self> {
+        let page = WorkerSide::open(file)?;
+        let now = Instant::now();
+        Ok(Reports {
+            page,
+            buffer: BytesMut::new(),
+            is_untold: false,
+            told_at: now,
+            tells_at: 0,
+            free_since: now,
+            is_unchecked: false,
+        })
+    }
+
+    /// Runs one attempt, behind which so many are left, and reports it, unless it was taken back.
+    pub(super) fn attempt(
+        &mut self,
+        waiting: Waiting,
+        left: usize,
+        workplace: &Workplace,
+        desk: &Arc<Desk>,
+    ) -> Result<(), Broken> {
+        let attempt = waiting.attempt;
+        if !self.page.begin(attempt.0) {
+            return Ok(());
+        }
+        let since = self.free_since;
+        let mut until = since;
+        let tidy_up = || {
+            until = Instant::now();
+            self.is_unchecked = until - since < PROCESS_START_MIN;
+            if !self.is_unchecked {
+                workplace.tidy_up();
+            }
+        };
+        let (report, has_asked) = attempts::perform(waiting, workplace, desk, || Ok(()), tidy_up)?;
+        self.free_since = until;
+        let finished = FromWorker::Finished { attempt, report };
+        // What it asked is on the socket: its end must not overtake that.
+        if has_asked || !self.publish(&finished)? {
+            desk.sender().say(&finished)?;
+        }
+        // At half of what there was the daemon can send more before the rest is done.
+        match until - self.told_at > REPORT_DELAY_MAX || left == self.tells_at {
+            true => self.tell(desk.sender()),
+            false => Ok(()),
+        }
+    }
+
+    /// Nothing is left to do: the daemon is told of what it does not know, and no attempt's leavings stay.
+    pub(super) fn rest(&mut self, workplace: &Workplace, sender: &Sender) -> Result<(), Broken> {
+        self.tell(sender)?;
+        if std::mem::take(&mut self.is_unchecked) {
+            workplace.tidy_up();
+        }
+        Ok(())
+    }
+
+    /// There are so many attempts to run again.
+    pub(super) fn wake(&mut self, attempts: usize) {
+        self.free_since = Instant::now();
+        self.tells_at = attempts / 2;
+    }
+
+    /// Puts a message on the page, if there is room for it.
+    fn publish(&mut self, message: &FromWorker) -> Result<bool, Broken> {
+        if message.payload().is_some_and(|payload| payload.bytes.len() > RECORD_BYTES_MAX) {
+            return Ok(false);
+        }
+        self.buffer.clear();
+        wire::encode(message, &mut self.buffer)?;
+        let is_published = self.page.publish(&self.buffer);
+        self.is_untold |= is_published;
+        Ok(is_published)
+    }
+
+    /// Tells the daemon of what was published, if it does not know that there is something.
+    fn tell(&mut self, sender: &Sender) -> Result<(), Broken> {
+        if !std::mem::take(&mut self.is_untold) {
+            return Ok(());
+        }
+        self.told_at = self.free_since;
+        match self.page.must_ring() {
+            true => sender.say(&FromWorker::Published),
+            false => Ok(()),
+        }
+    }
+}
