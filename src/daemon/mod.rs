@@ -65,6 +65,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::mem;
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
@@ -97,6 +98,9 @@ const ROUNDS_PER_TURN: u32 = 4;
 
 /// Events of the supervisor in one turn from which on much happens.
 const STEPS_OF_LOAD: u32 = 32;
+
+/// How long the loop stays awake after a turn in which much happened.
+const LINGER: Duration = Duration::from_micros(50);
 
 /// Readiness events taken from the poller in one turn.
 const EVENTS_PER_TURN: usize = 4096;
@@ -284,8 +288,19 @@ impl<'a> Daemon<'a> {
         Ok(exit)
     }
 
-    /// Waits until something is ready or due.
+    /// Waits until something is ready or due. Where much happened, more is about to: to sleep would be to have
+    /// oneself woken at once, and on the processor of whoever does.
     fn wait(&mut self, readiness: &mut mio::Events) -> Result<(), Error> {
+        if self.steps >= STEPS_OF_LOAD && self.ready.is_empty() {
+            let until = self.clock.now() + LINGER;
+            while self.clock.now() < until {
+                poll(&mut self.poll, readiness, Some(Duration::ZERO))?;
+                if !readiness.is_empty() {
+                    return Ok(());
+                }
+                thread::yield_now();
+            }
+        }
         let timeout = if self.ready.is_empty() {
             let due = [
                 self.supervisor.poll_deadline(),

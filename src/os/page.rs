@@ -25,7 +25,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Attempts that can be told apart at a time: numbers of attempts on their way differ by less.
-pub(crate) const CELLS: u64 = 128;
+pub(crate) const CELLS: u64 = 512;
 
 /// Bytes in the largest record that is published: one that is larger would leave no room for others.
 pub(crate) const RECORD_BYTES_MAX: usize = RING_BYTES / 4;
