@@ -17,12 +17,21 @@ pub const HEAD_BYTES_MAX: usize = 256 * 1024;
 /// of one encoded byte takes up to eight: so every head that can be sent can be read.
 pub const DECODE_BYTES_MAX: usize = 8 * HEAD_BYTES_MAX;
 
-/// Bytes in the largest payload (arguments or result) that travels inside a frame: the frame less
-/// room for its head.
-pub const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
+/// Bytes in the largest payload (arguments or result).
+pub const PAYLOAD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Bytes in the largest payload that can travel inside a frame: the frame less room for its head.
+pub const INLINE_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
+
+/// Bytes of the largest payload that is sent inside a frame; a larger one travels as shared memory, which costs
+/// the same whatever its size.
+pub const INLINE_BYTES_PREFERRED: usize = 64 * 1024;
 
 /// Open files that may travel with one payload.
 pub const DESCRIPTORS_PER_PAYLOAD_MAX: usize = 8;
+
+/// Descriptors that may travel with one frame: those open files, and the memory that the payload is in.
+pub const DESCRIPTORS_PER_FRAME_MAX: usize = DESCRIPTORS_PER_PAYLOAD_MAX + 1;
 
 /// Open files of one client's tasks that are not done.
 pub const DESCRIPTORS_PER_CLIENT_MAX: usize = 256;
@@ -75,6 +84,10 @@ pub const COMMAND_ARGUMENTS_MAX: u32 = 1024;
 /// Bytes of all functions that run a command, as a worker is told of them: what fits into a head beside
 /// the rest of its setup.
 pub const COMMANDS_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
+
+/// Bytes of what a command writes, or a server answers with, that can be returned: they are collected in the
+/// memory of their worker, and a program that never ends its output must not fill the machine.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// Bytes of a command's standard error that its failure tells: its end.
 pub const COMMAND_ERROR_BYTES_MAX: usize = 2 * 1024;

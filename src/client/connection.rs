@@ -27,7 +27,7 @@ use interprocess::os::unix::uds_local_socket::Stream;
 use super::error::{Access, Error, Tried};
 use super::locate::socket_paths;
 use crate::id::{Pid, RequestId};
-use crate::limits::{OUTBOX_BYTES_HIGH, PAYLOAD_BYTES_MAX};
+use crate::limits::OUTBOX_BYTES_HIGH;
 use crate::line::{Line, LineError, Place};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
 use crate::wire::{Hello, Inbox, Outbox, ReceiveError, Role, Verdict};
@@ -131,13 +131,14 @@ impl Connection {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: Pid(parent_id()),
             epoch: line.task().epoch,
-            payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
+            // Its worker is not told. What is too large, the daemon refuses.
+            payload_bytes_max: u64::MAX,
         };
         Connection::new(welcome, WayOut::Line(Arc::clone(&line)), WayIn::Line(line))
     }
 
     fn new(welcome: Welcome, way_out: WayOut, way_in: WayIn) -> Self {
-        let payload_bytes_max = welcome.payload_bytes_max.min(PAYLOAD_BYTES_MAX as u64);
+        let payload_bytes_max = welcome.payload_bytes_max;
         Connection {
             path: None,
             welcome,
@@ -193,15 +194,20 @@ impl Sender {
     /// # Errors
     /// - [`Error::Refused`] with [`Refusal::PayloadTooLarge`]: the daemon would not take the arguments, and
     ///   nothing was sent. The connection goes on.
+    /// - [`Error::Memory`]: there is no shared memory for the arguments, and nothing was sent.
     /// - [`Error::Protocol`]: the request does not fit into a frame.
     /// - as [`Sender::flush`].
     pub fn push(&mut self, id: RequestId, body: RequestBody) -> Result<(), Error> {
-        if let RequestBody::Submit { args, .. } = &body {
-            let (bytes, bytes_max) = (args.bytes.len() as u64, self.payload_bytes_max);
-            if bytes > bytes_max {
+        let body = match body {
+            RequestBody::Submit { args, .. } if args.len() > self.payload_bytes_max => {
+                let (bytes, bytes_max) = (args.len(), self.payload_bytes_max);
                 return Err(Refusal::PayloadTooLarge { bytes, bytes_max }.into());
             }
-        }
+            RequestBody::Submit { spec, args } => {
+                RequestBody::Submit { spec, args: args.fit_to_send().map_err(Error::Memory)? }
+            }
+            other => other,
+        };
         let request = Request { id, body };
         match &mut self.way {
             WayOut::Socket { outbox, .. } => {
@@ -280,7 +286,7 @@ impl Receiver {
 
     fn next_reply(&mut self) -> Result<Reply, Error> {
         match &mut self.way {
-            WayIn::Socket { stream, inbox } => inbox.receive(&mut &**stream).map_err(from_receive_error),
+            WayIn::Socket { stream, inbox } => inbox.receive_from(stream.inner()).map_err(from_receive_error),
             WayIn::Line(line) => line.hear().map_err(from_line_error),
         }
     }

@@ -93,6 +93,9 @@ impl Exchange {
     /// large, that there is no daemon to connect to anew.
     pub(super) fn submit(self: &Arc<Self>, spec: TaskSpec, args: Payload) -> Result<Arc<Call>, CallError> {
         let function = spec.function.clone();
+        let args = args.fit_to_send().map_err(|error| {
+            CallError::new(&function, None, Cause::BadArguments(Error::Memory(error).to_string()))
+        })?;
         let mut state = lock(&self.state);
         let outbox =
             self.prepare(&mut state, &args).map_err(|cause| CallError::new(&function, None, cause))?;
@@ -122,7 +125,7 @@ impl Exchange {
             self.link(state, connection);
         }
         let Some(link) = &state.link else { return Err(Cause::Unreachable(Error::Gone)) };
-        let (bytes, bytes_max) = (args.bytes.len() as u64, link.payload_bytes_max);
+        let (bytes, bytes_max) = (args.len(), link.payload_bytes_max);
         if bytes > bytes_max {
             return Err(Cause::Refused(Refusal::PayloadTooLarge { bytes, bytes_max }));
         }

@@ -99,7 +99,7 @@ impl Outbox {
 
 fn bytes_of(body: &RequestBody) -> usize {
     match body {
-        RequestBody::Submit { args, .. } => REQUEST_BYTES + args.bytes.len(),
+        RequestBody::Submit { args, .. } => REQUEST_BYTES + usize::try_from(args.len()).unwrap_or(usize::MAX),
         RequestBody::Cancel { .. }
         | RequestBody::Result { .. }
         | RequestBody::Status

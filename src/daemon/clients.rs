@@ -35,7 +35,7 @@ pub(super) struct Clients {
     /// When those that are not open are given up.
     timeouts: BTreeSet<(Time, ConnectionId)>,
     /// What is said to whoever is let in.
-    welcome: Reply,
+    welcome: Welcome,
     /// How often something was refused here, and not by the supervisor.
     refusals: u64,
     /// Bytes that clients were told and have not read, as each was when it was last written to.
@@ -98,11 +98,16 @@ impl Clients {
             by_user: HashMap::new(),
             last_id: 0,
             timeouts: BTreeSet::new(),
-            welcome: Reply { request: None, body: ReplyBody::Welcome(welcome) },
+            welcome,
             refusals: 0,
             unread_bytes: 0,
             registry,
         }
+    }
+
+    /// What further clients are told of the largest payload.
+    pub(super) fn set_payload_bytes_max(&mut self, payload_bytes_max: u64) {
+        self.welcome.payload_bytes_max = payload_bytes_max;
     }
 
     /// How many connections there are.
@@ -212,7 +217,8 @@ impl Clients {
     fn let_in(&mut self, id: ConnectionId) -> ClientDid {
         self.enter(id, Stage::Open, None);
         let Some(client) = self.by_id.get_mut(&id) else { return ClientDid::Nothing };
-        if let Err(error) = client.connection.say(&self.welcome) {
+        let welcome = Reply { request: None, body: ReplyBody::Welcome(self.welcome.clone()) };
+        if let Err(error) = client.connection.say(&welcome) {
             log::error!("the welcome to connection {} does not fit into a frame: {error}", id.0);
         }
         ClientDid::Enter(client.peer.clone())

@@ -279,7 +279,7 @@ mod tests {
     use crate::id::{ConnectionId, RequestId};
     use crate::limits::READ_BYTES_PER_TURN;
     use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
-    use crate::task::{Outcome, Payload};
+    use crate::task::{Encoding, Outcome, Payload};
     use crate::wire::encode;
 
     /// A connection, the poller it is registered with, and its peer.
@@ -357,7 +357,7 @@ mod tests {
     /// A reply of about half of what an outbox may hold.
     fn large_reply() -> Reply {
         let bytes = vec![7; OUTBOX_BYTES_HIGH / 2].into();
-        let outcome = Outcome::Ok(Payload { bytes, ..Payload::default() });
+        let outcome = Outcome::Ok(Payload::new(Encoding::Bytes, bytes));
         let task = "00000001-1".parse().expect("a task id");
         Reply { request: None, body: ReplyBody::Done { task, outcome } }
     }

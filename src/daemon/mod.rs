@@ -23,6 +23,7 @@
 //! | `workers`, `output`, `spawner`, `memory` | the processes; what they print; how they are started; what they take |
 //! | `sandbox` | what shuts workers in, in words |
 //! | `cgroup`, `strays` | each worker's control group; children that nobody started |
+//! | `closer` | where big payloads end |
 //! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
@@ -33,6 +34,7 @@ mod access;
 mod cgroup;
 mod clients;
 mod clock;
+mod closer;
 pub mod config;
 mod connection;
 mod descent;
@@ -72,6 +74,7 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use self::cgroup::Confinement;
 use self::clients::Clients;
 use self::clock::Clock;
+use self::closer::Closer;
 use self::config::Config;
 use self::door::Door;
 use self::functions::Functions;
@@ -83,7 +86,7 @@ use self::spawner::Spawner;
 use self::token::Token;
 use self::workers::Workers;
 use crate::id::{Epoch, Pid, Uid};
-use crate::limits::{FAREWELL_TIMEOUT, PAYLOAD_BYTES_MAX};
+use crate::limits::FAREWELL_TIMEOUT;
 use crate::message::client::Welcome;
 use crate::os::process::own_program;
 use crate::supervisor::{Event, Supervisor};
@@ -162,6 +165,7 @@ struct Daemon<'a> {
     clients: Clients,
     functions: Functions,
     workers: Workers,
+    closer: Closer,
     spawner: Spawner,
     door: Door,
     signals: Signals,
@@ -202,7 +206,7 @@ impl<'a> Daemon<'a> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: Pid(std::process::id()),
             epoch,
-            payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
+            payload_bytes_max: config.limits.payload_bytes,
         };
         let mut clients = Clients::new(welcome, registry()?);
         let door = Door::open(audience, &config, &mut clients, (now, user), poll.registry())?;
@@ -236,6 +240,7 @@ impl<'a> Daemon<'a> {
             clients,
             functions: Functions::default(),
             workers,
+            closer: Closer::default(),
             poll,
             spawner,
             door,

@@ -17,6 +17,7 @@ impl Daemon<'_> {
         let Request { id: request, body } = request;
         match body {
             RequestBody::Submit { spec, args } => {
+                self.closer.take_over(&args);
                 let deadline = spec.deadline.map(|deadline| deadline_at(self.now, deadline));
                 self.step(Event::Submitted { client, request, spec, deadline, args });
             }
@@ -113,6 +114,7 @@ impl Daemon<'_> {
         let before = self.supervisor.policy();
         let policy = Box::new(config.policy(before.daemon_user, Some((&self.config, before))));
         self.config = config;
+        self.clients.set_payload_bytes_max(self.config.limits.payload_bytes);
         self.step(Event::PolicyChanged { policy });
         self.are_rules_checked = false;
         self.check_rules();

@@ -38,6 +38,8 @@ pub enum ToWorker {
         commands: Vec<CommandSpec>,
         /// What its attempts may use.
         limits: WorkLimits,
+        /// Bytes in the largest result.
+        payload_bytes_max: u64,
     },
     /// Run a function.
     Attempt {

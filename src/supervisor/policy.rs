@@ -142,7 +142,7 @@ impl Policy {
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
             user_tasks_max: limits::QUEUE_TASKS_MAX / limits::USER_SHARE,
             user_bytes_max: limits::QUEUE_BYTES_MAX / limits::USER_SHARE,
-            payload_bytes_max: limits::PAYLOAD_BYTES_MAX as u64,
+            payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
             result_age_max: limits::RESULT_AGE_MAX,
             results_max: limits::RESULTS_MAX,
             result_bytes_max: limits::RESULT_BYTES_MAX,

@@ -52,7 +52,7 @@ struct Demand {
 impl Unplaced {
     fn insert(&mut self, submission: Submission) -> u64 {
         self.last_number += 1;
-        let bytes = submission.args.bytes.len() as u64;
+        let bytes = submission.args.len();
         self.bytes += bytes;
         let demand = self.demand_of(submission.owner.user);
         let demand = Demand { tasks: demand.tasks + 1, bytes: demand.bytes + bytes };
@@ -64,7 +64,7 @@ impl Unplaced {
 
     fn remove(&mut self, number: u64) -> Option<Submission> {
         let submission = self.submissions.remove(&number)?;
-        let bytes = submission.args.bytes.len() as u64;
+        let bytes = submission.args.len();
         self.bytes -= bytes;
         let user = submission.owner.user;
         let demand = self.demand_of(user);
@@ -189,7 +189,7 @@ impl Supervisor {
     }
 
     fn check(&self, submission: &Submission) -> Result<(), Refusal> {
-        let bytes = submission.args.bytes.len() as u64;
+        let bytes = submission.args.len();
         let counts = self.tasks.counts();
         let tasks = counts.delayed + counts.pending + counts.running + self.unplaced.submissions.len() as u64;
 
@@ -238,7 +238,7 @@ impl Supervisor {
         let counts = self.tasks.counts_of(user);
         let waiting = self.unplaced.demand_of(user);
         let tasks = counts.delayed + counts.pending + counts.running + waiting.tasks;
-        let bytes = counts.argument_bytes + waiting.bytes + submission.args.bytes.len() as u64;
+        let bytes = counts.argument_bytes + waiting.bytes + submission.args.len();
         let (tasks_max, bytes_max) = (self.policy.user_tasks_max, self.policy.user_bytes_max);
         match () {
             () if tasks >= tasks_max => Err(Refusal::UserQueueFull { tasks_max }),

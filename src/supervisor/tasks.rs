@@ -199,14 +199,14 @@ fn count(counts: &mut TaskCounts, task: &Task, direction: Counted) {
         Counted::In => *sum += amount,
         Counted::Out => *sum -= amount,
     };
-    let bytes = task.args.bytes.len() as u64;
+    let bytes = task.args.len();
     match &task.state {
         State::Delayed | State::Reaping { .. } => add(&mut counts.delayed, 1),
         State::Pending { .. } => add(&mut counts.pending, 1),
         State::Running { .. } => add(&mut counts.running, 1),
         State::Done { outcome, .. } => {
             add(&mut counts.kept, 1);
-            add(&mut counts.result_bytes, outcome.payload_bytes() as u64);
+            add(&mut counts.result_bytes, outcome.payload_bytes());
             return;
         }
     }

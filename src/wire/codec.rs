@@ -9,6 +9,7 @@ use super::WireError;
 use super::frame::{FRAME_HEADER_BYTES, Frame, header};
 use crate::limits::{DECODE_BYTES_MAX, DESCRIPTORS_PER_PAYLOAD_MAX, FRAME_BYTES_MAX};
 use crate::message::Message;
+use crate::task::Content;
 
 /// Bytes of memory that decoding a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
 /// hold integers of sixteen bytes.
@@ -42,10 +43,13 @@ fn append_frame<M: Message>(message: &M, out: &mut BytesMut, start: usize) -> Re
     if payload.is_some_and(|payload| payload.descriptors.count() as usize > DESCRIPTORS_PER_PAYLOAD_MAX) {
         return Err(WireError::TooManyDescriptors);
     }
-    let payload = payload.map_or(&[][..], |payload| &payload.bytes);
-    let header = header(out.len() - head_start, payload.len())?;
+    let bytes = match payload.map(|payload| &payload.content) {
+        Some(Content::Inline(bytes)) => &bytes[..],
+        Some(Content::Shared(_)) | None => &[],
+    };
+    let header = header(out.len() - head_start, bytes.len())?;
     out[start..head_start].copy_from_slice(&header);
-    out.put_slice(payload);
+    out.put_slice(bytes);
     Ok(())
 }
 
@@ -56,10 +60,12 @@ fn append_frame<M: Message>(message: &M, out: &mut BytesMut, start: usize) -> Re
 /// [`WireError::Malformed`], [`WireError::TrailingBytes`] or [`WireError::UnexpectedPayload`] when there is none.
 pub(super) fn decode<M: Message>(frame: Frame<'_>) -> Result<M, WireError> {
     let mut message: M = decode_whole::<M, DECODE_BYTES_MAX>(frame.head)?;
-    match message.payload_mut() {
-        Some(payload) => payload.bytes = Bytes::copy_from_slice(frame.payload),
-        None if frame.payload.is_empty() => {}
-        None => return Err(WireError::UnexpectedPayload { bytes: frame.payload.len() }),
+    match message.payload_mut().map(|payload| &mut payload.content) {
+        Some(Content::Inline(bytes)) => *bytes = Bytes::copy_from_slice(frame.payload),
+        Some(Content::Shared(_)) | None if frame.payload.is_empty() => {}
+        Some(Content::Shared(_)) | None => {
+            return Err(WireError::UnexpectedPayload { bytes: frame.payload.len() });
+        }
     }
     Ok(message)
 }

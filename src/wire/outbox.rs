@@ -13,15 +13,26 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use super::{WireError, encode};
 use crate::descriptor::Descriptors;
-use crate::limits::DESCRIPTORS_PER_PAYLOAD_MAX;
+use crate::limits::DESCRIPTORS_PER_FRAME_MAX;
+use crate::memory::SealedMemory;
 use crate::message::Message;
+use crate::task::Payload;
 
 /// What was said and not sent.
 #[derive(Debug, Default)]
 pub struct Outbox {
     buffer: BytesMut,
     /// What leaves with which byte of the buffer.
-    attached: VecDeque<(usize, Descriptors)>,
+    attached: VecDeque<(usize, Attached)>,
+    /// Bytes of the memory among it.
+    memory_bytes: u64,
+}
+
+/// What leaves beside the bytes of a frame.
+#[derive(Debug)]
+struct Attached {
+    memory: Option<SealedMemory>,
+    open_files: Descriptors,
 }
 
 impl Outbox {
@@ -30,10 +41,12 @@ impl Outbox {
     /// # Errors
     /// [`WireError`] when it exceeds a cap; nothing of it is said then.
     pub fn push<M: Message>(&mut self, message: &M) -> Result<(), WireError> {
+        let attached = message.payload().map(Attached::of).transpose()?.flatten();
         let start = self.buffer.len();
         encode(message, &mut self.buffer)?;
-        if let Some(payload) = message.payload().filter(|payload| payload.descriptors.count() > 0) {
-            self.attached.push_back((start, payload.descriptors.clone()));
+        if let Some(attached) = attached {
+            self.memory_bytes += attached.memory_bytes();
+            self.attached.push_back((start, attached));
         }
         Ok(())
     }
@@ -48,18 +61,30 @@ impl Outbox {
     /// # Errors
     /// Whatever writing gives, other than that the socket takes no more for now.
     pub fn send(&mut self, socket: impl AsFd) -> Result<(), Errno> {
+        self.send_within(socket, &mut u64::MAX.clone())
+    }
+
+    /// As [`send`](Self::send), up to the first frame whose payload is shared memory when no `room_bytes` are left
+    /// for that, and takes from them what was sent.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_within(&mut self, socket: impl AsFd, room_bytes: &mut u64) -> Result<(), Errno> {
         while !self.buffer.is_empty() {
-            let is_first = |(at, _): &&(usize, Descriptors)| *at == 0;
-            let leaves = self.attached.front().filter(is_first).map(|(_, descriptors)| descriptors);
+            let is_first = |(at, _): &&(usize, Attached)| *at == 0;
+            let leaves = self.attached.front().filter(is_first).map(|(_, attached)| attached);
+            if *room_bytes == 0 && leaves.is_some_and(|attached| attached.memory.is_some()) {
+                return Ok(());
+            }
             let next = self.attached.iter().map(|(at, _)| *at).find(|at| *at > 0);
             let until = next.unwrap_or(self.buffer.len());
             let bytes = &self.buffer[..until];
             let sent = retry_on_intr(|| match leaves {
-                Some(descriptors) => send_with(socket.as_fd(), bytes, descriptors),
+                Some(attached) => send_with(socket.as_fd(), bytes, attached),
                 None => write(&socket, bytes),
             });
             match sent {
-                Ok(sent) => self.forget(sent),
+                Ok(sent) => *room_bytes = room_bytes.saturating_sub(self.forget(sent)),
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -70,18 +95,20 @@ impl Outbox {
         Ok(())
     }
 
-    /// The first `bytes` are sent, and what left with the first of them.
-    fn forget(&mut self, bytes: usize) {
-        if self.attached.front().is_some_and(|(at, _)| *at == 0) {
-            self.attached.pop_front();
-        }
+    /// The first `bytes` are sent, and what left with the first of them, of whose memory it gives the bytes.
+    fn forget(&mut self, bytes: usize) -> u64 {
+        let has_left = self.attached.front().is_some_and(|(at, _)| *at == 0);
+        let left = has_left.then(|| self.attached.pop_front()).flatten();
+        let memory_bytes = left.map_or(0, |(_, attached)| attached.memory_bytes());
+        self.memory_bytes -= memory_bytes;
         self.buffer.advance(bytes);
         self.attached.iter_mut().for_each(|(at, _)| *at -= bytes);
+        memory_bytes
     }
 
-    /// Bytes that were said and not sent.
+    /// Bytes that were said and not sent, those in shared memory too.
     pub fn len(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len().saturating_add(usize::try_from(self.memory_bytes).unwrap_or(usize::MAX))
     }
 
     /// Whether all was sent.
@@ -95,9 +122,31 @@ impl Outbox {
     }
 }
 
-fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &Descriptors) -> Result<usize, Errno> {
-    let files: Vec<BorrowedFd<'_>> = descriptors.files().iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PAYLOAD_MAX))];
+impl Attached {
+    /// What goes with `payload`, if anything does.
+    fn of(payload: &Payload) -> Result<Option<Self>, WireError> {
+        let memory = payload.content.memory().cloned();
+        if memory.as_ref().is_some_and(|memory| memory.file().is_none()) {
+            return Err(WireError::MissingDescriptors { announced: 1, received: 0 });
+        }
+        let attached = Attached { memory, open_files: payload.descriptors.clone() };
+        Ok((attached.memory.is_some() || attached.open_files.count() > 0).then_some(attached))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memory.as_ref().map_or(0, SealedMemory::bytes)
+    }
+
+    /// Its descriptors, in the order in which they are received.
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let memory = self.memory.as_ref().and_then(SealedMemory::file);
+        memory.into_iter().chain(self.open_files.files().iter().map(AsFd::as_fd))
+    }
+}
+
+fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], attached: &Attached) -> Result<usize, Errno> {
+    let files: Vec<BorrowedFd<'_>> = attached.descriptors().collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_FRAME_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
         return Err(Errno::INVAL);

@@ -13,6 +13,7 @@ use super::asking::Desk;
 use super::confinement::Confinement;
 use super::hangup::Hangup;
 use super::registry::Functions;
+use super::result;
 use super::session::{Broken, Session};
 use super::strays::Strays;
 use crate::id::{AttemptId, FunctionName, TaskId};
@@ -35,6 +36,8 @@ pub(super) struct Workplace {
     pub(super) confinement: Confinement,
     /// None where children are nobody's but the program's own.
     pub(super) strays: Option<Strays>,
+    /// Bytes in the largest result.
+    pub(super) payload_bytes_max: u64,
 }
 
 impl Workplace {
@@ -95,14 +98,15 @@ pub(super) fn take(
 /// Runs one attempt and reports it, after what is to be done once it is over.
 pub(super) fn attempt(
     Waiting { attempt, task, function, args }: Waiting,
-    Workplace { functions, hangup, confinement, strays: _ }: &Workplace,
+    Workplace { functions, hangup, confinement, payload_bytes_max, strays: _ }: &Workplace,
     desk: &Arc<Desk>,
     when_over: impl FnOnce(),
 ) -> Result<(), Broken> {
     hangup.call_begins();
     desk.sender().say(&FromWorker::Started { attempt })?;
     let report = desk.during(attempt, task, || {
-        confinement.during(&function, || functions.call(&function, args)).unwrap_or_else(|error| {
+        let call = || result::fit_to_send(functions.call(&function, args), *payload_bytes_max);
+        confinement.during(&function, call).unwrap_or_else(|error| {
             let message = format!("it cannot be limited: {error}");
             Report::Failed(Failure { kind: FailureKind::Error, message, location: None })
         })
@@ -124,6 +128,7 @@ fn flush_output() {
 mod tests {
     use super::*;
     use crate::id::{Epoch, Generation, SlotId, TaskId, WorkerId};
+    use crate::limits::PAYLOAD_BYTES_MAX;
     use crate::message::resources::WorkLimits;
     use crate::task::{Encoding, FailureKind};
     use crate::wire::{self, Inbox};
@@ -155,7 +160,7 @@ mod tests {
             })
             .finish(false)
             .unwrap();
-        Workplace { functions, ..Workplace::default() }
+        Workplace { functions, payload_bytes_max: PAYLOAD_BYTES_MAX, ..Workplace::default() }
     }
 
     /// Lets a worker take everything in `said` with one read, and closes the socket after so many replies.
@@ -224,6 +229,7 @@ mod tests {
             threads: 1,
             commands: Vec::new(),
             limits: WorkLimits::default(),
+            payload_bytes_max: 0,
         };
         let (_, ended) = converse(&[setup], 0);
         assert!(matches!(ended, Err(Broken::Unexpected(_))));

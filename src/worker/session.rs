@@ -70,6 +70,8 @@ pub(super) struct Setup {
     pub(super) commands: Vec<CommandSpec>,
     /// What its attempts may use.
     pub(super) limits: WorkLimits,
+    /// Bytes in the largest result.
+    pub(super) payload_bytes_max: u64,
 }
 
 /// A blocking conversation with the daemon.
@@ -108,8 +110,15 @@ impl Session {
             return Err(Broken::Refused(answer));
         }
         let setup = match inbox.receive_from(stream)? {
-            ToWorker::Setup { worker: _, allow_fault_injection, threads, commands, limits } => {
-                Setup { allow_fault_injection, threads: threads.max(1), commands, limits }
+            ToWorker::Setup {
+                worker: _,
+                allow_fault_injection,
+                threads,
+                commands,
+                limits,
+                payload_bytes_max,
+            } => {
+                Setup { allow_fault_injection, threads: threads.max(1), commands, limits, payload_bytes_max }
             }
             ToWorker::Attempt { .. } => return Err(Broken::Unexpected("Attempt before Setup")),
             ToWorker::Answer { .. } => return Err(Broken::Unexpected("Answer before Setup")),

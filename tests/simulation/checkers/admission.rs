@@ -103,7 +103,7 @@ fn may_be_accepted(
     submission: &Submission,
 ) -> Result<(), &'static str> {
     let policy = &history.policy;
-    let bytes = submission.args.bytes.len() as u64;
+    let bytes = submission.args.len();
     let was_held = submission.step < history.step;
     let is_taken = history.is_serving() || (was_held && history.stopped_at.is_empty());
     // Out of time, it ends as it would anywhere else, wherever it would have gone.
@@ -132,7 +132,7 @@ fn waits_for_itself(history: &History, client: ConnectionId, submission: &Submis
 
 fn is_true(history: &History, client: ConnectionId, submission: &Submission, refusal: &Refusal) -> bool {
     let (policy, spec) = (&history.policy, &submission.spec);
-    let bytes = submission.args.bytes.len() as u64;
+    let bytes = submission.args.len();
     let (queued, queued_bytes) = queued(history);
     let of_user = user(history, client).filter(|user| !is_privileged(*user));
     let (queued_of_user, bytes_of_user) = of_user.map_or((0, 0), |user| queued_of(history, user));
@@ -217,7 +217,7 @@ fn has_waited(history: &History, submission: &Submission) -> bool {
 /// How many tasks the queue holds, and bytes of arguments, those that wait to be placed included.
 fn queued(history: &History) -> (u64, u64) {
     let live = history.live_tasks().map(|task| task.argument_bytes());
-    let held = history.held_submissions().map(|held| held.args.bytes.len() as u64);
+    let held = history.held_submissions().map(|held| held.args.len());
     sum(live.chain(held))
 }
 
@@ -227,7 +227,7 @@ fn queued_of(history: &History, of_user: Uid) -> (u64, u64) {
         history.live_tasks().filter(|task| task.owner.user == of_user).map(|task| task.argument_bytes());
     let requests = history.requests.iter().filter(|((client, _), _)| user(history, *client) == Some(of_user));
     let held = requests.filter_map(|(_, request)| match request {
-        Request::Submit(submission) => Some(submission.args.bytes.len() as u64),
+        Request::Submit(submission) => Some(submission.args.len()),
         Request::Cancel(_) | Request::Result { .. } | Request::Drain | Request::Release => None,
     });
     sum(live.chain(held))

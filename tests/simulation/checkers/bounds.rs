@@ -98,5 +98,5 @@ fn kept_bytes(history: &History) -> u64 {
 
 /// Bytes of a task's result.
 pub fn result_bytes(history: &History, id: &TaskId) -> u64 {
-    history.tasks.get(id).and_then(|task| task.outcome()).map_or(0, Outcome::payload_bytes) as u64
+    history.tasks.get(id).and_then(|task| task.outcome()).map_or(0, Outcome::payload_bytes)
 }
