@@ -146,6 +146,15 @@ pub const DESCRIPTORS_PER_WORKER: u64 = 4;
 /// takes to start a process, and the files that it reads.
 pub const DESCRIPTORS_RESERVED: u64 = 32;
 
+/// Descriptors of shared memory that the daemon holds at most: with payloads just above
+/// [`INLINE_BYTES_PREFERRED`], queue, kept and unread results meet their caps on bytes at about so many. Where the
+/// system allows the daemon fewer than twice as many, it is half of what remains beside its workers.
+pub const MEMORY_DESCRIPTORS_MAX: u64 = 65_536;
+
+/// Descriptors of shared memory that were sent to one client and that it has not taken: they count for the user
+/// that the daemon runs as (unix(7), ETOOMANYREFS), and so for its workers.
+pub const DESCRIPTORS_PASSED_MAX: usize = 4;
+
 /// Clients accepted in one turn of the loop, so that a flood of them cannot hold the others up.
 pub const ACCEPTS_PER_TURN: usize = 64;
 

@@ -32,6 +32,14 @@ impl Payload {
         }
     }
 
+    /// Maps it if it is in shared memory, and does without the descriptor from then on: a program may hold more results
+    /// than it may have descriptors. If it cannot be mapped, [`bytes`](Self::bytes) says why.
+    pub(crate) fn give_up_descriptor(&mut self) {
+        if let Ok(bytes) = self.bytes() {
+            self.content = Content::Inline(bytes);
+        }
+    }
+
     /// The same payload, in shared memory if it is large: as it is best sent.
     ///
     /// # Errors

@@ -108,6 +108,11 @@ impl Payload {
         self.content.is_empty()
     }
 
+    /// Descriptors that its shared memory takes: one, if it is in any.
+    pub fn memory_descriptors(&self) -> u64 {
+        u64::from(self.content.memory().is_some())
+    }
+
     /// Command-line arguments, as they are.
     ///
     /// An argument holds no zero byte: the system passes none on a command line.
@@ -327,6 +332,18 @@ impl Outcome {
             Outcome::TimedOut(_) => OutcomeKind::TimedOut,
             Outcome::Cancelled(_) => OutcomeKind::Cancelled,
             Outcome::Lost { .. } => OutcomeKind::Lost,
+        }
+    }
+
+    /// Descriptors that the shared memory of its result takes.
+    pub fn memory_descriptors(&self) -> u64 {
+        match self {
+            Outcome::Ok(payload) => payload.memory_descriptors(),
+            Outcome::Failed(_)
+            | Outcome::Crashed(_)
+            | Outcome::TimedOut(_)
+            | Outcome::Cancelled(_)
+            | Outcome::Lost { .. } => 0,
         }
     }
 

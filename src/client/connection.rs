@@ -29,6 +29,7 @@ use super::locate::socket_paths;
 use crate::id::{Pid, RequestId};
 use crate::limits::OUTBOX_BYTES_HIGH;
 use crate::line::{Line, LineError, Place};
+use crate::message::Message;
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
 use crate::wire::{Hello, Inbox, Outbox, ReceiveError, Role, Verdict};
 
@@ -285,10 +286,16 @@ impl Receiver {
     }
 
     fn next_reply(&mut self) -> Result<Reply, Error> {
-        match &mut self.way {
-            WayIn::Socket { stream, inbox } => inbox.receive_from(stream.inner()).map_err(from_receive_error),
-            WayIn::Line(line) => line.hear().map_err(from_line_error),
+        let mut reply: Reply = match &mut self.way {
+            WayIn::Socket { stream, inbox } => {
+                inbox.receive_from(stream.inner()).map_err(from_receive_error)?
+            }
+            WayIn::Line(line) => line.hear().map_err(from_line_error)?,
+        };
+        if let Some(result) = reply.payload_mut() {
+            result.give_up_descriptor();
         }
+        Ok(reply)
     }
 }
 

@@ -40,6 +40,10 @@ pub(super) struct Clients {
     refusals: u64,
     /// Bytes that clients were told and have not read, as each was when it was last written to.
     unread_bytes: usize,
+    /// Payloads in shared memory among that, each with a descriptor of the daemon's.
+    unread_descriptors: usize,
+    /// How many are too many.
+    unread_descriptors_max: usize,
     registry: Registry,
 }
 
@@ -52,6 +56,8 @@ struct Client {
     until: Option<Time>,
     /// Its part of [`Clients::unread_bytes`].
     unread_bytes: usize,
+    /// Its part of [`Clients::unread_descriptors`].
+    unread_descriptors: usize,
     /// Whether the supervisor was told that it has too many unread outcomes.
     blocked: bool,
 }
@@ -91,8 +97,9 @@ pub(super) struct Flushed {
 }
 
 impl Clients {
-    /// None yet; whoever is let in is told `welcome`.
-    pub(super) fn new(welcome: Welcome, registry: Registry) -> Self {
+    /// None yet; whoever is let in is told `welcome`. With more than so many descriptors in unread outcomes, each may
+    /// leave only [`OUTBOX_BYTES_HIGH`] unread.
+    pub(super) fn new(welcome: Welcome, unread_descriptors_max: usize, registry: Registry) -> Self {
         Clients {
             by_id: HashMap::new(),
             by_user: HashMap::new(),
@@ -101,6 +108,8 @@ impl Clients {
             welcome,
             refusals: 0,
             unread_bytes: 0,
+            unread_descriptors: 0,
+            unread_descriptors_max,
             registry,
         }
     }
@@ -147,7 +156,9 @@ impl Clients {
         let connection = Connection::open(stream, Role::Client, Token::Client(id), &self.registry)?;
         let user = peer.user;
         let (stage, until) = (Stage::Handshake, None);
-        let client = Client { connection, peer, stage, until, unread_bytes: 0, blocked: false };
+        let (unread_bytes, unread_descriptors) = (0, 0);
+        let client =
+            Client { connection, peer, stage, until, unread_bytes, unread_descriptors, blocked: false };
         self.by_id.insert(id, client);
         *self.by_user.entry(user).or_default() += 1;
         self.enter(id, Stage::Handshake, Some(now + HANDSHAKE_TIMEOUT));
@@ -297,11 +308,17 @@ impl Clients {
         let unread_bytes = client.connection.outbox_bytes();
         self.unread_bytes -= mem::replace(&mut client.unread_bytes, unread_bytes);
         self.unread_bytes += unread_bytes;
-        let is_too_much = self.unread_bytes > limits.all_unread_bytes;
+        let descriptors = client.connection.outbox_descriptors();
+        self.unread_descriptors -= mem::replace(&mut client.unread_descriptors, descriptors);
+        self.unread_descriptors += descriptors;
+        let is_too_much = self.unread_bytes > limits.all_unread_bytes
+            || self.unread_descriptors > self.unread_descriptors_max;
         let unread_bytes_max =
             limits.unread_bytes.min(if is_too_much { OUTBOX_BYTES_HIGH } else { usize::MAX });
         let event = match (client.stage, client.blocked) {
-            (Stage::Open, false) if unread_bytes > unread_bytes_max => {
+            (Stage::Open, false)
+                if unread_bytes > unread_bytes_max && !client.connection.has_passed_one() =>
+            {
                 log::warn!("connection {} leaves {unread_bytes} bytes unread: its tasks are held back", id.0);
                 Some(Event::ClientBlocked { client: id })
             }
@@ -362,6 +379,7 @@ impl Clients {
             self.timeouts.remove(&(until, id));
         }
         self.unread_bytes -= client.unread_bytes;
+        self.unread_descriptors -= client.unread_descriptors;
         let user = client.peer.user;
         match self.len_of(user) {
             1 => _ = self.by_user.remove(&user),

@@ -81,6 +81,7 @@ use self::functions::Functions;
 use self::guard::Guard;
 use self::logging::{Filter, Logging};
 use self::notify::Notifier;
+use self::serve::memory_descriptors;
 use self::signals::Signals;
 use self::spawner::Spawner;
 use self::token::Token;
@@ -89,7 +90,7 @@ use crate::id::{Epoch, Pid, Uid};
 use crate::limits::FAREWELL_TIMEOUT;
 use crate::message::client::Welcome;
 use crate::os::process::own_program;
-use crate::supervisor::{Event, Supervisor};
+use crate::supervisor::{DescriptorPolicy, Event, Policy, Supervisor};
 use crate::time::Time;
 
 /// The log target of the daemon's own records.
@@ -201,14 +202,17 @@ impl<'a> Daemon<'a> {
         let user = Uid(geteuid().as_raw());
         let random = RandomState::new();
         let epoch = Epoch(random.hash_one("epoch") as u32);
-        let policy = config.policy(user, None);
+        let descriptors = DescriptorPolicy::within(memory_descriptors(&config, descriptors_max));
+        let policy = Policy { descriptors, ..config.policy(user, None) };
         let welcome = Welcome {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: Pid(std::process::id()),
             epoch,
             payload_bytes_max: config.limits.payload_bytes,
         };
-        let mut clients = Clients::new(welcome, registry()?);
+        // A quarter of them is for results on their way, an eighth for those that clients leave unread.
+        let unread_descriptors_max = memory_descriptors(&config, descriptors_max) / 8;
+        let mut clients = Clients::new(welcome, unread_descriptors_max as usize, registry()?);
         let door = Door::open(audience, &config, &mut clients, (now, user), poll.registry())?;
         let confinement = Confinement::arrange();
         log::info!(target: LOG_TARGET, "limits of workers: {confinement}");

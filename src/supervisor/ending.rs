@@ -8,12 +8,12 @@ use std::time::Duration;
 use super::action::EndReason;
 use super::restart::backoff;
 use super::slots::Progress;
-use super::tasks::{State, TaskKey, Watcher};
+use super::tasks::{State, TaskKey, Tasks, Watcher};
 use super::timers::Timer;
 use super::{Notice, Supervisor};
 use crate::id::{AttemptId, Uid, WorkerId};
 use crate::message::client::ReplyBody;
-use crate::message::status::{Phase, TaskCounts};
+use crate::message::status::Phase;
 use crate::task::{Attachment, Exit, Outcome};
 use crate::time::Time;
 
@@ -101,7 +101,8 @@ impl Supervisor {
         while let Some(&(at, number)) = self.kept.first() {
             let counts = self.tasks.counts();
             let too_many = counts.kept > self.policy.results_max;
-            let too_large = counts.result_bytes > self.policy.result_bytes_max;
+            let too_large = counts.result_bytes > self.policy.result_bytes_max
+                || self.tasks.descriptors().results > self.policy.descriptors.results_max;
             let expires = at + self.policy.result_age_max;
             if !too_many && !too_large && expires > self.now {
                 self.timers.arm(Timer::ResultExpiry, expires);
@@ -118,8 +119,14 @@ impl Supervisor {
             return;
         }
         let (kept_max, bytes_max) = (self.policy.user_results_max, self.policy.user_result_bytes_max);
-        let has_too_much = |counts: TaskCounts| counts.kept > kept_max || counts.result_bytes > bytes_max;
-        while has_too_much(self.tasks.counts_of(user)) {
+        let descriptors_max = self.policy.descriptors.user_results_max;
+        let has_too_much = |tasks: &Tasks| {
+            let counts = tasks.counts_of(user);
+            counts.kept > kept_max
+                || counts.result_bytes > bytes_max
+                || tasks.descriptors_of(user).results > descriptors_max
+        };
+        while has_too_much(&self.tasks) {
             let oldest = self.kept_by_user.range((user, Time::ZERO, 0)..).next().copied();
             let Some((_, at, number)) = oldest.filter(|(owner, ..)| *owner == user) else { return };
             self.give_up_result(at, number);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::policy::WhenDegraded;
+use super::policy::{Policy, WhenDegraded};
 use super::pools::{Knowledge, Pool, PoolId};
 use super::queue::Ticket;
 use super::tasks::{State, Task, TaskKey, Watcher};
@@ -39,7 +39,8 @@ pub(super) struct Unplaced {
     /// How many tasks and bytes of arguments they are, by user.
     by_user: BTreeMap<Uid, Demand>,
     last_number: u64,
-    bytes: u64,
+    /// What they all are.
+    demand: Demand,
 }
 
 /// What submissions take of the queue.
@@ -47,16 +48,39 @@ pub(super) struct Unplaced {
 struct Demand {
     tasks: u64,
     bytes: u64,
+    /// Of the memory that their arguments are in.
+    descriptors: u64,
+}
+
+impl Demand {
+    fn of(args: &Payload) -> Self {
+        Demand { tasks: 1, bytes: args.len(), descriptors: args.memory_descriptors() }
+    }
+
+    fn plus(self, more: Demand) -> Self {
+        Demand {
+            tasks: self.tasks + more.tasks,
+            bytes: self.bytes + more.bytes,
+            descriptors: self.descriptors + more.descriptors,
+        }
+    }
+
+    fn minus(self, less: Demand) -> Self {
+        Demand {
+            tasks: self.tasks - less.tasks,
+            bytes: self.bytes - less.bytes,
+            descriptors: self.descriptors - less.descriptors,
+        }
+    }
 }
 
 impl Unplaced {
     fn insert(&mut self, submission: Submission) -> u64 {
         self.last_number += 1;
-        let bytes = submission.args.len();
-        self.bytes += bytes;
-        let demand = self.demand_of(submission.owner.user);
-        let demand = Demand { tasks: demand.tasks + 1, bytes: demand.bytes + bytes };
-        self.by_user.insert(submission.owner.user, demand);
+        let demand = Demand::of(&submission.args);
+        self.demand = self.demand.plus(demand);
+        let of_user = self.demand_of(submission.owner.user).plus(demand);
+        self.by_user.insert(submission.owner.user, of_user);
         self.by_client.insert((submission.submitter.client, self.last_number));
         self.submissions.insert(self.last_number, submission);
         self.last_number
@@ -64,15 +88,13 @@ impl Unplaced {
 
     fn remove(&mut self, number: u64) -> Option<Submission> {
         let submission = self.submissions.remove(&number)?;
-        let bytes = submission.args.len();
-        self.bytes -= bytes;
+        let demand = Demand::of(&submission.args);
+        self.demand = self.demand.minus(demand);
         let user = submission.owner.user;
-        let demand = self.demand_of(user);
-        match demand.tasks {
-            1 => _ = self.by_user.remove(&user),
-            _ => {
-                _ = self.by_user.insert(user, Demand { tasks: demand.tasks - 1, bytes: demand.bytes - bytes })
-            }
+        let of_user = self.demand_of(user).minus(demand);
+        match of_user.tasks {
+            0 => _ = self.by_user.remove(&user),
+            _ => _ = self.by_user.insert(user, of_user),
         }
         self.by_client.remove(&(submission.submitter.client, number));
         Some(submission)
@@ -94,6 +116,11 @@ enum Placement {
     /// Nowhere yet: some pool may still say that it has the function, within this time.
     Wait(Duration),
     Refused(Refusal),
+}
+
+/// Whether a submission's arguments are in shared memory.
+fn takes_descriptor(submission: &Submission) -> bool {
+    submission.args.memory_descriptors() > 0
 }
 
 impl Supervisor {
@@ -190,8 +217,7 @@ impl Supervisor {
 
     fn check(&self, submission: &Submission) -> Result<(), Refusal> {
         let bytes = submission.args.len();
-        let counts = self.tasks.counts();
-        let tasks = counts.delayed + counts.pending + counts.running + self.unplaced.submissions.len() as u64;
+        let demand = self.demand(None).plus(Demand::of(&submission.args));
 
         if self.phase != Phase::Serving {
             return Err(Refusal::Draining);
@@ -208,13 +234,29 @@ impl Supervisor {
         self.check_function(submission)?;
         self.check_files(submission)?;
         self.check_share(submission)?;
-        if tasks >= self.policy.queue_tasks_max {
-            return Err(Refusal::QueueFull { tasks_max: self.policy.queue_tasks_max });
+        let Policy { queue_tasks_max: tasks_max, queue_bytes_max: bytes_max, descriptors, .. } = self.policy;
+        let descriptors_max = descriptors.arguments_max;
+        match () {
+            () if demand.tasks > tasks_max => Err(Refusal::QueueFull { tasks_max }),
+            () if demand.bytes > bytes_max => Err(Refusal::QueueBytesFull { bytes_max }),
+            () if takes_descriptor(submission) && demand.descriptors > descriptors_max => {
+                Err(Refusal::QueueDescriptorsFull { descriptors_max })
+            }
+            () => Ok(()),
         }
-        if counts.argument_bytes + self.unplaced.bytes + bytes > self.policy.queue_bytes_max {
-            return Err(Refusal::QueueBytesFull { bytes_max: self.policy.queue_bytes_max });
-        }
-        Ok(())
+    }
+
+    /// What the tasks that are not done take, those not placed among them: of one user or of all.
+    fn demand(&self, user: Option<Uid>) -> Demand {
+        let (counts, descriptors, waiting) = match user {
+            Some(user) => {
+                (self.tasks.counts_of(user), self.tasks.descriptors_of(user), self.unplaced.demand_of(user))
+            }
+            None => (self.tasks.counts(), self.tasks.descriptors(), self.unplaced.demand),
+        };
+        let tasks = counts.delayed + counts.pending + counts.running;
+        let placed = Demand { tasks, bytes: counts.argument_bytes, descriptors: descriptors.arguments };
+        placed.plus(waiting)
     }
 
     /// Whether the submitter may run the function.
@@ -235,14 +277,15 @@ impl Supervisor {
         if self.policy.is_privileged(user) {
             return Ok(());
         }
-        let counts = self.tasks.counts_of(user);
-        let waiting = self.unplaced.demand_of(user);
-        let tasks = counts.delayed + counts.pending + counts.running + waiting.tasks;
-        let bytes = counts.argument_bytes + waiting.bytes + submission.args.len();
-        let (tasks_max, bytes_max) = (self.policy.user_tasks_max, self.policy.user_bytes_max);
+        let demand = self.demand(Some(user)).plus(Demand::of(&submission.args));
+        let Policy { user_tasks_max: tasks_max, user_bytes_max: bytes_max, descriptors, .. } = self.policy;
+        let descriptors_max = descriptors.user_arguments_max;
         match () {
-            () if tasks >= tasks_max => Err(Refusal::UserQueueFull { tasks_max }),
-            () if bytes > bytes_max => Err(Refusal::UserQueueBytesFull { bytes_max }),
+            () if demand.tasks > tasks_max => Err(Refusal::UserQueueFull { tasks_max }),
+            () if demand.bytes > bytes_max => Err(Refusal::UserQueueBytesFull { bytes_max }),
+            () if takes_descriptor(submission) && demand.descriptors > descriptors_max => {
+                Err(Refusal::UserQueueDescriptorsFull { descriptors_max })
+            }
             () => Ok(()),
         }
     }

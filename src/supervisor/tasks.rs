@@ -96,9 +96,25 @@ pub(super) struct Tasks {
 /// What tasks add up to.
 #[derive(Debug, Default)]
 struct Sums {
-    all: TaskCounts,
+    all: Sum,
     /// Of those who have any.
-    by_user: BTreeMap<Uid, TaskCounts>,
+    by_user: BTreeMap<Uid, Sum>,
+}
+
+/// What some tasks add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sum {
+    counts: TaskCounts,
+    descriptors: Descriptors,
+}
+
+/// Descriptors of shared memory that tasks hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Descriptors {
+    /// Of the arguments of those that are not done.
+    pub(super) arguments: u64,
+    /// Of kept results.
+    pub(super) results: u64,
 }
 
 impl Tasks {
@@ -133,7 +149,7 @@ impl Tasks {
     pub(super) fn remove(&mut self, key: TaskKey) -> Task {
         let task = self.rows.remove(key.0 as usize);
         self.sums.count(&task, Counted::Out);
-        if self.counts_of(task.owner.user) == TaskCounts::default() {
+        if self.sum_of(task.owner.user) == Sum::default() {
             self.sums.by_user.remove(&task.owner.user);
         }
         self.keys.remove(&task.id.number);
@@ -166,11 +182,25 @@ impl Tasks {
     }
 
     pub(super) fn counts(&self) -> TaskCounts {
-        self.sums.all
+        self.sums.all.counts
+    }
+
+    /// Descriptors of shared memory that all of them hold.
+    pub(super) fn descriptors(&self) -> Descriptors {
+        self.sums.all.descriptors
     }
 
     /// What the tasks of one user add up to.
     pub(super) fn counts_of(&self, user: Uid) -> TaskCounts {
+        self.sum_of(user).counts
+    }
+
+    /// Descriptors of shared memory that the tasks of one user hold.
+    pub(super) fn descriptors_of(&self, user: Uid) -> Descriptors {
+        self.sum_of(user).descriptors
+    }
+
+    fn sum_of(&self, user: Uid) -> Sum {
         self.sums.by_user.get(&user).copied().unwrap_or_default()
     }
 
@@ -194,7 +224,7 @@ impl Sums {
 }
 
 /// Adds a task to what some add up to, or takes it out.
-fn count(counts: &mut TaskCounts, task: &Task, direction: Counted) {
+fn count(Sum { counts, descriptors }: &mut Sum, task: &Task, direction: Counted) {
     let add = |sum: &mut u64, amount: u64| match direction {
         Counted::In => *sum += amount,
         Counted::Out => *sum -= amount,
@@ -207,8 +237,10 @@ fn count(counts: &mut TaskCounts, task: &Task, direction: Counted) {
         State::Done { outcome, .. } => {
             add(&mut counts.kept, 1);
             add(&mut counts.result_bytes, outcome.payload_bytes());
+            add(&mut descriptors.results, outcome.memory_descriptors());
             return;
         }
     }
     add(&mut counts.argument_bytes, bytes);
+    add(&mut descriptors.arguments, task.args.memory_descriptors());
 }

@@ -22,7 +22,7 @@ pub use handshake::{
     Answer, HANDSHAKE_BYTES, Hello, Role, VERSION_MAX, VERSION_MIN, Verdict, agree_on_version,
 };
 pub use inbox::{Filled, Inbox, ReceiveError};
-pub use outbox::Outbox;
+pub use outbox::{Outbox, Passed};
 
 use crate::limits;
 use crate::memory::BadMemory;

@@ -35,6 +35,19 @@ struct Attached {
     open_files: Descriptors,
 }
 
+/// Shared memory that was sent and that the peer may not have taken: it is still there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Bytes of it.
+    pub bytes: u64,
+    /// Descriptors.
+    pub descriptors: usize,
+}
+
+impl Passed {
+    const UNLIMITED: Passed = Passed { bytes: u64::MAX, descriptors: usize::MAX };
+}
+
 impl Outbox {
     /// Puts `message` behind what was said before.
     ///
@@ -61,19 +74,20 @@ impl Outbox {
     /// # Errors
     /// Whatever writing gives, other than that the socket takes no more for now.
     pub fn send(&mut self, socket: impl AsFd) -> Result<(), Errno> {
-        self.send_within(socket, &mut u64::MAX.clone())
+        self.send_within(socket, &mut Passed::default(), Passed::UNLIMITED)
     }
 
-    /// As [`send`](Self::send), up to the first frame whose payload is shared memory when no `room_bytes` are left
-    /// for that, and takes from them what was sent.
+    /// As [`send`](Self::send), and adds to `passed` what of it was shared memory: none of that leaves once it comes
+    /// to `max` of either.
     ///
     /// # Errors
     /// As [`send`](Self::send).
-    pub fn send_within(&mut self, socket: impl AsFd, room_bytes: &mut u64) -> Result<(), Errno> {
+    pub fn send_within(&mut self, socket: impl AsFd, passed: &mut Passed, max: Passed) -> Result<(), Errno> {
         while !self.buffer.is_empty() {
             let is_first = |(at, _): &&(usize, Attached)| *at == 0;
             let leaves = self.attached.front().filter(is_first).map(|(_, attached)| attached);
-            if *room_bytes == 0 && leaves.is_some_and(|attached| attached.memory.is_some()) {
+            let is_memory = leaves.is_some_and(|attached| attached.memory.is_some());
+            if is_memory && (passed.bytes >= max.bytes || passed.descriptors >= max.descriptors) {
                 return Ok(());
             }
             let next = self.attached.iter().map(|(at, _)| *at).find(|at| *at > 0);
@@ -84,7 +98,10 @@ impl Outbox {
                 None => write(&socket, bytes),
             });
             match sent {
-                Ok(sent) => *room_bytes = room_bytes.saturating_sub(self.forget(sent)),
+                Ok(sent) => {
+                    passed.bytes += self.forget(sent);
+                    passed.descriptors += usize::from(is_memory);
+                }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -109,6 +126,11 @@ impl Outbox {
     /// Bytes that were said and not sent, those in shared memory too.
     pub fn len(&self) -> usize {
         self.buffer.len().saturating_add(usize::try_from(self.memory_bytes).unwrap_or(usize::MAX))
+    }
+
+    /// Payloads with descriptors that were said and not sent.
+    pub fn attached(&self) -> usize {
+        self.attached.len()
     }
 
     /// Whether all was sent.

@@ -11,7 +11,7 @@ use poold::id::{FunctionName, RequestId};
 use poold::memory::{BadMemory, MemoryFile, SealedMemory};
 use poold::message::client::{Request, RequestBody};
 use poold::task::{Content, Encoding, Payload, TaskSpec};
-use poold::wire::{Inbox, Outbox, WireError, encode};
+use poold::wire::{Inbox, Outbox, Passed, WireError, encode};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::descriptors::{files, next, send};
@@ -78,11 +78,13 @@ fn outbox_counts_shared_bytes_until_they_are_sent() {
     let payload = SharedBuffer::new(1 << 20).and_then(|buffer| buffer.into_payload(Encoding::Bytes));
     outbox.push(&submission(payload.expect("there is memory"))).expect("it is within the caps");
     assert!(outbox.len() > 1 << 20);
-    outbox.send_within(&near, &mut 0).expect("the other end is open");
-    assert!(outbox.len() > 1 << 20, "there is no room for it");
-    let mut room_bytes = 1;
-    outbox.send_within(&near, &mut room_bytes).expect("the other end is open");
-    assert_eq!((outbox.len(), room_bytes), (0, 0));
+    let max = Passed { bytes: 1, descriptors: 1 };
+    let mut passed = max;
+    outbox.send_within(&near, &mut passed, max).expect("the other end is open");
+    assert!(outbox.len() > 1 << 20, "the peer has not taken what was sent before");
+    passed = Passed::default();
+    outbox.send_within(&near, &mut passed, max).expect("the other end is open");
+    assert_eq!((outbox.len(), passed), (0, Passed { bytes: 1 << 20, descriptors: 1 }));
 }
 
 #[test]
