@@ -446,6 +446,7 @@ connection.receive('ToWorker')
 info = {'name': 'lie', 'signature': 'lie()', 'summary': ''}
 connection.send('FromWorker', {'Ready': {'functions': [info], 'capacity': 1}})
 attempt = connection.receive('ToWorker')[0]['Attempt']['attempt']
+connection.send('FromWorker', {'Started': {'attempt': attempt}})
 report = {'Ok': {'encoding': 'Bytes', 'content': {'Shared': 5}, 'descriptors': 0}}
 frame = wire.encode_frame('FromWorker', {'Finished': {'attempt': attempt, 'report': report}})
 socket.send_fds(stream, [frame], [os.memfd_create('poold')])
@@ -460,7 +461,7 @@ stream.recv(1)
         path.display()
     ));
     let output = daemon.run(&["submit", "lie"]);
-    assert_error(&output, 137, &["SIGKILL"]);
+    assert_error(&output, 143, &["SIGTERM"]);
     daemon.wait_for_log("broke the protocol: a big payload that is no memory file");
     still_serves(&daemon);
     assert_nothing_is_left(&daemon);
