@@ -23,9 +23,9 @@ pub const PAYLOAD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Bytes in the largest payload that can travel inside a frame: the frame less room for its head.
 pub const INLINE_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
 
-/// Bytes of the largest payload that is sent inside a frame; a larger one travels as shared memory, which costs
-/// the same whatever its size.
-pub const INLINE_BYTES_PREFERRED: usize = 64 * 1024;
+/// Bytes of the largest payload that is sent inside a frame; a larger one travels as shared memory. Measured
+/// (docs/PERFORMANCE.md, "Big payloads"): a frame that needs a second read costs more than a memory file.
+pub const INLINE_BYTES_PREFERRED: usize = 63 * 1024;
 
 /// Open files that may travel with one payload.
 pub const DESCRIPTORS_PER_PAYLOAD_MAX: usize = 8;
@@ -154,6 +154,10 @@ pub const MEMORY_DESCRIPTORS_MAX: u64 = 65_536;
 /// Descriptors of shared memory that were sent to one client and that it has not taken: they count for the user
 /// that the daemon runs as (unix(7), ETOOMANYREFS), and so for its workers.
 pub const DESCRIPTORS_PASSED_MAX: usize = 4;
+
+/// How long a client or worker waits before it tries again to send a descriptor, when its user has as many on
+/// their way as it may.
+pub const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(10);
 
 /// Clients accepted in one turn of the loop, so that a flood of them cannot hold the others up.
 pub const ACCEPTS_PER_TURN: usize = 64;

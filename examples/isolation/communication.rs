@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use poold::Executor;
-use poold::limits::INLINE_BYTES_PREFERRED;
 use poold::task::{Encoding, Payload};
 use poold::worker::Registry;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
@@ -27,8 +26,8 @@ const POOL_CALLS: u32 = 1_000;
 /// In which these are timed.
 const BATCHES: u32 = 100;
 
-/// What one call carries inside its message: of a larger payload it carries the descriptor.
-const CALL_BYTES: usize = INLINE_BYTES_PREFERRED;
+/// What one call carries inside its message: of a payload that is twice as large it carries the descriptor.
+const CALL_BYTES: usize = 32 * 1024;
 /// How often it is handed over each way.
 const TIMES: usize = 5;
 
@@ -133,7 +132,7 @@ fn show_large(pool: &Executor, peer: &Peer<'_>) -> Result<(), Box<dyn Error>> {
         table.row(&[&name, &figure(millis), &arrived]);
         Ok::<_, Box<dyn Error>>(())
     };
-    row("copied into calls of 64 KiB", sum, &|| carry(pool, &bytes, CALL_BYTES))?;
+    row("copied into calls of 32 KiB", sum, &|| carry(pool, &bytes, CALL_BYTES))?;
     row("one call: put into a memfd, mapped", sum, &|| carry(pool, &bytes, BYTES))?;
     row("copied into a socket", sum, &|| Ok(peer.ask(Request::Copy, None, &bytes)?))?;
     row("passed as a memfd, and read there", sum, &|| Ok(peer.ask(Request::Read, Some(&memfd), &[])?))?;

@@ -232,13 +232,11 @@ impl Sender {
     pub fn flush(&mut self) -> Result<(), Error> {
         match &mut self.way {
             WayOut::Socket { stream, outbox } => {
-                while !outbox.is_empty() {
-                    if let Err(error) = outbox.send(&**stream) {
-                        *outbox = Outbox::default();
-                        return unless_gone(Err(error.into()));
-                    }
+                let sent = outbox.send_all(&**stream);
+                if sent.is_err() {
+                    *outbox = Outbox::default();
                 }
-                Ok(())
+                unless_gone(sent.map_err(io::Error::from))
             }
             WayOut::Line(_) => Ok(()),
         }

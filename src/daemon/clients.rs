@@ -340,7 +340,7 @@ impl Clients {
     pub(super) fn flush_all(&mut self) -> bool {
         self.by_id.values_mut().fold(false, |is_left, client| {
             client.connection.flush(&self.registry);
-            is_left || client.connection.outbox_bytes() > 0
+            is_left || !client.connection.is_flushed()
         })
     }
 

@@ -250,6 +250,11 @@ impl Connection {
         self.outbox.len().saturating_add(usize::try_from(self.passed.bytes).unwrap_or(usize::MAX))
     }
 
+    /// Whether all was sent that was said.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
     /// Payloads that were said and not sent and hold descriptors.
     pub(super) fn outbox_descriptors(&self) -> usize {
         self.outbox.attached()

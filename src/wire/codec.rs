@@ -11,9 +11,9 @@ use crate::limits::{DECODE_BYTES_MAX, DESCRIPTORS_PER_PAYLOAD_MAX, FRAME_BYTES_M
 use crate::message::Message;
 use crate::task::Content;
 
-/// Bytes of memory that decoding a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
+/// Bytes of memory that one encoded byte of a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
 /// hold integers of sixteen bytes.
-const DECODE_VALUE_BYTES_MAX: usize = 16 * FRAME_BYTES_MAX;
+const VALUE_BYTES_PER_BYTE: usize = 16;
 
 /// How everything is encoded. The limit binds decoding alone: without one, a forged length would be
 /// allocated before it is found to be forged.
@@ -75,7 +75,7 @@ pub(super) fn decode<M: Message>(frame: Frame<'_>) -> Result<M, WireError> {
 /// # Errors
 /// [`WireError::NotEncodable`] when its type cannot be encoded.
 pub fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
-    bincode::serde::encode_to_vec(value, config::<DECODE_VALUE_BYTES_MAX>())
+    bincode::serde::encode_to_vec(value, config::<DECODE_BYTES_MAX>())
         .map_err(|error| WireError::NotEncodable(error.to_string()))
 }
 
@@ -84,7 +84,13 @@ pub fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
 /// # Errors
 /// [`WireError::Malformed`] or [`WireError::TrailingBytes`] when they are not one value of this type.
 pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    decode_whole::<T, DECODE_VALUE_BYTES_MAX>(bytes)
+    const SMALL: usize = FRAME_BYTES_MAX;
+    const LARGE: usize = 128 * FRAME_BYTES_MAX;
+    match bytes.len() {
+        0..=SMALL => decode_whole::<T, { VALUE_BYTES_PER_BYTE * SMALL }>(bytes),
+        ..=LARGE => decode_whole::<T, { VALUE_BYTES_PER_BYTE * LARGE - 1 }>(bytes),
+        _ => decode_whole::<T, { usize::MAX }>(bytes),
+    }
 }
 
 /// The value that all of `bytes` make: `bincode` by itself would let anything follow it.

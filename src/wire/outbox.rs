@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
 
 use bytes::{Buf, BytesMut};
 use rustix::io::{Errno, retry_on_intr, write};
@@ -13,7 +14,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use super::{WireError, encode};
 use crate::descriptor::Descriptors;
-use crate::limits::DESCRIPTORS_PER_FRAME_MAX;
+use crate::limits::{DESCRIPTORS_PAUSE, DESCRIPTORS_PER_FRAME_MAX};
 use crate::memory::SealedMemory;
 use crate::message::Message;
 use crate::task::Payload;
@@ -75,6 +76,21 @@ impl Outbox {
     /// Whatever writing gives, other than that the socket takes no more for now.
     pub fn send(&mut self, socket: impl AsFd) -> Result<(), Errno> {
         self.send_within(socket, &mut Passed::default(), Passed::UNLIMITED)
+    }
+
+    /// Writes all of it to a blocking socket.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn send_all(&mut self, socket: impl AsFd) -> Result<(), Errno> {
+        while !self.is_empty() {
+            match self.send(&socket) {
+                // As many descriptors of this user are on their way as may be (unix(7)). Nothing tells when it is fewer.
+                Err(Errno::TOOMANYREFS) => thread::sleep(DESCRIPTORS_PAUSE),
+                sent => sent?,
+            }
+        }
+        Ok(())
     }
 
     /// As [`send`](Self::send), and adds to `passed` what of it was shared memory: none of that leaves once it comes

@@ -135,11 +135,8 @@ impl Sender {
     pub(super) fn say(&self, message: &FromWorker) -> Result<(), Broken> {
         let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
         outbox.push(message)?;
-        while !outbox.is_empty() {
-            // What fails to be written ends the conversation: the rest of it is never sent.
-            outbox.send(&*self.stream).map_err(io::Error::from)?;
-        }
-        Ok(())
+        // What fails to be written ends the conversation: the rest of it is never sent.
+        Ok(outbox.send_all(&*self.stream).map_err(io::Error::from)?)
     }
 
     /// Ends what is read: whoever waits for a message finds its end. Messages still go out.

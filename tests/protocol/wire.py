@@ -189,7 +189,7 @@ def encode_frame(of, value, payload=b""):
 
 # Payloads in shared memory.
 
-INLINE_BYTES = 65536
+INLINE_BYTES = 64512
 SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 
 

@@ -121,6 +121,13 @@ fn handshakes_have_their_golden_bytes_both_ways() {
 }
 
 #[test]
+fn value_larger_than_a_frame_is_decoded_as_it_was_encoded() {
+    let value = vec![1_u64; 3 * limits::FRAME_BYTES_MAX];
+    let bytes = encode_value(&value).expect("it has an encoding");
+    assert!(decode_value::<Vec<u64>>(&bytes) == Ok(value));
+}
+
+#[test]
 fn version_is_the_newest_that_both_speak() {
     let hello = |version_min, version_max| Hello { role: Role::Client, version_min, version_max };
     assert_eq!(agree_on_version(&hello(1, 1)), Some(1));
