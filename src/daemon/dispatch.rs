@@ -84,6 +84,9 @@ impl Daemon<'_> {
         if let Notice::WorkerReady { .. } = notice {
             self.check_rules();
         }
+        if let Notice::StandbyPromoted { .. } = notice {
+            self.spawner.give_way(self.now);
+        }
         self.is_news |= match notice {
             Notice::WorkerReady { .. }
             | Notice::WorkerExited { .. }

@@ -265,7 +265,7 @@ impl<'a> Daemon<'a> {
     fn run(mut self) -> Result<ExitKind, Error> {
         let mut readiness = mio::Events::with_capacity(EVENTS_PER_TURN);
         self.dispatch();
-        self.spawner.hand_over();
+        self.spawner.hand_over(self.now);
         let exit = loop {
             self.tell_service_manager();
             if let Some(exit) = self.exit {
@@ -287,6 +287,7 @@ impl<'a> Daemon<'a> {
                 self.supervisor.poll_deadline(),
                 self.clients.next_timeout(),
                 self.door.next_timeout(),
+                self.spawner.next_timeout(),
                 self.notifier.next_timeout(),
             ];
             let next = due.into_iter().flatten().min();
@@ -307,7 +308,7 @@ impl<'a> Daemon<'a> {
         }
         self.pass_time();
         self.flush();
-        self.spawner.hand_over();
+        self.spawner.hand_over(self.now);
     }
 
     fn note(&mut self, event: &mio::event::Event) {

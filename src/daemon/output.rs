@@ -42,8 +42,7 @@ impl fmt::Display for Speaker<'_> {
 #[derive(Debug)]
 pub(super) struct Output {
     stream: OutputStream,
-    /// None once the worker's side is closed.
-    pipe: Option<OwnedFd>,
+    pipe: OwnedFd,
     lines: Lines,
 }
 
@@ -57,28 +56,24 @@ impl Output {
     ) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&pipe, true)?;
         registry.register(&mut SourceFd(&pipe.as_raw_fd()), token.into(), Interest::READABLE)?;
-        Ok(Output { stream, pipe: Some(pipe), lines: Lines::default() })
+        Ok(Output { stream, pipe, lines: Lines::default() })
     }
 
     /// Logs the lines that are there, out of at most `budget_bytes`. Says whether there may be more.
+    ///
+    /// The end closes nothing: it nearly always comes with the worker's, when a standby waits to be told.
     pub(super) fn read(&mut self, mut budget_bytes: usize, speaker: &Speaker<'_>) -> bool {
         let mut buffer = [0; READ_BYTES];
-        let Some(pipe) = &self.pipe else { return false };
         while budget_bytes > 0 {
-            match rustix::io::retry_on_intr(|| rustix::io::read(pipe, &mut buffer)) {
-                Ok(0) => {
-                    self.pipe = None;
-                    return false;
-                }
+            match rustix::io::retry_on_intr(|| rustix::io::read(&self.pipe, &mut buffer)) {
+                Ok(0) | Err(Errno::AGAIN) => return false,
                 Ok(bytes) => {
                     budget_bytes = budget_bytes.saturating_sub(bytes);
                     let stream = self.stream;
                     self.lines.take_in(&buffer[..bytes], &mut |line| log_line(speaker, stream, line));
                 }
-                Err(Errno::AGAIN) => return false,
                 Err(error) => {
                     log::warn!("reading {} of {speaker} failed: {error}", self.stream.as_str());
-                    self.pipe = None;
                     return false;
                 }
             }
@@ -89,10 +84,8 @@ impl Output {
     /// Logs what is left when the worker has ended: a last line without its end.
     pub(super) fn close(mut self, speaker: &Speaker<'_>, registry: &Registry) {
         self.lines.finish(&mut |line| log_line(speaker, self.stream, line));
-        if let Some(pipe) = self.pipe {
-            // Failing, it would be because the poller no longer has it, which is what is wanted.
-            let _ = registry.deregister(&mut SourceFd(&pipe.as_raw_fd()));
-        }
+        // Failing, it would be because the poller no longer has it, which is what is wanted.
+        let _ = registry.deregister(&mut SourceFd(&self.pipe.as_raw_fd()));
     }
 }
 

@@ -34,11 +34,12 @@ use super::output::Output;
 use super::strays::{Children, Kind};
 use super::token::{OutputStream, Token};
 use crate::id::{Pid, PoolName, WorkerId};
-use crate::limits::SPAWNS_AHEAD;
+use crate::limits::{SPAWNS_AHEAD, SUCCESSION};
 use crate::message::command::CommandSpec;
 use crate::message::guard::Record;
 use crate::message::resources::WorkLimits;
 use crate::os::pidfd::Child;
+use crate::time::Time;
 use crate::wire::Role;
 
 /// A process to be started.
@@ -122,6 +123,8 @@ enum Errand {
 pub(super) struct Spawner {
     /// What the thread was not handed yet: in a turn at most an order and some remains for each slot.
     backlog: Vec<Errand>,
+    /// When the thread is handed it, at the earliest.
+    not_before: Time,
     errands: Sender<Errand>,
     answers: Receiver<Answer>,
     records: Records,
@@ -171,7 +174,14 @@ impl Spawner {
             }
             starter.finish();
         });
-        Ok(Spawner { backlog: Vec::new(), errands, answers, records, thread: thread? })
+        Ok(Spawner {
+            backlog: Vec::new(),
+            not_before: Time::ZERO,
+            errands,
+            answers,
+            records,
+            thread: thread?,
+        })
     }
 
     /// Has a process started, once the thread is handed the order. Its answer comes later.
@@ -191,7 +201,7 @@ impl Spawner {
 
     /// Waits until all is done that was asked for, and clears the rest away.
     pub(super) fn finish(mut self) {
-        self.hand_over();
+        self.hand_over(self.not_before);
         let Spawner { errands, answers, thread, .. } = self;
         drop(errands);
         // Nobody is left who would take up what was started: it ends with the thread.
@@ -211,8 +221,25 @@ impl Spawner {
         self.records.clone()
     }
 
-    /// Hands the thread what there is to do. It runs at once, beside the loop: so what is urgent comes before.
-    pub(super) fn hand_over(&mut self) {
+    /// Lets a worker begin that has just been put in service: where processors are few, it would wait for one while
+    /// the next standby is started. What is to be done by now is not put off again.
+    pub(super) fn give_way(&mut self, now: Time) {
+        if self.backlog.is_empty() {
+            self.not_before = now + SUCCESSION;
+        }
+    }
+
+    /// When there is something to hand over.
+    pub(super) fn next_timeout(&self) -> Option<Time> {
+        (!self.backlog.is_empty()).then_some(self.not_before)
+    }
+
+    /// Hands the thread what there is to do, if it gives way to nobody. It runs at once, beside the loop: so what
+    /// is urgent comes before.
+    pub(super) fn hand_over(&mut self, now: Time) {
+        if now < self.not_before {
+            return;
+        }
         for errand in self.backlog.drain(..) {
             if self.errands.send(errand).is_err() {
                 log::error!("the thread that starts workers is gone");

@@ -444,7 +444,7 @@ impl Shell {
             work_limits: WorkLimits::default(),
             payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
         });
-        shell.spawner.hand_over();
+        shell.spawner.hand_over(Time::ZERO);
         shell
     }
 
@@ -538,7 +538,7 @@ fn program_that_is_not_there_is_an_answer() {
         work_limits: WorkLimits::default(),
         payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
     });
-    spawner.hand_over();
+    spawner.hand_over(Time::ZERO);
     let answer = loop {
         if let Some(answer) = spawner.next_answer() {
             break answer;
@@ -546,4 +546,20 @@ fn program_that_is_not_there_is_an_answer() {
         std::thread::yield_now();
     };
     assert!(answer.is_err_and(|failed| failed.message.contains("No such file")));
+}
+
+#[test]
+fn errands_give_way_to_the_first_of_several_standbys_and_for_its_moment_alone() {
+    let poll = mio::Poll::new().expect("a poller");
+    let mut spawner =
+        Spawner::start("/bin/sh".into(), guard(), unconfined(), poll.registry(), 1024).expect("a thread");
+    let over = Time::ZERO + limits::SUCCESSION;
+    spawner.give_way(Time::ZERO);
+    assert_eq!(spawner.next_timeout(), None, "there is nothing to be done");
+    spawner.sweep_strays();
+    spawner.give_way(over);
+    spawner.hand_over(Time::ZERO);
+    assert_eq!(spawner.next_timeout(), Some(over));
+    spawner.hand_over(over);
+    assert_eq!(spawner.next_timeout(), None, "it is handed over");
 }

@@ -85,3 +85,49 @@ impl Default for Access {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(users: &[u32], groups: &[u32]) -> Who {
+        let users = users.iter().copied().map(Uid).collect();
+        Who::Listed { users, groups: groups.iter().copied().map(Gid).collect() }
+    }
+
+    #[test]
+    fn who_reads_as_the_configuration_writes_it() {
+        let texts = [
+            (Who::Everyone, "*"),
+            (Who::nobody(), "nobody"),
+            (listed(&[1000], &[]), "1000"),
+            (listed(&[], &[50]), "@50"),
+            (listed(&[1001, 1000], &[50, 27]), "1000, 1001, @27, @50"),
+        ];
+        for (who, text) in texts {
+            assert_eq!(who.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn listed_are_users_by_themselves_and_by_any_of_their_groups() {
+        let who = listed(&[1000], &[50]);
+        let peer = |user, groups: &[u32]| Credentials {
+            user: Uid(user),
+            groups: groups.iter().copied().map(Gid).collect(),
+        };
+        assert!(who.includes(&peer(1000, &[])));
+        assert!(who.includes(&peer(1001, &[27, 50])));
+        assert!(!who.includes(&peer(1001, &[1000])), "a group is no user of the same number");
+        assert!(!who.includes(&peer(50, &[])), "a user is no group of the same number");
+    }
+
+    #[test]
+    fn default_lets_everyone_run_all_but_any_command() {
+        let access = Access::default();
+        let stranger = Uid(1000).into();
+        let may_run = |name: &str| access.to_run(&name.parse().expect("a name")).includes(&stranger);
+        assert!(access.connect.includes(&stranger) && may_run("is_prime"));
+        assert!(!may_run(RUN_FUNCTION) && !access.administer.includes(&stranger));
+    }
+}

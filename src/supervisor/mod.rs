@@ -31,6 +31,8 @@ mod ending;
 mod event;
 #[cfg(test)]
 mod function_tests;
+#[cfg(test)]
+mod notice_tests;
 mod phases;
 mod policy;
 mod pools;

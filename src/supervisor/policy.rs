@@ -207,3 +207,23 @@ impl Policy {
         self.is_privileged(peer.user) || self.access.to_run(function).includes(peer)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::super::Who;
+    use super::*;
+
+    #[test]
+    fn door_that_is_closed_to_all_lets_those_in_who_administer() {
+        let mut policy = Policy::new(Vec::new(), Uid(900));
+        policy.access.connect = Who::nobody();
+        policy.access.administer = Who::Listed { users: [Uid(1000)].into(), groups: BTreeSet::new() };
+        for (user, may) in [(0, true), (900, true), (1000, true), (1001, false)] {
+            let peer = Uid(user).into();
+            assert_eq!((policy.may_connect(&peer), policy.may_administer(&peer)), (may, may), "uid {user}");
+        }
+        assert!(!policy.is_privileged(Uid(1000)), "to administer is no right to the tasks of others");
+    }
+}

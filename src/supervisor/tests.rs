@@ -125,3 +125,39 @@ fn task_for_a_pool_that_is_not_ready_in_time_is_refused_for_that_pool() {
         [ReplyBody::Refused(Refusal::NotInPool { pool: pool(), function: function() })]
     );
 }
+
+#[test]
+fn listing_of_fewer_rows_than_there_are_says_that_there_are_more() {
+    let mut desk = Desk::new();
+    let names = ["a", "b", "c"].map(|name| name.parse::<FunctionName>().expect("a name"));
+    let info = |name: &FunctionName| FunctionInfo {
+        name: name.clone(),
+        signature: String::new(),
+        summary: String::new(),
+    };
+    let functions = names.iter().map(info).collect();
+    desk.handle(Event::WorkerReady { worker: desk.worker, functions, capacity: 1 });
+    let pools = vec![PoolPolicy::new(pool(), 3)];
+    desk.handle(Event::PolicyChanged { policy: Box::new(Policy::new(pools, Uid(0))) });
+    let spec = TaskSpec { attachment: Attachment::Detached, ..TaskSpec::new(names[0].clone()) };
+    for _ in 0..3 {
+        desk.submit(spec.clone());
+    }
+
+    let it = &desk.supervisor;
+    for (first, rows_max, rows, more) in [
+        (0, 2, vec![0, 1], true),
+        (1, 2, vec![1, 2], false),
+        (0, 3, vec![0, 1, 2], false),
+        (3, 1, vec![], false),
+    ] {
+        let (workers, more_workers) = it.workers(desk.now, first, rows_max);
+        assert_eq!(workers.iter().map(|row| row.slot.0 as usize).collect::<Vec<_>>(), rows);
+        let (tasks, more_tasks) = it.tasks(desk.now, first as u64, rows_max);
+        assert_eq!(tasks.iter().map(|row| row.id.number as usize - 1).collect::<Vec<_>>(), rows);
+        let (functions, more_functions) = it.functions(first, rows_max);
+        let named = |row: &usize| &names[*row];
+        assert!(functions.iter().map(|row| &row.name).eq(rows.iter().map(named)), "{functions:?}");
+        assert_eq!([more_workers, more_tasks, more_functions], [more; 3], "{first} {rows_max}");
+    }
+}

@@ -12,6 +12,7 @@
 mod checkers;
 mod clients;
 mod faults;
+mod files;
 mod functions;
 mod harness;
 mod history;
