@@ -67,6 +67,7 @@ struct Held {
     closer: OnceLock<SyncSender<OwnedFd>>,
 }
 
+#[cfg_attr(not(feature = "daemon"), allow(dead_code, reason = "the daemon and workers alone use all of it"))]
 impl SealedMemory {
     /// The memory in `file`, which is announced with so many bytes.
     ///

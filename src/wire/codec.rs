@@ -86,9 +86,10 @@ pub fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
 pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
     const SMALL: usize = FRAME_BYTES_MAX;
     const LARGE: usize = 128 * FRAME_BYTES_MAX;
+    // A limit is part of a type, so there are but a few.
     match bytes.len() {
-        0..=SMALL => decode_whole::<T, { VALUE_BYTES_PER_BYTE * SMALL }>(bytes),
-        ..=LARGE => decode_whole::<T, { VALUE_BYTES_PER_BYTE * LARGE - 1 }>(bytes),
+        length if length <= SMALL => decode_whole::<T, { VALUE_BYTES_PER_BYTE * SMALL }>(bytes),
+        length if length <= LARGE => decode_whole::<T, { VALUE_BYTES_PER_BYTE * LARGE - 1 }>(bytes),
         _ => decode_whole::<T, { usize::MAX }>(bytes),
     }
 }
