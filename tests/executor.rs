@@ -247,7 +247,7 @@ fn result_of_another_type_is_an_error_of_its_own_kind() {
 
 #[test]
 fn argument_over_the_cap_is_refused_and_the_executor_goes_on() {
-    let (_daemon, executor) = start("");
+    let (_daemon, executor) = start("[limits]\npayload_bytes = '1 MiB'\n");
     let bytes = Bytes::from(vec![0; 1 << 30]);
     let args = Payload::new(Encoding::Bytes, bytes);
     let error = executor.submit_payload("echo", args).unwrap_err();

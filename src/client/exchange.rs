@@ -93,12 +93,13 @@ impl Exchange {
     /// large, that there is no daemon to connect to anew.
     pub(super) fn submit(self: &Arc<Self>, spec: TaskSpec, args: Payload) -> Result<Arc<Call>, CallError> {
         let function = spec.function.clone();
-        let args = args.fit_to_send().map_err(|error| {
-            CallError::new(&function, None, Cause::BadArguments(Error::Memory(error).to_string()))
-        })?;
+        let failed = |cause| CallError::new(&function, None, cause);
+        // What is too large is not copied into shared memory first.
+        lock(&self.state).check_size(&args).map_err(failed)?;
+        let no_memory = |error| failed(Cause::BadArguments(Error::Memory(error).to_string()));
+        let args = args.fit_to_send().map_err(no_memory)?;
         let mut state = lock(&self.state);
-        let outbox =
-            self.prepare(&mut state, &args).map_err(|cause| CallError::new(&function, None, cause))?;
+        let outbox = self.prepare(&mut state, &args).map_err(failed)?;
         let id = state.next_request();
         let call = Arc::new(Call::new(function, id));
         state.awaited.insert(id, Awaited::Call(Arc::clone(&call)));
@@ -124,11 +125,8 @@ impl Exchange {
             log::info!("connected to the daemon again");
             self.link(state, connection);
         }
+        state.check_size(args)?;
         let Some(link) = &state.link else { return Err(Cause::Unreachable(Error::Gone)) };
-        let (bytes, bytes_max) = (args.len(), link.payload_bytes_max);
-        if bytes > bytes_max {
-            return Err(Cause::Refused(Refusal::PayloadTooLarge { bytes, bytes_max }));
-        }
         Ok(Arc::clone(&link.outbox))
     }
 
@@ -265,6 +263,16 @@ impl Exchange {
 }
 
 impl State {
+    /// Whether the daemon, if there is one, takes so large arguments.
+    fn check_size(&self, args: &Payload) -> Result<(), Cause> {
+        match (args.len(), self.link.as_ref().map(|link| link.payload_bytes_max)) {
+            (bytes, Some(bytes_max)) if bytes > bytes_max => {
+                Err(Cause::Refused(Refusal::PayloadTooLarge { bytes, bytes_max }))
+            }
+            (_, Some(_) | None) => Ok(()),
+        }
+    }
+
     fn next_request(&mut self) -> RequestId {
         self.last_request += 1;
         RequestId(self.last_request)

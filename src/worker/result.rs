@@ -61,7 +61,7 @@ fn failure(message: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SharedBuffer;
+    use crate::shared::SharedBuffer;
     use std::collections::BTreeMap;
 
     fn args(encoding: Encoding) -> Payload {
