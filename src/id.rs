@@ -1,10 +1,15 @@
 //! Newtypes for everything that is counted, so that one can never be taken for another.
 
+mod text;
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use text::Text;
 
 use crate::limits::{FUNCTION_NAME_BYTES_MAX, POOL_NAME_BYTES_MAX};
 
@@ -161,9 +166,8 @@ fn shown(text: &str) -> String {
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $bytes_max:expr, $characters:literal, $allowed:expr) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $type(Arc<str>);
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Text);
 
         impl $type {
             /// The name, checked.
@@ -171,7 +175,7 @@ macro_rules! name {
             /// # Errors
             /// [`BadName`] when it is empty, too long, or holds another character.
             pub fn new(name: &str) -> Result<Self, BadName> {
-                if name.is_empty() || name.len() > $bytes_max || !name.chars().all($allowed) {
+                if name.is_empty() || name.len() > $bytes_max || !name.bytes().all($allowed) {
                     return Err(BadName {
                         what: $what,
                         name: shown(name),
@@ -179,19 +183,12 @@ macro_rules! name {
                         characters: $characters,
                     });
                 }
-                Ok($type(Arc::from(name)))
+                Ok($type(Text::from(name)))
             }
 
             /// The name as text.
             pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl TryFrom<String> for $type {
-            type Error = BadName;
-            fn try_from(name: String) -> Result<Self, BadName> {
-                $type::new(&name)
+                self.0.as_str()
             }
         }
 
@@ -204,13 +201,45 @@ macro_rules! name {
 
         impl From<$type> for String {
             fn from(name: $type) -> String {
-                name.0.as_ref().to_owned()
+                name.as_str().to_owned()
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Checked;
+
+                impl Visitor<'_> for Checked {
+                    type Value = $type;
+
+                    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        formatter.write_str(concat!("a ", $what, " name"))
+                    }
+
+                    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<$type, E> {
+                        $type::new(name).map_err(E::custom)
+                    }
+                }
+
+                deserializer.deserialize_str(Checked)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.debug_tuple(stringify!($type)).field(&self.as_str()).finish()
             }
         }
 
         impl fmt::Display for $type {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&self.0)
+                formatter.write_str(self.as_str())
             }
         }
     };
@@ -222,7 +251,7 @@ name!(
     "function",
     FUNCTION_NAME_BYTES_MAX,
     "A-Z a-z 0-9 _ - . : /",
-    |character: char| character.is_ascii_alphanumeric() || "_-.:/".contains(character)
+    |byte: u8| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte)
 );
 
 name!(
@@ -231,7 +260,7 @@ name!(
     "pool",
     POOL_NAME_BYTES_MAX,
     "A-Z a-z 0-9 _ -",
-    |character: char| character.is_ascii_alphanumeric() || "_-".contains(character)
+    |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte)
 );
 
 #[cfg(test)]

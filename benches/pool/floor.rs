@@ -1,62 +1,31 @@
 //! The floor: a bare relay between a client and echoing processes, over the same kind of sockets as the pool's,
 //! with messages of 64 bytes. The relay waits by epoll and never blocks on a socket, as the daemon does; the client
-//! blocks on its own.
+//! blocks on its own. Nothing in it decodes, looks up or remembers anything.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use mio::{Events, Interest, Poll, Token};
+use tempfile::TempDir;
+
+use crate::Failure;
+use crate::role::{Role, start};
 
 const MESSAGE_BYTES: usize = 64;
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Messages on their way to each echoing process and back.
+/// Messages on their way to each echoing process and back. All of them fit into a socket, so that no write to one
+/// is ever short.
 const IN_FLIGHT: usize = 64;
 
 const CLIENT: Token = Token(0);
 
-/// What a process of the floor does.
-#[derive(Clone, Copy, Debug)]
-pub enum Role {
-    /// Passes on what comes, from standard input to the processes it starts, and back.
-    Relay { echoes: usize },
-    /// Sends back what comes on standard input.
-    Echo,
-}
-
-impl Role {
-    /// The role that an argument names.
-    pub fn named(argument: &str) -> Option<Self> {
-        match argument.strip_prefix("--floor=")? {
-            "echo" => Some(Role::Echo),
-            echoes => Some(Role::Relay { echoes: echoes.parse().ok()? }),
-        }
-    }
-
-    /// Plays it until the other side is gone.
-    pub fn play(self) -> io::Result<()> {
-        let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
-        match self {
-            Role::Relay { echoes } => relay(socket, echoes),
-            Role::Echo => echo(socket),
-        }
-    }
-}
-
-/// Starts this program in a role; gives its socket too.
-fn start(role: &str) -> io::Result<(Child, UnixStream)> {
-    let (ours, theirs) = UnixStream::pair()?;
-    let child = Command::new("/proc/self/exe")
-        .arg(format!("--floor={role}"))
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .spawn()?;
-    Ok((child, ours))
-}
-
-fn echo(mut socket: UnixStream) -> io::Result<()> {
+/// Sends back what comes, all that there is at a time.
+pub fn echo(mut socket: UnixStream) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         match socket.read(&mut chunk)? {
@@ -66,75 +35,113 @@ fn echo(mut socket: UnixStream) -> io::Result<()> {
     }
 }
 
-/// A socket that never blocks, and what it did not take yet.
-struct Leg {
-    stream: mio::net::UnixStream,
-    unsent: Vec<u8>,
+/// A socket that never blocks and tells when there is something to read.
+fn watch(stream: UnixStream, poll: &Poll, token: Token) -> io::Result<mio::net::UnixStream> {
+    stream.set_nonblocking(true)?;
+    let mut stream = mio::net::UnixStream::from_std(stream);
+    poll.registry().register(&mut stream, token, Interest::READABLE)?;
+    Ok(stream)
 }
 
-impl Leg {
-    fn new(stream: UnixStream, poll: &Poll, token: Token) -> io::Result<Self> {
-        stream.set_nonblocking(true)?;
-        let mut stream = mio::net::UnixStream::from_std(stream);
-        poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        Ok(Leg { stream, unsent: Vec::new() })
-    }
+/// The process in the middle.
+struct Relay {
+    poll: Poll,
+    legs: Vec<mio::net::UnixStream>,
+    _children: Vec<Child>,
+}
 
-    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.unsent.extend_from_slice(bytes);
-        self.flush()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        while !self.unsent.is_empty() {
-            match self.stream.write(&self.unsent) {
-                Ok(bytes) => _ = self.unsent.drain(..bytes),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            }
+impl Relay {
+    /// To so many echoing processes.
+    fn start(echoes: usize) -> Result<Self, Failure> {
+        let mut relay = Relay { poll: Poll::new()?, legs: Vec::new(), _children: Vec::new() };
+        for index in 0..echoes {
+            let (child, socket) = start(Role::Echo)?;
+            relay._children.push(child);
+            relay.legs.push(watch(socket, &relay.poll, Token(index + 1))?);
         }
-        Ok(())
+        Ok(relay)
     }
-}
 
-fn relay(client: UnixStream, echoes: usize) -> io::Result<()> {
-    let mut poll = Poll::new()?;
-    let mut client = Leg::new(client, &poll, CLIENT)?;
-    let mut children = Vec::new();
-    let mut legs = Vec::new();
-    for index in 0..echoes {
-        let (child, socket) = start("echo")?;
-        children.push(child);
-        legs.push(Leg::new(socket, &poll, Token(index + 1))?);
-    }
-    let mut events = Events::with_capacity(16);
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut next = 0;
-    loop {
-        poll.poll(&mut events, None)?;
-        for event in &events {
-            let from_client = event.token() == CLIENT;
-            loop {
+    /// Passes on what comes from `client`, and back, until it hangs up.
+    fn serve(&mut self, client: UnixStream) -> Result<(), Failure> {
+        let mut client = watch(client, &self.poll, CLIENT)?;
+        let legs = &mut self.legs;
+        let mut events = Events::with_capacity(16);
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut next = 0;
+        loop {
+            self.poll.poll(&mut events, None)?;
+            for event in &events {
+                let from_client = event.token() == CLIENT;
                 let from = if from_client { &mut client } else { &mut legs[event.token().0 - 1] };
-                from.flush()?;
-                let bytes = match from.stream.read(&mut chunk) {
+                // All that is there comes with one read: it is less than a chunk.
+                let bytes = match from.read(&mut chunk) {
                     Ok(0) => return Ok(()),
                     Ok(bytes) => bytes,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => return Err(error),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => continue,
+                    Err(error) => return Err(error.into()),
                 };
                 if !from_client {
-                    client.send(&chunk[..bytes])?;
+                    client.write_all(&chunk[..bytes])?;
                     continue;
                 }
                 // To each process in turn an even share of what came.
                 let share = (bytes / MESSAGE_BYTES).div_ceil(legs.len()) * MESSAGE_BYTES;
                 for part in chunk[..bytes].chunks(share.max(MESSAGE_BYTES)) {
                     next = (next + 1) % legs.len();
-                    legs[next].send(part)?;
+                    legs[next].write_all(part)?;
                 }
             }
         }
+    }
+}
+
+/// Passes on what comes from `client` to so many echoing processes, and back.
+pub fn relay(client: UnixStream, echoes: usize) -> Result<(), Failure> {
+    Relay::start(echoes)?.serve(client)
+}
+
+/// The same for whoever connects, one after the other.
+pub fn serve(listener: UnixListener) -> Result<(), Failure> {
+    let mut relay = Relay::start(1)?;
+    loop {
+        relay.serve(listener.accept()?.0)?;
+    }
+}
+
+/// Connects and makes one round trip.
+pub fn call(socket: &Path) -> Result<(), Failure> {
+    let mut socket = UnixStream::connect(socket)?;
+    let mut message = [7; MESSAGE_BYTES];
+    socket.write_all(&message)?;
+    Ok(socket.read_exact(&mut message)?)
+}
+
+/// A relay that listens, killed when it is dropped.
+pub struct RelayServer {
+    child: Child,
+    directory: TempDir,
+}
+
+impl RelayServer {
+    /// To one echoing process.
+    pub fn start() -> Result<Self, Failure> {
+        let directory = tempfile::tempdir()?;
+        let listener = UnixListener::bind(directory.path().join("relay.sock"))?;
+        let child = Role::RelayServer.command().stdin(Stdio::from(OwnedFd::from(listener))).spawn()?;
+        Ok(RelayServer { child, directory })
+    }
+
+    /// Where it listens.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("relay.sock")
+    }
+}
+
+impl Drop for RelayServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -147,26 +154,33 @@ pub struct Floor {
 
 impl Floor {
     /// A relay to so many echoing processes.
-    pub fn start(echoes: usize) -> io::Result<Self> {
-        let (child, socket) = start(&echoes.to_string())?;
-        Ok(Floor { child, socket, echoes })
+    pub fn start(echoes: usize) -> Result<Self, Failure> {
+        let (child, socket) = start(Role::Relay { echoes })?;
+        let mut floor = Floor { child, socket, echoes };
+        floor.round_trips(10)?;
+        Ok(floor)
+    }
+
+    /// The relay.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Microseconds of each of so many round trips.
-    pub fn round_trips(&mut self, trips: usize) -> io::Result<Vec<f64>> {
+    pub fn round_trips(&mut self, trips: usize) -> Result<Vec<f64>, Failure> {
         let mut message = [7; MESSAGE_BYTES];
-        (0..trips)
-            .map(|_| {
-                let before = Instant::now();
-                self.socket.write_all(&message)?;
-                self.socket.read_exact(&mut message)?;
-                Ok(before.elapsed().as_secs_f64() * 1e6)
-            })
-            .collect()
+        let mut micros = Vec::with_capacity(trips);
+        for _ in 0..trips {
+            let before = Instant::now();
+            self.socket.write_all(&message)?;
+            self.socket.read_exact(&mut message)?;
+            micros.push(before.elapsed().as_secs_f64() * 1e6);
+        }
+        Ok(micros)
     }
 
     /// Messages in a second, with as many on their way as the processes may hold.
-    pub fn stream(&mut self, messages: usize) -> io::Result<f64> {
+    pub fn stream(&mut self, messages: usize) -> Result<f64, Failure> {
         let chunk = vec![7; CHUNK_BYTES];
         let mut back = vec![0; CHUNK_BYTES];
         let window = IN_FLIGHT * self.echoes * MESSAGE_BYTES;
@@ -174,12 +188,17 @@ impl Floor {
         let (mut sent, mut received) = (0, 0);
         let before = Instant::now();
         while received < total {
-            let room = (window - (sent - received)).min(total - sent);
-            if room > 0 {
-                self.socket.write_all(&chunk[..room])?;
-                sent += room;
+            let under_way = sent - received;
+            // Half a window at a time: who writes less at a time writes and wakes the more often.
+            if under_way <= window / 2 {
+                let more = (window - under_way).min(total - sent);
+                self.socket.write_all(&chunk[..more])?;
+                sent += more;
             }
-            received += self.socket.read(&mut back)?;
+            match self.socket.read(&mut back)? {
+                0 => return Err("the relay has ended".into()),
+                bytes => received += bytes,
+            }
         }
         Ok(messages as f64 / before.elapsed().as_secs_f64())
     }

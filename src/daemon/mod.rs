@@ -226,10 +226,12 @@ impl<'a> Daemon<'a> {
         let spawner = spawner.map_err(setup("start the spawner"))?;
         let workers = Workers::new(registry()?, spawner.records());
         let notifier = Notifier::from_environment(now, registry()?);
+        let mut supervisor = Supervisor::new(now, policy, epoch, random.hash_one("seed"));
+        supervisor.limit_notices(log::max_level().to_level().unwrap_or(log::Level::Error));
         Ok(Daemon {
             clock,
             now,
-            supervisor: Supervisor::new(now, policy, epoch, random.hash_one("seed")),
+            supervisor,
             events: VecDeque::new(),
             ready: BTreeSet::new(),
             touched: BTreeSet::new(),

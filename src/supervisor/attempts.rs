@@ -4,7 +4,6 @@
 //! recalled; once it has, the only way to stop it is to end its worker.
 
 use super::action::EndReason;
-use super::queue::Ticket;
 use super::slots::{Held, Progress};
 use super::tasks::{State, TaskKey};
 use super::timers::Timer;
@@ -20,13 +19,14 @@ impl Supervisor {
     pub(super) fn dispatch(&mut self) {
         for pool in 0..self.pools.len() {
             while let Some(&slot) = self.pools[pool].open.first() {
-                let Some((place, task)) = self.pools[pool].queue.pop() else { break };
-                self.send(slot, task, place.ticket);
+                let Some(task) = self.pools[pool].queue.pop(&mut self.tasks.in_line) else { break };
+                self.send(slot, task);
             }
         }
     }
 
-    fn send(&mut self, slot: SlotId, key: TaskKey, ticket: Ticket) {
+    fn send(&mut self, slot: SlotId, key: TaskKey) {
+        let State::Pending { ticket } = self.tasks.get(key).state else { return };
         let Some(slot) = self.slots.get_mut(&slot) else { return };
         let worker_id = slot.worker_id();
         let Some(worker) = slot.worker_mut() else { return };
@@ -73,7 +73,7 @@ impl Supervisor {
         }
         let task = self.tasks.get(key);
         let of_function = self.policy.function_timeouts.get(&task.function).copied();
-        let timeout = task.timeout.or(of_function).or(self.pools[task.pool.0].policy.timeout);
+        let timeout = task.timeout().or(of_function).or(self.pools[task.pool.0].policy.timeout);
         if let Some(timeout) = timeout {
             self.timers.arm(Timer::AttemptTimeout(worker_id, attempt), now + timeout);
         }
@@ -131,7 +131,7 @@ impl Supervisor {
     pub(super) fn take_back(&mut self, key: TaskKey) {
         let State::Running { ticket, .. } = self.tasks.get(key).state else { return };
         match self.phase {
-            Phase::Serving | Phase::Draining => self.wait_in_line(key, ticket),
+            Phase::Serving | Phase::Draining => self.stand_back_in_line(key, ticket),
             Phase::ShuttingDown | Phase::Stopped => {
                 self.conclude(key, Outcome::Cancelled(CancelReason::Shutdown));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::chain::Chain;
 use super::tasks::TaskKey;
 use crate::descriptor::Watch;
 use crate::id::{Credentials, TaskId};
@@ -15,7 +16,7 @@ pub(super) struct Client {
     /// The task that it is a function of.
     pub(super) parent: Option<TaskId>,
     /// Its attached tasks that are not done.
-    pub(super) attached: BTreeSet<TaskKey>,
+    pub(super) attached: Chain,
     /// Tasks whose outcome it waits for by requests of their own.
     pub(super) watched: BTreeSet<TaskKey>,
     /// How many such requests there are, those that wait for the end of a drain included.
@@ -31,7 +32,7 @@ impl Client {
         Client {
             peer,
             parent,
-            attached: BTreeSet::new(),
+            attached: Chain::default(),
             watched: BTreeSet::new(),
             watches: 0,
             files: Vec::new(),

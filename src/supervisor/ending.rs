@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::action::EndReason;
 use super::restart::backoff;
 use super::slots::Progress;
-use super::tasks::{State, TaskKey, Watcher};
+use super::tasks::{Extras, State, Task, TaskKey, Watcher};
 use super::timers::Timer;
 use super::{Notice, Supervisor};
 use crate::id::{AttemptId, Uid, WorkerId};
@@ -26,7 +26,7 @@ impl Supervisor {
             State::Delayed => self.timers.disarm(Timer::TaskDelay(key)),
             State::Pending { ticket } => {
                 let (pool, place) = (task.pool, task.place(ticket));
-                self.pool_mut(pool).queue.remove(place);
+                self.pools[pool.0].queue.remove(&mut self.tasks.in_line, place, key);
             }
             State::Reaping { worker, attempt, .. } | State::Running { worker, attempt, .. } => {
                 self.abandon(worker, attempt, reason);
@@ -52,15 +52,14 @@ impl Supervisor {
 
     /// Gives a task its outcome. It is in no queue and held by no worker.
     pub(super) fn conclude(&mut self, key: TaskKey, outcome: Outcome) {
-        self.timers.disarm(Timer::TaskDeadline(key));
-        *self.outcomes.entry(outcome.kind()).or_default() += 1;
+        self.outcomes[outcome.kind() as usize] += 1;
         let task = self.tasks.get_mut(key);
-        let id = task.id;
-        let submitter = task.submitter;
-        let pool = task.pool;
-        let attachment = task.attachment;
-        let speaker = task.speaker.take();
-        let watchers = std::mem::take(&mut task.watchers);
+        let Task { id, submitter, pool, attachment, .. } = *task;
+        let extras = task.extras.take().map(|extras| *extras);
+        let Extras { has_deadline, speaker, watchers, .. } = extras.unwrap_or_default();
+        if has_deadline {
+            self.timers.disarm(Timer::TaskDeadline(key));
+        }
         self.pool_mut(pool).unfinished -= 1;
         for watcher in &watchers {
             if let Some(client) = self.clients.get_mut(&watcher.client) {
@@ -69,11 +68,11 @@ impl Supervisor {
             }
             self.reply(*watcher, ReplyBody::Done { task: id, outcome: outcome.clone() });
         }
-        self.note(Notice::TaskDone { task: id, outcome: outcome.clone() });
+        self.note_of_task(|_| Notice::TaskDone { task: id, outcome: outcome.clone() });
         match attachment {
             Attachment::Attached => {
-                self.tasks.remove(key);
                 self.tell_submitter(submitter, key, ReplyBody::Done { task: id, outcome });
+                self.tasks.remove(key);
             }
             Attachment::Detached => self.keep(key, outcome),
         }
@@ -82,13 +81,13 @@ impl Supervisor {
 
     fn tell_submitter(&mut self, submitter: Watcher, key: TaskKey, body: ReplyBody) {
         if let Some(client) = self.clients.get_mut(&submitter.client) {
-            client.attached.remove(&key);
+            client.attached.remove(&mut self.tasks.attached, key);
             self.reply(submitter, body);
         }
     }
 
     fn keep(&mut self, key: TaskKey, outcome: Outcome) {
-        let (number, user) = (self.tasks.get(key).id.number, self.tasks.get(key).owner.user);
+        let (number, user) = (self.tasks.get(key).id.number, self.tasks.get(key).user);
         self.tasks.set_state(key, State::Done { outcome: Box::new(outcome) });
         self.kept.insert((self.now, number));
         self.kept_by_user.insert((user, self.now, number));
@@ -130,7 +129,7 @@ impl Supervisor {
         self.kept.remove(&(kept_since, number));
         if let Some(key) = self.tasks.key(number) {
             let task = self.tasks.remove(key);
-            self.kept_by_user.remove(&(task.owner.user, kept_since, number));
+            self.kept_by_user.remove(&(task.user, kept_since, number));
             self.note(Notice::ResultExpired { task: task.id });
         }
     }
@@ -154,17 +153,15 @@ impl Supervisor {
             Phase::ShuttingDown | Phase::Stopped => false,
         };
         let task = self.tasks.get_mut(key);
-        if !goes_on || task.retries >= task.retries_max {
-            return None;
-        }
-        task.retries += 1;
-        let speaker = task.speaker.take();
-        let wait = backoff(&self.policy.restart, task.retries, &mut self.random);
+        let extras = task.extras.as_mut().filter(|extras| goes_on && extras.retries < extras.retries_max)?;
+        extras.retries += 1;
+        let speaker = extras.speaker.take();
+        let wait = backoff(&self.policy.restart, extras.retries, &mut self.random);
         let notice = Notice::TaskRetried {
             task: task.id,
             outcome: outcome.clone(),
             wait,
-            retries: task.retries_max - task.retries,
+            retries: extras.retries_max - extras.retries,
         };
         self.note(notice);
         self.silence(speaker);

@@ -24,8 +24,10 @@
 //! how things are.
 
 mod access;
+mod accounts;
 mod action;
 mod attempts;
+mod chain;
 mod clients;
 mod ending;
 mod event;
@@ -33,6 +35,7 @@ mod event;
 mod function_tests;
 #[cfg(test)]
 mod notice_tests;
+mod numbers;
 mod phases;
 mod policy;
 mod pools;
@@ -50,6 +53,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod unplaced;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -65,9 +69,9 @@ use pools::{Pool, PoolId};
 use quarantine::Killers;
 use queue::Ticket;
 use slots::Slot;
-use submission::{Submission, Unplaced};
 use tasks::{Tasks, Watcher};
 use timers::{Timer, Timers};
+use unplaced::Unplaced;
 
 use crate::id::{ConnectionId, Epoch, SlotId, Uid, WorkerId};
 use crate::message::status::Phase;
@@ -104,8 +108,11 @@ pub struct Supervisor {
     forced: bool,
     /// Whether the last action was given.
     exited: bool,
-    outcomes: BTreeMap<OutcomeKind, u64>,
+    /// How many tasks ended how, by [`OutcomeKind`].
+    outcomes: [u64; OutcomeKind::ALL.len()],
     refusals: u64,
+    /// Notices that matter less are not given.
+    notices_down_to: log::Level,
     actions: VecDeque<Action>,
 }
 
@@ -134,12 +141,18 @@ impl Supervisor {
             drain_requests: Vec::new(),
             forced: false,
             exited: false,
-            outcomes: OutcomeKind::ALL.into_iter().map(|kind| (kind, 0)).collect(),
+            outcomes: [0; OutcomeKind::ALL.len()],
             refusals: 0,
+            notices_down_to: log::Level::Trace,
             actions: VecDeque::new(),
         };
         supervisor.policy_changed(policy);
         supervisor
+    }
+
+    /// Gives no notice that matters less than `level`, where nobody would read it. All are given by default.
+    pub fn limit_notices(&mut self, level: log::Level) {
+        self.notices_down_to = level;
     }
 
     /// Takes an event in. Afterwards poll actions until there is none.
@@ -158,10 +171,7 @@ impl Supervisor {
             Event::ClientBlocked { client } => self.client_blocked(client),
             Event::ClientUnblocked { client } => self.client_unblocked(client),
             Event::Submitted { client, request, spec, deadline, args } => {
-                let submitter = Watcher { client, request };
-                if let Some(owner) = self.clients.get(&client).map(|client| client.peer.clone()) {
-                    self.submitted(Submission { submitter, owner, spec, deadline, args });
-                }
+                self.submitted(Watcher { client, request }, spec, deadline, args);
             }
             Event::CancelRequested { client, request, task } => {
                 self.cancel_requested(Watcher { client, request }, task);
@@ -228,7 +238,16 @@ impl Supervisor {
     }
 
     fn note(&mut self, notice: Notice) {
-        self.actions.push_back(Action::Notice(notice));
+        if notice.level() <= self.notices_down_to {
+            self.actions.push_back(Action::Notice(notice));
+        }
+    }
+
+    /// As [`note`](Self::note), of a task: made only if it is given.
+    fn note_of_task(&mut self, notice: impl FnOnce(&Tasks) -> Notice) {
+        if log::Level::Debug <= self.notices_down_to {
+            self.note(notice(&self.tasks));
+        }
     }
 
     fn pool(&self, id: PoolId) -> &Pool {

@@ -54,8 +54,8 @@ impl Supervisor {
 
     /// A client has not read in time: what waits for it to read is cancelled.
     pub(super) fn blocked_too_long(&mut self, client: ConnectionId) {
-        let Some(attached) = self.clients.get(&client).map(|client| client.attached.clone()) else { return };
-        for task in attached {
+        let Some(waiting) = self.clients.get(&client) else { return };
+        for task in waiting.attached.tasks(&self.tasks.attached) {
             if !matches!(self.tasks.get(task).state, State::Running { .. }) {
                 self.cancel(task, CancelReason::Shutdown);
             }

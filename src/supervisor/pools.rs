@@ -34,9 +34,9 @@ pub(super) struct Pool {
 
 /// What a pool knows of a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Knowledge {
-    /// It has it.
-    Has,
+pub(super) enum Knowledge<'a> {
+    /// It has it, by this name.
+    Has(&'a FunctionName),
     /// It does not.
     HasNot,
     /// No worker was ready yet to say so.
@@ -68,11 +68,13 @@ impl Pool {
     }
 
     /// Whether a new task of `function` can go to it.
-    pub(super) fn knows(&self, function: &FunctionName) -> Knowledge {
+    pub(super) fn knows(&self, function: &FunctionName) -> Knowledge<'_> {
         match &self.functions {
             _ if !self.serves(function) => Knowledge::HasNot,
-            Some(functions) if functions.contains_key(function) => Knowledge::Has,
-            Some(_) => Knowledge::HasNot,
+            Some(functions) => match functions.get_key_value(function) {
+                Some((name, _)) => Knowledge::Has(name),
+                None => Knowledge::HasNot,
+            },
             None => Knowledge::Unknown,
         }
     }

@@ -15,6 +15,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+use super::chain::{Chain, Links};
 use super::tasks::TaskKey;
 use crate::id::{ConnectionId, Uid};
 
@@ -46,39 +47,79 @@ impl<K: Ord + Copy, V> Default for Turns<K, V> {
 
 impl<K: Ord + Copy, V> Turns<K, V> {
     fn next(&self) -> Option<K> {
-        let after = match self.served {
-            Some(served) => (Bound::Excluded(served), Bound::Unbounded),
-            None => (Bound::Unbounded, Bound::Unbounded),
-        };
-        self.values.range(after).next().or_else(|| self.values.first_key_value()).map(|(key, _)| *key)
+        let after = self.served.filter(|_| self.values.len() > 1);
+        let next =
+            after.and_then(|served| self.values.range((Bound::Excluded(served), Bound::Unbounded)).next());
+        next.or_else(|| self.values.first_key_value()).map(|(key, _)| *key)
+    }
+
+    /// The same, which is empty, as if nobody had had a turn.
+    fn anew(self) -> Self {
+        Turns { served: None, ..self }
     }
 }
 
-type Line = BTreeMap<Ticket, TaskKey>;
-type Users = Turns<Uid, Turns<ConnectionId, Line>>;
+/// The tasks of a connection at one priority.
+#[derive(Debug, Default)]
+struct Line {
+    /// Those that were at the front once and came back: they stand before all others.
+    returned: BTreeMap<Ticket, TaskKey>,
+    /// The others, in the order of their tickets.
+    fresh: Chain,
+}
+
+impl Line {
+    fn pop(&mut self, links: &mut Links) -> Option<TaskKey> {
+        let returned = self.returned.pop_first().map(|(_, task)| task);
+        returned.or_else(|| self.fresh.pop(links))
+    }
+
+    fn remove(&mut self, links: &mut Links, ticket: Ticket, task: TaskKey) {
+        if self.returned.remove(&ticket).is_none() {
+            self.fresh.remove(links, task);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.returned.is_empty() && self.fresh.is_empty()
+    }
+}
+
+type Connections = Turns<ConnectionId, Line>;
+type Users = Turns<Uid, Connections>;
 
 /// Lines of tasks by priority, user and connection. Nothing in it is empty.
 #[derive(Debug, Default)]
 struct Lines {
     levels: BTreeMap<Reverse<i16>, Users>,
+    /// What fell empty last, for the next that is needed: a line that empties and fills all the time
+    /// costs no allocation.
+    spare: (Users, Connections),
 }
 
 impl Lines {
-    fn insert(&mut self, place: Place, task: TaskKey) {
-        let users = self.levels.entry(Reverse(place.priority)).or_default();
-        let connections = users.values.entry(place.user).or_default();
-        connections.values.entry(place.connection).or_default().insert(place.ticket, task);
+    /// The line of a place, which may be a new one.
+    fn line(&mut self, place: Place) -> &mut Line {
+        let Lines { levels, spare } = self;
+        let users = levels.entry(Reverse(place.priority)).or_insert_with(|| std::mem::take(&mut spare.0));
+        let connections = users.values.entry(place.user).or_insert_with(|| std::mem::take(&mut spare.1));
+        connections.values.entry(place.connection).or_default()
     }
 
-    fn remove(&mut self, place: Place) -> Option<TaskKey> {
-        let users = self.levels.get_mut(&Reverse(place.priority))?;
-        let line = users.values.get_mut(&place.user)?.values.get_mut(&place.connection)?;
-        let task = line.remove(&place.ticket);
-        self.prune(place.priority, place.user, place.connection);
-        task
+    /// Takes a task out, if the line of its place is here; says whether it is.
+    fn remove(&mut self, links: &mut Links, place: Place, task: TaskKey) -> bool {
+        let users = self.levels.get_mut(&Reverse(place.priority));
+        let connections = users.and_then(|users| users.values.get_mut(&place.user));
+        let line = connections.and_then(|connections| connections.values.get_mut(&place.connection));
+        let Some(line) = line else { return false };
+        line.remove(links, place.ticket, task);
+        if line.is_empty() {
+            self.take_line(place.priority, place.user, place.connection);
+        }
+        true
     }
 
-    fn pop(&mut self) -> Option<(Place, TaskKey)> {
+    fn pop(&mut self, links: &mut Links) -> Option<TaskKey> {
         let (Reverse(priority), users) = self.levels.iter_mut().next()?;
         let priority = *priority;
         let user = users.next()?;
@@ -86,41 +127,35 @@ impl Lines {
         let connections = users.values.get_mut(&user)?;
         let connection = connections.next()?;
         connections.served = Some(connection);
-        let (ticket, task) = connections.values.get_mut(&connection)?.pop_first()?;
-        self.prune(priority, user, connection);
-        Some((Place { priority, user, connection, ticket }, task))
+        let line = connections.values.get_mut(&connection)?;
+        let task = line.pop(links)?;
+        if line.is_empty() {
+            self.take_line(priority, user, connection);
+        }
+        Some(task)
     }
 
-    /// Takes the whole line of a connection out of one level.
+    /// Takes the whole line of a connection out of one level, and what is empty then.
     fn take_line(&mut self, priority: i16, user: Uid, connection: ConnectionId) -> Option<Line> {
-        let connections = self.levels.get_mut(&Reverse(priority))?.values.get_mut(&user)?;
+        let Lines { levels, spare } = self;
+        let users = levels.get_mut(&Reverse(priority))?;
+        let connections = users.values.get_mut(&user)?;
         let line = connections.values.remove(&connection);
-        self.prune(priority, user, connection);
+        if connections.values.is_empty() {
+            spare.1 = users.values.remove(&user).map(Turns::anew).unwrap_or_default();
+        }
+        if users.values.is_empty() {
+            spare.0 = levels.remove(&Reverse(priority)).map(Turns::anew).unwrap_or_default();
+        }
         line
     }
 
     fn put_line(&mut self, priority: i16, user: Uid, connection: ConnectionId, line: Line) {
-        let users = self.levels.entry(Reverse(priority)).or_default();
-        users.values.entry(user).or_default().values.insert(connection, line);
+        *self.line(Place { priority, user, connection, ticket: Ticket(0) }) = line;
     }
 
     fn priorities(&self) -> Vec<i16> {
         self.levels.keys().map(|Reverse(priority)| *priority).collect()
-    }
-
-    fn prune(&mut self, priority: i16, user: Uid, connection: ConnectionId) {
-        let Some(users) = self.levels.get_mut(&Reverse(priority)) else { return };
-        if let Some(connections) = users.values.get_mut(&user) {
-            if connections.values.get(&connection).is_some_and(Line::is_empty) {
-                connections.values.remove(&connection);
-            }
-            if connections.values.is_empty() {
-                users.values.remove(&user);
-            }
-        }
-        if users.values.is_empty() {
-            self.levels.remove(&Reverse(priority));
-        }
     }
 }
 
@@ -139,25 +174,35 @@ impl Queue {
         self.len
     }
 
-    /// Puts a task in its place.
-    pub(super) fn insert(&mut self, place: Place, task: TaskKey) {
-        let blocked = self.blocked.contains_key(&place.connection);
-        if blocked { &mut self.aside } else { &mut self.ready }.insert(place, task);
+    /// Puts a task with a new ticket at the end of its line.
+    pub(super) fn push(&mut self, links: &mut Links, place: Place, task: TaskKey) {
+        self.line(place).fresh.push(links, task);
         self.len += 1;
     }
 
-    /// Takes out a task that was put in.
-    pub(super) fn remove(&mut self, place: Place) {
-        let removed = self.ready.remove(place).or_else(|| self.aside.remove(place));
-        assert!(removed.is_some(), "a pending task is in its pool's queue");
+    /// Puts a task that was taken out in turn back where it stood.
+    pub(super) fn put_back(&mut self, place: Place, task: TaskKey) {
+        self.line(place).returned.insert(place.ticket, task);
+        self.len += 1;
+    }
+
+    /// Takes out a task that waits.
+    pub(super) fn remove(&mut self, links: &mut Links, place: Place, task: TaskKey) {
+        let removed = self.ready.remove(links, place, task) || self.aside.remove(links, place, task);
+        assert!(removed, "a pending task is in its pool's queue");
         self.len -= 1;
     }
 
     /// Takes out the task whose turn it is.
-    pub(super) fn pop(&mut self) -> Option<(Place, TaskKey)> {
-        let popped = self.ready.pop()?;
+    pub(super) fn pop(&mut self, links: &mut Links) -> Option<TaskKey> {
+        let popped = self.ready.pop(links)?;
         self.len -= 1;
         Some(popped)
+    }
+
+    fn line(&mut self, place: Place) -> &mut Line {
+        let blocked = self.blocked.contains_key(&place.connection);
+        if blocked { &mut self.aside } else { &mut self.ready }.line(place)
     }
 
     /// The tasks of `connection` stand aside, those to come as well.
@@ -189,29 +234,52 @@ mod tests {
         Place { priority, user: Uid(user), connection: ConnectionId(connection), ticket: Ticket(ticket) }
     }
 
-    fn queue_of(places: &[Place]) -> Queue {
-        let mut queue = Queue::default();
-        for place in places {
-            queue.insert(*place, TaskKey(place.ticket.0 as u32));
-        }
-        queue
+    /// A queue and the links of its tasks, which have their tickets for keys.
+    #[derive(Default)]
+    struct Desk {
+        queue: Queue,
+        links: Links,
     }
 
-    fn drain(queue: &mut Queue) -> Vec<u32> {
-        std::iter::from_fn(|| queue.pop()).map(|(_, task)| task.0).collect()
+    impl Desk {
+        fn of(places: &[Place]) -> Self {
+            let mut desk = Desk::default();
+            places.iter().for_each(|place| desk.push(*place));
+            desk
+        }
+
+        fn push(&mut self, place: Place) {
+            self.queue.push(&mut self.links, place, key(place));
+        }
+
+        fn remove(&mut self, place: Place) {
+            self.queue.remove(&mut self.links, place, key(place));
+        }
+
+        fn pop(&mut self) -> Option<u64> {
+            self.queue.pop(&mut self.links).map(|task| task.row() as u64)
+        }
+
+        fn drain(&mut self) -> Vec<u64> {
+            std::iter::from_fn(|| self.pop()).collect()
+        }
+    }
+
+    fn key(place: Place) -> TaskKey {
+        TaskKey::of_row(place.ticket.0 as usize)
     }
 
     #[test]
     fn queue_of_two_priorities_empties_the_larger_first() {
-        let mut queue =
-            queue_of(&[place(0, 1, 1, 1), place(5, 1, 1, 2), place(-3, 1, 1, 3), place(5, 1, 1, 4)]);
-        assert_eq!(drain(&mut queue), [2, 4, 1, 3]);
-        assert_eq!(queue.len(), 0);
+        let mut desk =
+            Desk::of(&[place(0, 1, 1, 1), place(5, 1, 1, 2), place(-3, 1, 1, 3), place(5, 1, 1, 4)]);
+        assert_eq!(desk.drain(), [2, 4, 1, 3]);
+        assert_eq!(desk.queue.len(), 0);
     }
 
     #[test]
     fn queue_turns_go_round_users_then_connections() {
-        let mut queue = queue_of(&[
+        let mut desk = Desk::of(&[
             place(0, 1, 1, 1),
             place(0, 1, 1, 2),
             place(0, 1, 1, 3),
@@ -219,25 +287,42 @@ mod tests {
             place(0, 2, 3, 5),
             place(0, 2, 3, 6),
         ]);
-        assert_eq!(drain(&mut queue), [1, 5, 4, 6, 2, 3]);
+        assert_eq!(desk.drain(), [1, 5, 4, 6, 2, 3]);
     }
 
     #[test]
-    fn queue_task_that_comes_back_stands_where_it_stood() {
-        let mut queue = queue_of(&[place(0, 1, 1, 1), place(0, 1, 1, 2)]);
-        let (first, task) = queue.pop().unwrap();
-        queue.insert(first, task);
-        assert_eq!(drain(&mut queue), [1, 2]);
+    fn queue_tasks_that_come_back_stand_where_they_stood() {
+        let places = [1, 2, 3, 4].map(|ticket| place(0, 1, 1, ticket));
+        let mut desk = Desk::of(&places);
+        assert_eq!([desk.pop(), desk.pop(), desk.pop()], [Some(1), Some(2), Some(3)]);
+        for returned in [0, 2, 1] {
+            desk.queue.put_back(places[returned], key(places[returned]));
+            desk.push(place(0, 1, 1, 5 + returned as u64));
+        }
+        desk.remove(places[1]);
+        assert_eq!(desk.drain(), [1, 3, 4, 5, 7, 6]);
     }
 
     #[test]
     fn queue_of_a_blocked_connection_waits_until_it_is_unblocked() {
-        let mut queue = queue_of(&[place(0, 1, 1, 1), place(7, 1, 1, 2), place(0, 1, 2, 3)]);
-        queue.block(ConnectionId(1), Uid(1));
-        queue.insert(place(0, 1, 1, 4), TaskKey(4));
-        assert_eq!(drain(&mut queue), [3]);
-        queue.remove(place(0, 1, 1, 4));
-        queue.unblock(ConnectionId(1));
-        assert_eq!(drain(&mut queue), [2, 1]);
+        let mut desk = Desk::of(&[place(0, 1, 1, 1), place(7, 1, 1, 2), place(0, 1, 2, 3)]);
+        desk.queue.block(ConnectionId(1), Uid(1));
+        desk.push(place(0, 1, 1, 4));
+        assert_eq!(desk.drain(), [3]);
+        desk.remove(place(0, 1, 1, 4));
+        desk.queue.unblock(ConnectionId(1));
+        assert_eq!(desk.drain(), [2, 1]);
+    }
+
+    #[test]
+    fn queue_that_empties_and_fills_again_gives_everyone_a_turn() {
+        let mut desk = Desk::default();
+        for round in 0..3 {
+            let ticket = |place: u64| round * 10 + place;
+            desk.push(place(0, 2, 3, ticket(2)));
+            desk.push(place(0, 1, 1, ticket(1)));
+            desk.push(place(0, 2, 3, ticket(3)));
+            assert_eq!(desk.drain(), [1, 2, 3].map(ticket), "nobody is remembered");
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::timers::Timer;
 use crate::id::{ConnectionId, Credentials, TaskId};
 use crate::limits::WATCHERS_PER_TASK_MAX;
 use crate::message::client::{CancelAnswer, Refusal, ReplyBody};
-use crate::task::{CancelReason, Outcome, Started};
+use crate::task::{Attachment, CancelReason, Outcome, Started};
 
 impl Supervisor {
     pub(super) fn client_connected(&mut self, client: ConnectionId, peer: Credentials) {
@@ -20,10 +20,20 @@ impl Supervisor {
         let Some(key) = self.tasks.key(task.number) else { return };
         let State::Running { worker, attempt, .. } = self.tasks.get(key).state else { return };
         if self.has_started(worker, attempt) == Started::Yes {
-            let row = self.tasks.get_mut(key);
-            row.speaker = Some(client);
-            let owner = row.owner.clone();
+            let Some(owner) = self.owner_of(key) else { return };
+            self.tasks.get_mut(key).extras_mut().speaker = Some(client);
             self.let_in(client, Client::new(owner, Some(task)));
+        }
+    }
+
+    /// Who submitted a task that is not done.
+    fn owner_of(&self, key: TaskKey) -> Option<Credentials> {
+        let task = self.tasks.get(key);
+        match task.attachment {
+            Attachment::Attached => {
+                self.clients.get(&task.submitter.client).map(|client| client.peer.clone())
+            }
+            Attachment::Detached => task.extras.as_ref()?.owner.clone(),
         }
     }
 
@@ -50,9 +60,9 @@ impl Supervisor {
             self.take_unplaced(number);
         }
         for task in gone.watched {
-            self.tasks.get_mut(task).watchers.retain(|watcher| watcher.client != client);
+            self.tasks.get_mut(task).extras_mut().watchers.retain(|watcher| watcher.client != client);
         }
-        for task in gone.attached {
+        for task in gone.attached.tasks(&self.tasks.attached) {
             self.cancel(task, CancelReason::ClientGone);
         }
         self.drain_requests.retain(|requester| requester.client != client);
@@ -116,14 +126,16 @@ impl Supervisor {
 
     fn watch(&mut self, from: Watcher, key: TaskKey) -> Result<(), Refusal> {
         let row = self.tasks.get_mut(key);
-        if row.watchers.len() >= WATCHERS_PER_TASK_MAX {
+        let task = row.id;
+        let watchers = &mut row.extras_mut().watchers;
+        if watchers.len() >= WATCHERS_PER_TASK_MAX {
             let watchers_max = WATCHERS_PER_TASK_MAX as u32;
-            return Err(Refusal::TooManyWatchers { task: row.id, watchers_max });
+            return Err(Refusal::TooManyWatchers { task, watchers_max });
         }
         let Some(client) = self.clients.get_mut(&from.client) else { return Ok(()) };
         client.count_wait()?;
         client.watched.insert(key);
-        row.watchers.push(from);
+        watchers.push(from);
         Ok(())
     }
 
@@ -141,7 +153,7 @@ impl Supervisor {
         }
         let key = self.tasks.key(task.number).ok_or(Refusal::NoSuchTask { task })?;
         let user = self.clients.get(&from.client).map(|client| client.peer.user);
-        let owner = self.tasks.get(key).owner.user;
+        let owner = self.tasks.get(key).user;
         if user.is_some_and(|user| user == owner || self.policy.is_privileged(user)) {
             return Ok(Found::Row(key));
         }

@@ -1,16 +1,17 @@
 //! Taking tasks in: caps, the choice of a pool, acceptance.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::clients::Client;
 use super::policy::WhenDegraded;
 use super::pools::{Knowledge, Pool, PoolId};
 use super::queue::Ticket;
-use super::tasks::{State, Task, TaskKey, Watcher};
+use super::tasks::{Extras, State, Task, TaskKey, Watcher};
 use super::timers::Timer;
+use super::unplaced::Submission;
 use super::{Action, Notice, Supervisor};
 use crate::descriptor::Watch;
-use crate::id::{ConnectionId, Credentials, FunctionName, RUN_FUNCTION, TaskId, Uid};
+use crate::id::{FunctionName, RUN_FUNCTION, TaskId};
 use crate::limits::{DESCRIPTORS_PER_CLIENT_MAX, RETRIES_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody};
 use crate::message::status::Phase;
@@ -20,94 +21,33 @@ use crate::time::Time;
 /// How many edits away a name may be to be suggested for another.
 const NEAREST_DISTANCE_MAX: usize = 3;
 
-/// What a client submitted.
-#[derive(Debug)]
-pub(super) struct Submission {
-    pub(super) submitter: Watcher,
-    pub(super) owner: Credentials,
-    pub(super) spec: TaskSpec,
-    pub(super) deadline: Option<Time>,
-    pub(super) args: Payload,
-}
-
-/// Submissions that wait, in the order in which they came.
-#[derive(Debug, Default)]
-pub(super) struct Unplaced {
-    submissions: BTreeMap<u64, Submission>,
-    /// The same by client: that one leaves must not cost what all others wait for.
-    by_client: BTreeSet<(ConnectionId, u64)>,
-    /// How many tasks and bytes of arguments they are, by user.
-    by_user: BTreeMap<Uid, Demand>,
-    last_number: u64,
-    bytes: u64,
-}
-
-/// What submissions take of the queue.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Demand {
-    tasks: u64,
-    bytes: u64,
-}
-
-impl Unplaced {
-    fn insert(&mut self, submission: Submission) -> u64 {
-        self.last_number += 1;
-        let bytes = submission.args.bytes.len() as u64;
-        self.bytes += bytes;
-        let demand = self.demand_of(submission.owner.user);
-        let demand = Demand { tasks: demand.tasks + 1, bytes: demand.bytes + bytes };
-        self.by_user.insert(submission.owner.user, demand);
-        self.by_client.insert((submission.submitter.client, self.last_number));
-        self.submissions.insert(self.last_number, submission);
-        self.last_number
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Submission> {
-        let submission = self.submissions.remove(&number)?;
-        let bytes = submission.args.bytes.len() as u64;
-        self.bytes -= bytes;
-        let user = submission.owner.user;
-        let demand = self.demand_of(user);
-        match demand.tasks {
-            1 => _ = self.by_user.remove(&user),
-            _ => {
-                _ = self.by_user.insert(user, Demand { tasks: demand.tasks - 1, bytes: demand.bytes - bytes })
-            }
-        }
-        self.by_client.remove(&(submission.submitter.client, number));
-        Some(submission)
-    }
-
-    fn demand_of(&self, user: Uid) -> Demand {
-        self.by_user.get(&user).copied().unwrap_or_default()
-    }
-
-    /// The numbers of a client's submissions.
-    pub(super) fn of_client(&self, client: ConnectionId) -> Vec<u64> {
-        self.by_client.range((client, 0)..=(client, u64::MAX)).map(|(_, number)| *number).collect()
-    }
-}
-
 /// Where a submission can go.
 enum Placement {
-    Pool(PoolId),
+    /// There; with the function's name as the pool has it, so that all its tasks share that.
+    Pool(PoolId, FunctionName),
     /// Nowhere yet: some pool may still say that it has the function, within this time.
     Wait(Duration),
     Refused(Refusal),
 }
 
 impl Supervisor {
-    pub(super) fn submitted(&mut self, submission: Submission) {
+    pub(super) fn submitted(
+        &mut self,
+        submitter: Watcher,
+        spec: TaskSpec,
+        deadline: Option<Time>,
+        args: Payload,
+    ) {
         // A function that nobody waits for any more is not heard.
-        if !self.clients.contains_key(&submission.submitter.client) {
-            return;
-        }
-        if let Err(refusal) = self.check(&submission) {
+        let Some(client) = self.clients.get(&submitter.client) else { return };
+        let (user, parent) = (client.peer.user, client.parent);
+        let submission = Submission { submitter, user, parent, spec, deadline, args };
+        if let Err(refusal) = self.check(&submission, client) {
             return self.refuse(submission.submitter, refusal);
         }
         self.count_files(&submission);
         match self.place(&submission) {
-            Placement::Pool(pool) => self.accept(submission, pool),
+            Placement::Pool(pool, function) => self.accept(submission, pool, function),
             Placement::Refused(refusal) => self.refuse(submission.submitter, refusal),
             Placement::Wait(wait) => {
                 let over = submission.deadline.map_or(self.now + wait, |at| at.min(self.now + wait));
@@ -119,17 +59,16 @@ impl Supervisor {
 
     /// A pool has said what its workers can run: whoever waited for that goes there, or on waiting.
     pub(super) fn place_waiting(&mut self) {
-        let waiting: Vec<u64> = self.unplaced.submissions.keys().copied().collect();
-        for number in waiting {
-            let Some(submission) = self.unplaced.submissions.get(&number) else { continue };
+        for number in self.unplaced.numbers() {
+            let Some(submission) = self.unplaced.get(number) else { continue };
             let decided = match self.place(submission) {
-                Placement::Pool(pool) => Ok(pool),
+                Placement::Pool(pool, function) => Ok((pool, function)),
                 Placement::Refused(refusal) => Err(refusal),
                 Placement::Wait(_) => continue,
             };
             let Some(submission) = self.take_unplaced(number) else { continue };
             match decided {
-                Ok(pool) => self.accept(submission, pool),
+                Ok((pool, function)) => self.accept(submission, pool, function),
                 Err(refusal) => self.refuse(submission.submitter, refusal),
             }
         }
@@ -142,7 +81,10 @@ impl Supervisor {
         let is_late = submission.deadline.is_some_and(|at| at <= self.now);
         let first = self.candidates(&submission.spec).next();
         match first {
-            Some(pool) if is_late => self.accept(submission, pool),
+            Some(pool) if is_late => {
+                let function = submission.spec.function.clone();
+                self.accept(submission, pool, function);
+            }
             Some(_) | None => {
                 let refusal = self.no_worker(&submission.spec);
                 let refusal = refusal.unwrap_or_else(|| self.nowhere(&submission.spec));
@@ -163,11 +105,10 @@ impl Supervisor {
 
     /// Refuses what waits to be placed and may not be run any more.
     pub(super) fn refuse_forbidden(&mut self) {
-        let forbidden = |(number, submission): (&u64, &Submission)| {
-            Some((*number, self.check_function(submission).err()?))
-        };
-        let forbidden: Vec<(u64, Refusal)> = self.unplaced.submissions.iter().filter_map(forbidden).collect();
-        for (number, refusal) in forbidden {
+        for number in self.unplaced.numbers() {
+            let Some(submission) = self.unplaced.get(number) else { continue };
+            let Some(client) = self.clients.get(&submission.submitter.client) else { continue };
+            let Err(refusal) = self.check_function(submission, client) else { continue };
             if let Some(submission) = self.take_unplaced(number) {
                 self.refuse(submission.submitter, refusal);
             }
@@ -176,7 +117,7 @@ impl Supervisor {
 
     /// Refuses whatever waits to be placed: the daemon takes nothing new.
     pub(super) fn refuse_unplaced(&mut self) {
-        while let Some((&number, _)) = self.unplaced.submissions.first_key_value() {
+        for number in self.unplaced.numbers() {
             if let Some(submission) = self.take_unplaced(number) {
                 self.refuse(submission.submitter, Refusal::Draining);
             }
@@ -188,10 +129,10 @@ impl Supervisor {
         self.unplaced.remove(number)
     }
 
-    fn check(&self, submission: &Submission) -> Result<(), Refusal> {
+    fn check(&self, submission: &Submission, client: &Client) -> Result<(), Refusal> {
         let bytes = submission.args.bytes.len() as u64;
         let counts = self.tasks.counts();
-        let tasks = counts.delayed + counts.pending + counts.running + self.unplaced.submissions.len() as u64;
+        let tasks = counts.delayed + counts.pending + counts.running + self.unplaced.len();
 
         if self.phase != Phase::Serving {
             return Err(Refusal::Draining);
@@ -205,33 +146,32 @@ impl Supervisor {
         if submission.spec.timeout.is_some_and(|timeout| timeout.is_zero()) {
             return Err(Refusal::BadOption("a timeout must be longer than nothing".to_owned()));
         }
-        self.check_function(submission)?;
-        self.check_files(submission)?;
+        self.check_function(submission, client)?;
+        self.check_files(submission, client)?;
         self.check_share(submission)?;
         if tasks >= self.policy.queue_tasks_max {
             return Err(Refusal::QueueFull { tasks_max: self.policy.queue_tasks_max });
         }
-        if counts.argument_bytes + self.unplaced.bytes + bytes > self.policy.queue_bytes_max {
+        if counts.argument_bytes + self.unplaced.bytes() + bytes > self.policy.queue_bytes_max {
             return Err(Refusal::QueueBytesFull { bytes_max: self.policy.queue_bytes_max });
         }
         Ok(())
     }
 
     /// Whether the submitter may run the function.
-    fn check_function(&self, submission: &Submission) -> Result<(), Refusal> {
-        let Submission { owner, spec, .. } = submission;
-        match self.policy.may_run(owner, &spec.function) {
+    fn check_function(&self, submission: &Submission, client: &Client) -> Result<(), Refusal> {
+        let function = &submission.spec.function;
+        match self.policy.may_run(&client.peer, function) {
             true => Ok(()),
             false => Err(Refusal::NotAllowed(format!(
-                "access.run of the configuration does not let you run `{}`; ask its operator to be added",
-                spec.function
+                "access.run of the configuration does not let you run `{function}`; ask its operator to be added"
             ))),
         }
     }
 
     /// Whether there is room left for the submitter's user.
     fn check_share(&self, submission: &Submission) -> Result<(), Refusal> {
-        let user = submission.owner.user;
+        let user = submission.user;
         if self.policy.is_privileged(user) {
             return Ok(());
         }
@@ -248,9 +188,8 @@ impl Supervisor {
     }
 
     /// Whether the caller's open files may go with a task.
-    fn check_files(&self, submission: &Submission) -> Result<(), Refusal> {
-        let Submission { submitter, spec, args, .. } = submission;
-        let Some(client) = self.clients.get(&submitter.client) else { return Ok(()) };
+    fn check_files(&self, submission: &Submission, client: &Client) -> Result<(), Refusal> {
+        let Submission { spec, args, .. } = submission;
         let descriptors = args.descriptors.count();
         if descriptors == 0 {
             return Ok(());
@@ -289,13 +228,20 @@ impl Supervisor {
             return Placement::Refused(Refusal::Quarantined { function: spec.function.clone() });
         }
         let knows = |id: PoolId| self.pool(id).knows(&spec.function);
-        if let Some(id) = self.candidates(spec).find(|id| knows(*id) == Knowledge::Has) {
+        let has = |id: PoolId| match knows(id) {
+            Knowledge::Has(name) => Some((id, name)),
+            Knowledge::HasNot | Knowledge::Unknown => None,
+        };
+        if let Some((id, name)) = self.candidates(spec).find_map(has) {
             return match self.ancestor_in(id, submission) {
                 Some(ancestor) => {
                     let pool = self.pool(id).policy.name.clone();
                     Placement::Refused(Refusal::WouldDeadlock { pool, ancestor })
                 }
-                None => self.refusal_while_degraded(id).map_or(Placement::Pool(id), Placement::Refused),
+                None => match self.refusal_while_degraded(id) {
+                    Some(refusal) => Placement::Refused(refusal),
+                    None => Placement::Pool(id, name.clone()),
+                },
             };
         }
         let unknown = self.candidates(spec).filter(|id| knows(*id) == Knowledge::Unknown);
@@ -327,8 +273,8 @@ impl Supervisor {
             return None;
         }
         let task = |id: TaskId| self.tasks.key(id.number).map(|key| self.tasks.get(key));
-        let parent = self.clients.get(&submission.submitter.client)?.parent.and_then(task);
-        let mut ancestors = std::iter::successors(parent, |ancestor| ancestor.parent.and_then(task));
+        let parent = submission.parent.and_then(task);
+        let mut ancestors = std::iter::successors(parent, |ancestor| ancestor.parent().and_then(task));
         ancestors.find(|ancestor| ancestor.pool == pool).map(|ancestor| ancestor.id)
     }
 
@@ -352,39 +298,48 @@ impl Supervisor {
         }
     }
 
-    fn accept(&mut self, submission: Submission, pool: PoolId) {
-        let Submission { submitter, owner, spec, deadline, args } = submission;
+    fn accept(&mut self, submission: Submission, pool: PoolId, function: FunctionName) {
+        let Submission { submitter, user, parent, spec, deadline, args } = submission;
         let Some(client) = self.clients.get_mut(&submitter.client) else { return };
-        let user = owner.user;
-        let parent = client.parent.filter(|_| spec.attachment == Attachment::Attached);
+        let (parent, owner) = match spec.attachment {
+            Attachment::Attached => (parent, None),
+            Attachment::Detached => (None, Some(client.peer.clone())),
+        };
+        let extras = Extras {
+            timeout: spec.timeout,
+            has_deadline: deadline.is_some(),
+            owner,
+            parent,
+            retries_max: spec.retries,
+            ..Extras::default()
+        };
         let id = TaskId { epoch: self.epoch, number: self.tasks.next_number() };
-        let function = spec.function.clone();
+        let account = self.tasks.open_account(user);
         let key = self.tasks.insert(Task {
             id,
-            function: spec.function,
+            function,
             args,
             pool,
             priority: spec.priority,
-            timeout: spec.timeout,
-            owner,
+            user,
+            account,
             submitter,
             attachment: spec.attachment,
-            parent,
-            speaker: None,
             report_start: spec.report_start,
-            watchers: Vec::new(),
             accepted_at: self.now,
-            retries: 0,
-            retries_max: spec.retries,
             attempts: 0,
             state: State::Delayed,
+            extras: (extras != Extras::default()).then(|| Box::new(extras)),
         });
         if spec.attachment == Attachment::Attached {
-            client.attached.insert(key);
+            client.attached.push(&mut self.tasks.attached, key);
         }
         self.pool_mut(pool).unfinished += 1;
         self.reply(submitter, ReplyBody::Accepted { task: id });
-        self.note(Notice::TaskAccepted { task: id, function, user });
+        self.note_of_task(|tasks| {
+            let function = tasks.get(key).function.clone();
+            Notice::TaskAccepted { task: id, function, user }
+        });
 
         if let Some(at) = deadline {
             if at <= self.now {
@@ -401,14 +356,18 @@ impl Supervisor {
     /// Puts a task whose delay or backoff is over at the end of its line.
     pub(super) fn enqueue(&mut self, key: TaskKey) {
         self.last_ticket = Ticket(self.last_ticket.0 + 1);
-        self.wait_in_line(key, self.last_ticket);
-    }
-
-    /// Puts a task where its ticket says.
-    pub(super) fn wait_in_line(&mut self, key: TaskKey, ticket: Ticket) {
+        let ticket = self.last_ticket;
         self.tasks.set_state(key, State::Pending { ticket });
         let task = self.tasks.get(key);
-        self.pools[task.pool.0].queue.insert(task.place(ticket), key);
+        let (pool, place) = (task.pool, task.place(ticket));
+        self.pools[pool.0].queue.push(&mut self.tasks.in_line, place, key);
+    }
+
+    /// Puts a task that was sent to a worker where its ticket says.
+    pub(super) fn stand_back_in_line(&mut self, key: TaskKey, ticket: Ticket) {
+        self.tasks.set_state(key, State::Pending { ticket });
+        let task = self.tasks.get(key);
+        self.pools[task.pool.0].queue.put_back(task.place(ticket), key);
     }
 
     pub(super) fn reply(&mut self, to: Watcher, body: ReplyBody) {

@@ -35,7 +35,7 @@ impl Supervisor {
 
     /// How tasks ended so far; every kind is there.
     pub fn outcomes(&self) -> BTreeMap<OutcomeKind, u64> {
-        self.outcomes.clone()
+        OutcomeKind::ALL.into_iter().map(|kind| (kind, self.outcomes[kind as usize])).collect()
     }
 
     /// Requests refused so far.
@@ -119,7 +119,7 @@ impl Supervisor {
             pool: self.pool(task.pool).policy.name.clone(),
             state: task.visible_state(),
             priority: task.priority,
-            user: task.owner.user,
+            user: task.user,
             detached: task.attachment == Attachment::Detached,
             attempts: task.attempts,
             age_ms: now.since(task.accepted_at).as_millis() as u64,

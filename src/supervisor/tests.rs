@@ -127,6 +127,27 @@ fn task_for_a_pool_that_is_not_ready_in_time_is_refused_for_that_pool() {
 }
 
 #[test]
+fn notices_that_nobody_reads_are_not_given() {
+    let mut desk = Desk::new();
+    desk.ready();
+    let accepted = |actions: &[Action]| {
+        actions.iter().any(|action| matches!(action, Action::Notice(Notice::TaskAccepted { .. })))
+    };
+    let submit = || Event::Submitted {
+        client: CLIENT,
+        request: REQUEST,
+        spec: TaskSpec::new(function()),
+        deadline: None,
+        args: Payload::default(),
+    };
+    assert!(accepted(&desk.handle(submit())), "all are given by default");
+    desk.supervisor.limit_notices(log::Level::Info);
+    assert!(!accepted(&desk.handle(submit())));
+    let phase = Action::Notice(Notice::PhaseChanged(Phase::ShuttingDown));
+    assert!(desk.handle(Event::StopRequested).contains(&phase), "what matters is given all the same");
+}
+
+#[test]
 fn listing_of_fewer_rows_than_there_are_says_that_there_are_more() {
     let mut desk = Desk::new();
     let names = ["a", "b", "c"].map(|name| name.parse::<FunctionName>().expect("a name"));

@@ -1,0 +1,156 @@
+//! What tasks add up to: all of them, and those of each user.
+
+use std::collections::BTreeMap;
+
+use slab::Slab;
+
+use crate::id::Uid;
+use crate::message::status::TaskCounts;
+
+/// A user's account, as long as there are tasks on it. Given to another user afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AccountKey(u32);
+
+/// One task's part in what they add up to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) stage: Stage,
+    /// Of its arguments, or of its result once that is kept.
+    pub(super) bytes: u64,
+}
+
+/// What a task is counted as.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stage {
+    Delayed,
+    Pending,
+    Running,
+    Kept,
+}
+
+/// What tasks add up to.
+#[derive(Debug, Default)]
+pub(super) struct Accounts {
+    all: TaskCounts,
+    accounts: Slab<Account>,
+    /// Of the users who have any tasks.
+    keys: BTreeMap<Uid, AccountKey>,
+}
+
+#[derive(Debug)]
+struct Account {
+    user: Uid,
+    counts: TaskCounts,
+}
+
+impl Accounts {
+    /// The account of a user who has tasks, or is about to have one.
+    pub(super) fn open(&mut self, user: Uid) -> AccountKey {
+        let Accounts { accounts, keys, .. } = self;
+        // There are no more users than rows of tasks, which a `u32` counts.
+        let open = || AccountKey(accounts.insert(Account { user, counts: TaskCounts::default() }) as u32);
+        *keys.entry(user).or_insert_with(open)
+    }
+
+    /// Counts a new task.
+    pub(super) fn add(&mut self, account: AccountKey, part: Part) {
+        part.add_to(&mut self.all);
+        part.add_to(&mut self.accounts[account.0 as usize].counts);
+    }
+
+    /// Counts a task as something else.
+    pub(super) fn change(&mut self, account: AccountKey, before: Part, after: Part) {
+        for counts in [&mut self.all, &mut self.accounts[account.0 as usize].counts] {
+            before.take_from(counts);
+            after.add_to(counts);
+        }
+    }
+
+    /// Counts a task no more.
+    pub(super) fn remove(&mut self, account: AccountKey, part: Part) {
+        part.take_from(&mut self.all);
+        let Account { user, counts } = &mut self.accounts[account.0 as usize];
+        part.take_from(counts);
+        if *counts == TaskCounts::default() {
+            self.keys.remove(user);
+            self.accounts.remove(account.0 as usize);
+        }
+    }
+
+    /// What all tasks add up to.
+    pub(super) fn all(&self) -> TaskCounts {
+        self.all
+    }
+
+    /// What the tasks of one user add up to.
+    pub(super) fn of(&self, user: Uid) -> TaskCounts {
+        self.keys.get(&user).map_or_else(TaskCounts::default, |key| self.accounts[key.0 as usize].counts)
+    }
+
+    /// The users who have tasks or kept results.
+    pub(super) fn users(&self) -> Vec<Uid> {
+        self.keys.keys().copied().collect()
+    }
+}
+
+impl Part {
+    fn add_to(self, counts: &mut TaskCounts) {
+        let (tasks, bytes) = self.sums(counts);
+        *tasks += 1;
+        *bytes += self.bytes;
+    }
+
+    fn take_from(self, counts: &mut TaskCounts) {
+        let (tasks, bytes) = self.sums(counts);
+        *tasks -= 1;
+        *bytes -= self.bytes;
+    }
+
+    /// The sums that it is in: of tasks and of bytes.
+    fn sums(self, counts: &mut TaskCounts) -> (&mut u64, &mut u64) {
+        match self.stage {
+            Stage::Delayed => (&mut counts.delayed, &mut counts.argument_bytes),
+            Stage::Pending => (&mut counts.pending, &mut counts.argument_bytes),
+            Stage::Running => (&mut counts.running, &mut counts.argument_bytes),
+            Stage::Kept => (&mut counts.kept, &mut counts.result_bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_tell_users_apart_and_add_them_up() {
+        let mut accounts = Accounts::default();
+        let (one, other) = (accounts.open(Uid(1)), accounts.open(Uid(2)));
+        let pending = Part { stage: Stage::Pending, bytes: 10 };
+        let kept = Part { stage: Stage::Kept, bytes: 3 };
+        accounts.add(one, pending);
+        accounts.add(other, pending);
+        accounts.change(other, pending, kept);
+        let of_one = TaskCounts { pending: 1, argument_bytes: 10, ..TaskCounts::default() };
+        let of_other = TaskCounts { kept: 1, result_bytes: 3, ..TaskCounts::default() };
+        assert_eq!((accounts.of(Uid(1)), accounts.of(Uid(2))), (of_one, of_other));
+        let all = TaskCounts { kept: 1, result_bytes: 3, ..of_one };
+        assert_eq!((accounts.all(), accounts.users()), (all, vec![Uid(1), Uid(2)]));
+        accounts.remove(one, pending);
+        accounts.remove(other, kept);
+        assert_eq!((accounts.all(), accounts.users()), (TaskCounts::default(), Vec::new()));
+    }
+
+    #[test]
+    fn account_of_a_user_who_comes_again_starts_from_nothing() {
+        let mut accounts = Accounts::default();
+        let part = Part { stage: Stage::Running, bytes: 1 };
+        for user in [1, 1, 2, 1].map(Uid) {
+            let account = accounts.open(user);
+            assert_eq!(account, accounts.open(user));
+            assert_eq!(accounts.of(user), TaskCounts::default());
+            accounts.add(account, part);
+            assert_eq!(accounts.of(user).running, 1);
+            accounts.remove(account, part);
+        }
+    }
+}
