@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use poold::id::{Epoch, Pid, TaskId};
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody, Welcome};
-use poold::task::Outcome;
+use poold::task::{Outcome, Payload};
 use poold::wire::{Answer, HANDSHAKE_BYTES, Inbox, Outbox, ReceiveError, Verdict};
 use poold::{Executor, Future};
 use rustix::time::{ClockId, clock_gettime};
@@ -205,9 +205,9 @@ fn answer_one(request: Request, epoch: Epoch, outbox: &mut Outbox) -> Result<(),
         return Err("only submissions are answered".into());
     };
     let task = TaskId { epoch, number: request.id.0 };
-    let mut result = args;
     // The one argument of the list.
-    result.bytes = result.bytes.slice(1..result.bytes.len() - 1);
+    let list = args.bytes()?;
+    let result = Payload::new(args.encoding, list.slice(1..list.len() - 1));
     let mut reply = |body| outbox.push(&Reply { request: Some(request.id), body });
     reply(ReplyBody::Accepted { task })?;
     if spec.report_start {

@@ -20,11 +20,11 @@
 //! | row | what it holds |
 //! | --- | --- |
 //! | [`limits`] | every cap with its unit and reason |
-//! | [`id`], [`time`], [`descriptor`] | newtypes; time as a number; open files on their way |
+//! | [`id`], [`time`], [`descriptor`], [`memory`] | newtypes; time as a number; open files on their way; memory that is shared |
 //! | [`task`], [`Function`] | what is submitted, how it can end; a function's name and types |
 //! | [`message`] | what clients, daemon and workers say to each other |
 //! | [`wire`], [`supervisor`], `os` | bytes to messages and back; every decision; every system call that needs `unsafe` |
-//! | `line` | how a function that runs reaches the daemon |
+//! | `line`, [`SharedBuffer`] | how a function that runs reaches the daemon; big payloads from both ends |
 //! | [`daemon`], [`worker`], [`client`] | the event loop; the runtime inside a worker process; the callers' side |
 //! | [`init`], [`PoolOptions`] | a program that runs its own functions |
 //!
@@ -38,6 +38,7 @@
 pub mod descriptor;
 pub mod id;
 pub mod limits;
+pub mod memory;
 pub mod task;
 pub mod time;
 
@@ -45,7 +46,6 @@ mod function;
 
 pub mod message;
 
-#[cfg(feature = "daemon")]
 mod os;
 #[cfg(feature = "daemon")]
 pub mod supervisor;
@@ -53,6 +53,7 @@ pub mod wire;
 
 #[cfg_attr(not(feature = "daemon"), allow(dead_code, reason = "workers alone provide lines"))]
 mod line;
+mod shared;
 
 pub mod client;
 #[cfg(feature = "daemon")]
@@ -70,6 +71,7 @@ pub use client::{
 pub use function::Function;
 #[cfg(feature = "daemon")]
 pub use program::{PoolOptions, PrivateError, init};
+pub use shared::SharedBuffer;
 
 /// The examples of the README, compiled with those of the documentation.
 #[cfg(all(doctest, feature = "daemon"))]

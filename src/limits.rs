@@ -17,12 +17,21 @@ pub const HEAD_BYTES_MAX: usize = 256 * 1024;
 /// of one encoded byte takes up to eight: so every head that can be sent can be read.
 pub const DECODE_BYTES_MAX: usize = 8 * HEAD_BYTES_MAX;
 
-/// Bytes in the largest payload (arguments or result) that travels inside a frame: the frame less
-/// room for its head.
-pub const PAYLOAD_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
+/// Bytes in the largest payload (arguments or result).
+pub const PAYLOAD_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Bytes in the largest payload that can travel inside a frame: the frame less room for its head.
+pub const INLINE_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
+
+/// Bytes of the largest payload that is sent inside a frame; a larger one travels as shared memory. Measured
+/// (docs/PERFORMANCE.md, "Big payloads"): a frame that needs a second read costs more than a memory file.
+pub const INLINE_BYTES_PREFERRED: usize = 63 * 1024;
 
 /// Open files that may travel with one payload.
 pub const DESCRIPTORS_PER_PAYLOAD_MAX: usize = 8;
+
+/// Descriptors that may travel with one frame: those open files, and the memory that the payload is in.
+pub const DESCRIPTORS_PER_FRAME_MAX: usize = DESCRIPTORS_PER_PAYLOAD_MAX + 1;
 
 /// Open files of one client's tasks that are not done.
 pub const DESCRIPTORS_PER_CLIENT_MAX: usize = 256;
@@ -95,6 +104,10 @@ pub const COMMAND_ARGUMENTS_MAX: u32 = 1024;
 /// the rest of its setup.
 pub const COMMANDS_BYTES_MAX: usize = HEAD_BYTES_MAX - 1024;
 
+/// Bytes of what a command writes, or a server answers with, that can be returned: they are collected in the
+/// memory of their worker, and a program that never ends its output must not fill the machine.
+pub const OUTPUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Bytes of a command's standard error that its failure tells: its end.
 pub const COMMAND_ERROR_BYTES_MAX: usize = 2 * 1024;
 
@@ -151,6 +164,19 @@ pub const DESCRIPTORS_PER_WORKER: u64 = 4;
 /// Descriptors that are kept from clients for all else: the daemon's own, some fifteen, those that it
 /// takes to start a process, and the files that it reads.
 pub const DESCRIPTORS_RESERVED: u64 = 32;
+
+/// Descriptors of shared memory that the daemon holds at most: with payloads just above
+/// [`INLINE_BYTES_PREFERRED`], queue, kept and unread results meet their caps on bytes at about so many. Where the
+/// system allows the daemon fewer than twice as many, it is half of what remains beside its workers.
+pub const MEMORY_DESCRIPTORS_MAX: u64 = 65_536;
+
+/// Descriptors of shared memory that were sent to one client and that it has not taken: they count for the user
+/// that the daemon runs as (unix(7), ETOOMANYREFS), and so for its workers.
+pub const DESCRIPTORS_PASSED_MAX: usize = 4;
+
+/// How long a client or worker waits before it tries again to send a descriptor, when its user has as many on
+/// their way as it may.
+pub const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(10);
 
 /// Clients accepted in one turn of the loop, so that a flood of them cannot hold the others up.
 pub const ACCEPTS_PER_TURN: usize = 64;

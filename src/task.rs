@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::descriptor::Descriptors;
 use crate::id::{FunctionName, PoolName};
+use crate::memory::SealedMemory;
 
 /// How the bytes of a payload are to be read. Nobody but a function and its caller reads them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,22 +38,79 @@ pub enum Encoding {
     Pickle,
 }
 
+/// Where the bytes of a payload are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Content {
+    /// Behind a frame's head, as they are; never part of it.
+    Inline(#[serde(skip)] Bytes),
+    /// In memory whose descriptor goes with the frame, before those of open files. The head says how many.
+    Shared(SealedMemory),
+}
+
 /// Arguments or a result: bytes that only a function and its caller understand.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
     /// How to read the bytes.
     pub encoding: Encoding,
+    /// The bytes.
+    pub content: Content,
     /// Open files that go with them. A frame's head says how many.
     pub descriptors: Descriptors,
-    /// The bytes. They follow a frame's head as they are and are never part of it.
-    #[serde(skip)]
-    pub bytes: Bytes,
+}
+
+impl Content {
+    /// How many bytes there are.
+    pub fn len(&self) -> u64 {
+        match self {
+            Content::Inline(bytes) => bytes.len() as u64,
+            Content::Shared(memory) => memory.bytes(),
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The memory that they are in, if that is shared.
+    pub fn memory(&self) -> Option<&SealedMemory> {
+        match self {
+            Content::Inline(_) => None,
+            Content::Shared(memory) => Some(memory),
+        }
+    }
+}
+
+impl Default for Content {
+    fn default() -> Self {
+        Content::Inline(Bytes::new())
+    }
 }
 
 impl Payload {
     /// `bytes`, and no open files.
     pub fn new(encoding: Encoding, bytes: Bytes) -> Self {
-        Payload { encoding, descriptors: Descriptors::default(), bytes }
+        Payload { encoding, content: Content::Inline(bytes), descriptors: Descriptors::default() }
+    }
+
+    /// What is in `memory`, and no open files.
+    pub fn shared(encoding: Encoding, memory: SealedMemory) -> Self {
+        Payload { encoding, content: Content::Shared(memory), descriptors: Descriptors::default() }
+    }
+
+    /// How many bytes there are, wherever they are.
+    pub fn len(&self) -> u64 {
+        self.content.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.content.is_empty()
+    }
+
+    /// Descriptors that its shared memory takes: one, if it is in any.
+    pub fn memory_descriptors(&self) -> u64 {
+        u64::from(self.content.memory().is_some())
     }
 
     /// Command-line arguments, as they are.
@@ -277,11 +335,23 @@ impl Outcome {
         }
     }
 
-    /// Bytes of result that it carries.
-    pub fn payload_bytes(&self) -> usize {
+    /// Descriptors that the shared memory of its result takes.
+    pub fn memory_descriptors(&self) -> u64 {
         match self {
-            Outcome::Ok(payload) => payload.bytes.len(),
-            Outcome::Failed(failure) => failure.message.len(),
+            Outcome::Ok(payload) => payload.memory_descriptors(),
+            Outcome::Failed(_)
+            | Outcome::Crashed(_)
+            | Outcome::TimedOut(_)
+            | Outcome::Cancelled(_)
+            | Outcome::Lost { .. } => 0,
+        }
+    }
+
+    /// Bytes of result that it carries.
+    pub fn payload_bytes(&self) -> u64 {
+        match self {
+            Outcome::Ok(payload) => payload.len(),
+            Outcome::Failed(failure) => failure.message.len() as u64,
             Outcome::Crashed(_) | Outcome::TimedOut(_) | Outcome::Cancelled(_) | Outcome::Lost { .. } => 0,
         }
     }

@@ -4,6 +4,7 @@
 
 mod support;
 
+use poold::limits::OUTPUT_BYTES_MAX;
 use rustix::process::{Pid, Signal};
 use support::{Daemon, assert_error, parts, pid, pidfd, text, wait_for_exit, workers_of};
 
@@ -169,10 +170,10 @@ fn output_over_the_cap_is_a_failure_and_ends_the_command() {
         exec = ["yes"]
         "#,
     );
-    let largest = 983_040;
+    let largest = OUTPUT_BYTES_MAX;
     let output = daemon.run(&["submit", "zeros", &largest.to_string()]);
     assert_eq!((output.status.code(), output.stdout.len()), (Some(0), largest));
-    let error = ["its output exceeds 983040 bytes", "file"];
+    let error = ["its output exceeds 67108864 bytes", "file"];
     assert_error(&daemon.run(&["submit", "zeros", &(largest + 1).to_string()]), 1, &error);
     assert_error(&daemon.run(&["submit", "endless"]), 1, &error);
 }

@@ -138,6 +138,7 @@ fn every_key_is_read_into_its_field() {
         user_results = 11
         user_result_bytes = 12
         queue_tasks = 2
+        payload_bytes = "2 KiB"
         queue_bytes = "3 KiB"
         unread_bytes = 4
         all_unread_bytes = 44
@@ -181,6 +182,7 @@ fn every_key_is_read_into_its_field() {
     assert_eq!(config.quarantine_after, Some(15));
     assert_eq!(config.limits.connections, 1);
     assert_eq!(config.limits.queue_tasks, 2);
+    assert_eq!(config.limits.payload_bytes, 2 * 1024);
     assert_eq!(config.limits.queue_bytes, 3 * 1024);
     assert_eq!(config.limits.unread_bytes, 4);
     assert_eq!(config.limits.all_unread_bytes, 44);

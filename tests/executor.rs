@@ -247,11 +247,10 @@ fn result_of_another_type_is_an_error_of_its_own_kind() {
 
 #[test]
 fn argument_over_the_cap_is_refused_and_the_executor_goes_on() {
-    let (_daemon, executor) = start("");
-    let bytes = Bytes::from(vec![0; 1 << 30]);
-    let args = Payload::new(Encoding::Bytes, bytes);
+    let (_daemon, executor) = start("[limits]\npayload_bytes = '1 MiB'\n");
+    let args = Payload::new(Encoding::Bytes, Bytes::from(vec![0; (1 << 20) + 1]));
     let error = executor.submit_payload("echo", args).unwrap_err();
-    assert!(matches!(error.refusal(), Some(Refusal::PayloadTooLarge { bytes: 0x4000_0000, .. })));
+    assert!(matches!(error.refusal(), Some(Refusal::PayloadTooLarge { bytes: 0x10_0001, .. })));
     let error = executor.submit::<()>("echo", "x".repeat(2_000_000)).unwrap_err();
     assert!(matches!(error.refusal(), Some(Refusal::PayloadTooLarge { .. })));
     assert!(executor.submit::<bool>("is_prime", 7).unwrap().result(PATIENCE).unwrap());

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 /// alone because names are checked against it.
 const ROWS: &[&[&str]] = &[
     &["limits"],
-    &["id", "time", "descriptor"],
+    &["id", "time", "descriptor", "memory"],
     &["task", "function"],
     &["message"],
     &["wire", "supervisor", "os"],
-    &["line"],
+    &["line", "shared"],
     &["daemon", "worker", "client"],
     &["program"],
 ];

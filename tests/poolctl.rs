@@ -36,7 +36,7 @@ impl Daemon {
     /// Listens, welcomes the first client and follows `script` with it. The client asks nothing that is not
     /// in the script.
     fn start(script: impl FnOnce(&mut Client) + Send + 'static) -> Self {
-        Self::start_with(PAYLOAD_BYTES_MAX as u64, script)
+        Self::start_with(PAYLOAD_BYTES_MAX, script)
     }
 
     /// As `start`, with another cap on payloads.
@@ -502,7 +502,8 @@ mod map {
     fn results_come_in_the_order_of_the_lines() {
         let daemon = Daemon::start(|client| {
             for (id, _, args) in client.accept(3).into_iter().rev() {
-                let text = args.bytes.strip_suffix(b"\0").unwrap();
+                let bytes = args.bytes().unwrap();
+                let text = bytes.strip_suffix(b"\0").unwrap();
                 client.done(id, json(&format!("{:?}", std::str::from_utf8(text).unwrap())));
             }
         });

@@ -35,7 +35,7 @@ fn arguments_that_a_function_does_not_take_fail_with_what_it_takes() {
 
 #[test]
 fn payload_over_the_cap_is_refused() {
-    let daemon = Daemon::start("");
+    let daemon = Daemon::start("[limits]\npayload_bytes = '1 MiB'\n");
     let line = format!("{}\n", "9".repeat(2_000_000));
     let output = daemon.run_with_input(&["map", "echo"], &line);
     assert_eq!(output.status.code(), Some(4), "{}", text(&output.stderr));

@@ -8,6 +8,8 @@ mod framing;
 mod golden;
 #[path = "wire/hostile.rs"]
 mod hostile;
+#[path = "wire/memory.rs"]
+mod memory;
 #[path = "wire/programs.rs"]
 mod programs;
 #[path = "wire/samples.rs"]

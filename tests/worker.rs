@@ -75,6 +75,7 @@ impl Worker {
             threads: 1,
             commands: Vec::new(),
             limits: WorkLimits::default(),
+            payload_bytes_max: poold::limits::PAYLOAD_BYTES_MAX,
             page: Payload::default(),
         }]);
         self
@@ -440,7 +441,7 @@ fn program_with_functions_of_its_own_is_a_worker() {
     let (mut worker, names) = Worker::start_by(&mut own_functions()).ready(false);
     assert_eq!(names, ["environment", "panic", "print"]);
     let Report::Ok(result) = worker.run("environment", &[]) else { panic!("the function failed") };
-    let names: Vec<String> = serde_json::from_slice(&result.bytes).unwrap();
+    let names: Vec<String> = serde_json::from_slice(&result.bytes().unwrap()).unwrap();
     assert!(names.contains(&"PATH".to_owned()), "{names:?}");
     assert!(!names.iter().any(|name| name.starts_with("POOLD_")), "{names:?}");
 }

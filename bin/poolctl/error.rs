@@ -68,6 +68,9 @@ pub(crate) enum Error {
     /// The command cannot be given what it runs on.
     #[error("cannot hand over the directory and the standard streams: {0}; are they all open?")]
     Files(#[source] io::Error),
+    /// A result is in shared memory that cannot be mapped.
+    #[error("cannot read the result: {0}; raise the limit on this process's memory")]
+    Result(#[source] io::Error),
     /// Standard output cannot be written to.
     #[error("cannot write to standard output: {0}; what was not written is lost")]
     Output(#[source] io::Error),
@@ -80,7 +83,9 @@ impl Error {
     /// The exit status it calls for.
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Error::Usage(_) | Error::Input(_) | Error::Files(_) | Error::Output(_) => USAGE,
+            Error::Usage(_) | Error::Input(_) | Error::Files(_) | Error::Result(_) | Error::Output(_) => {
+                USAGE
+            }
             Error::Client(
                 client::Error::Refused(_)
                 | client::Error::TooManyConnections

@@ -374,8 +374,8 @@ impl Slot {
     /// Bytes that it holds.
     fn bytes(&self) -> usize {
         match self {
-            Slot::Held(args) | Slot::Submitted(args) => args.bytes.len(),
-            Slot::Ended(Ending::Done(_, outcome)) => outcome.payload_bytes(),
+            Slot::Held(args) | Slot::Submitted(args) => args.len() as usize,
+            Slot::Ended(Ending::Done(_, outcome)) => outcome.payload_bytes() as usize,
             Slot::Accepted(_)
             | Slot::Ended(Ending::Detached(_) | Ending::Refused(_) | Ending::Stopped(_)) => 0,
         }

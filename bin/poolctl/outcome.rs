@@ -2,48 +2,58 @@
 //!
 //! Reads the bytes of a result, which nobody between the function and here did.
 
-use std::borrow::Cow;
-
+use bytes::Bytes;
 use poold::id::TaskId;
 use poold::task::{Encoding, Outcome, Payload};
 use serde::de::IgnoredAny;
 
+use crate::error::Error;
+
 /// A result, read.
-enum Value<'a> {
+enum Value {
     /// A string.
     Text(String),
     /// Any other JSON value, on one line.
     Json(String),
     /// Whatever else: bytes that only the function and its caller understand.
-    Bytes(&'a [u8]),
+    Bytes(Bytes),
 }
 
 /// What `submit` prints: strings and bytes as they are, all else as JSON. A newline follows text.
-pub(crate) fn as_is(result: &Payload) -> Cow<'_, [u8]> {
-    match read(result) {
-        Value::Text(text) | Value::Json(text) => Cow::Owned((text + "\n").into_bytes()),
-        Value::Bytes(bytes) => Cow::Borrowed(bytes),
-    }
+///
+/// # Errors
+/// [`Error::Result`]
+pub(crate) fn as_is(result: &Payload) -> Result<Bytes, Error> {
+    Ok(match read(result)? {
+        Value::Text(text) | Value::Json(text) => (text + "\n").into(),
+        Value::Bytes(bytes) => bytes,
+    })
 }
 
 /// What `map` prints, without the newline: as [`as_is`], and what holds a newline as JSON.
-pub(crate) fn as_line(result: &Payload) -> Cow<'_, [u8]> {
-    match read(result) {
-        Value::Text(text) if text.contains('\n') => Cow::Owned(json_string(&text).into_bytes()),
-        Value::Text(text) | Value::Json(text) => Cow::Owned(text.into_bytes()),
-        Value::Bytes(bytes) if bytes.contains(&b'\n') => Cow::Owned(json_bytes(bytes).into_bytes()),
-        Value::Bytes(bytes) => Cow::Borrowed(bytes),
-    }
+///
+/// # Errors
+/// [`Error::Result`]
+pub(crate) fn as_line(result: &Payload) -> Result<Bytes, Error> {
+    Ok(match read(result)? {
+        Value::Text(text) if text.contains('\n') => json_string(&text).into(),
+        Value::Text(text) | Value::Json(text) => text.into(),
+        Value::Bytes(bytes) if bytes.contains(&b'\n') => json_bytes(&bytes).into(),
+        Value::Bytes(bytes) => bytes,
+    })
 }
 
 /// The object that `--json` prints: `{line, id, outcome, result | error}`.
-pub(crate) fn as_json(line: Option<u64>, task: TaskId, outcome: &Outcome) -> String {
+///
+/// # Errors
+/// [`Error::Result`]
+pub(crate) fn as_json(line: Option<u64>, task: TaskId, outcome: &Outcome) -> Result<String, Error> {
     let line = line.map_or_else(String::new, |line| format!(r#""line":{line},"#));
     let (member, value) = match outcome {
-        Outcome::Ok(result) => ("result", json(result)),
+        Outcome::Ok(result) => ("result", json(result)?),
         other => ("error", json_string(&reason(other))),
     };
-    format!(r#"{{{line}"id":"{task}","outcome":"{}","{member}":{value}}}"#, outcome.kind())
+    Ok(format!(r#"{{{line}"id":"{task}","outcome":"{}","{member}":{value}}}"#, outcome.kind()))
 }
 
 /// `text` as a JSON string.
@@ -60,12 +70,12 @@ fn reason(outcome: &Outcome) -> String {
     }
 }
 
-fn json(result: &Payload) -> String {
-    match read(result) {
+fn json(result: &Payload) -> Result<String, Error> {
+    Ok(match read(result)? {
         Value::Text(text) => json_string(&text),
         Value::Json(json) => json,
-        Value::Bytes(bytes) => json_bytes(bytes),
-    }
+        Value::Bytes(bytes) => json_bytes(&bytes),
+    })
 }
 
 /// Bytes as JSON: a string where they are one, else an array of numbers, which is what serde makes of them.
@@ -76,15 +86,15 @@ fn json_bytes(bytes: &[u8]) -> String {
     }
 }
 
-fn read(result: &Payload) -> Value<'_> {
-    let bytes = &result.bytes[..];
-    match result.encoding {
-        Encoding::Json => match serde_json::from_slice(bytes) {
+fn read(result: &Payload) -> Result<Value, Error> {
+    let bytes = result.bytes().map_err(Error::Result)?;
+    Ok(match result.encoding {
+        Encoding::Json => match serde_json::from_slice(&bytes) {
             Ok(text) => Value::Text(text),
-            Err(_) => one_line_json(bytes).map_or(Value::Bytes(bytes), Value::Json),
+            Err(_) => one_line_json(&bytes).map_or(Value::Bytes(bytes), Value::Json),
         },
         Encoding::Args | Encoding::Bincode | Encoding::Bytes | Encoding::Pickle => Value::Bytes(bytes),
-    }
+    })
 }
 
 /// A JSON value without the space around its tokens, and otherwise to the letter: a number keeps digits
@@ -118,51 +128,54 @@ mod tests {
 
     #[test]
     fn as_is_text_gets_a_newline_and_bytes_do_not() {
-        assert_eq!(&as_is(&payload(Encoding::Json, br#""a\nb""#))[..], b"a\nb\n");
-        assert_eq!(&as_is(&payload(Encoding::Json, b"true"))[..], b"true\n");
-        assert_eq!(&as_is(&payload(Encoding::Bytes, b"\xff\x00"))[..], b"\xff\x00");
+        assert_eq!(&as_is(&payload(Encoding::Json, br#""a\nb""#)).unwrap()[..], b"a\nb\n");
+        assert_eq!(&as_is(&payload(Encoding::Json, b"true")).unwrap()[..], b"true\n");
+        assert_eq!(&as_is(&payload(Encoding::Bytes, b"\xff\x00")).unwrap()[..], b"\xff\x00");
     }
 
     #[test]
     fn as_is_large_numbers_keep_their_digits() {
         let number = b"340282366920938463463374607431768211455";
-        assert_eq!(&as_is(&payload(Encoding::Json, number))[..], [&number[..], b"\n"].concat());
-        assert_eq!(&as_is(&payload(Encoding::Json, b"1.10"))[..], b"1.10\n");
+        assert_eq!(&as_is(&payload(Encoding::Json, number)).unwrap()[..], [&number[..], b"\n"].concat());
+        assert_eq!(&as_is(&payload(Encoding::Json, b"1.10")).unwrap()[..], b"1.10\n");
     }
 
     #[test]
     fn as_line_is_one_line_whatever_the_result() {
-        assert_eq!(&as_line(&payload(Encoding::Json, br#""a b""#))[..], b"a b");
-        assert_eq!(&as_line(&payload(Encoding::Json, br#""a\nb""#))[..], br#""a\nb""#);
+        assert_eq!(&as_line(&payload(Encoding::Json, br#""a b""#)).unwrap()[..], b"a b");
+        assert_eq!(&as_line(&payload(Encoding::Json, br#""a\nb""#)).unwrap()[..], br#""a\nb""#);
         assert_eq!(
-            &as_line(&payload(Encoding::Json, b"{\n \"a \\\" \\\\\": [1, 2]\n}\n"))[..],
+            &as_line(&payload(Encoding::Json, b"{\n \"a \\\" \\\\\": [1, 2]\n}\n")).unwrap()[..],
             br#"{"a \" \\":[1,2]}"#
         );
-        assert_eq!(&as_line(&payload(Encoding::Bytes, b"a\nb"))[..], br#""a\nb""#);
-        assert_eq!(&as_line(&payload(Encoding::Bytes, b"\xff\n"))[..], b"[255,10]");
-        assert_eq!(&as_line(&payload(Encoding::Bytes, b"\xff"))[..], b"\xff");
+        assert_eq!(&as_line(&payload(Encoding::Bytes, b"a\nb")).unwrap()[..], br#""a\nb""#);
+        assert_eq!(&as_line(&payload(Encoding::Bytes, b"\xff\n")).unwrap()[..], b"[255,10]");
+        assert_eq!(&as_line(&payload(Encoding::Bytes, b"\xff")).unwrap()[..], b"\xff");
     }
 
     #[test]
     fn as_is_result_that_claims_to_be_json_and_is_not_prints_as_bytes() {
-        assert_eq!(&as_is(&payload(Encoding::Json, b"{nope"))[..], b"{nope");
+        assert_eq!(&as_is(&payload(Encoding::Json, b"{nope")).unwrap()[..], b"{nope");
     }
 
     #[test]
     fn as_json_ok_carries_the_result() {
         let outcome = Outcome::Ok(payload(Encoding::Json, b"[1]"));
         assert_eq!(
-            as_json(Some(3), TASK, &outcome),
+            as_json(Some(3), TASK, &outcome).unwrap(),
             r#"{"line":3,"id":"5f3a91c2-17","outcome":"ok","result":[1]}"#
         );
         let bytes = Outcome::Ok(payload(Encoding::Bytes, b"\"x\""));
-        assert_eq!(as_json(None, TASK, &bytes), r#"{"id":"5f3a91c2-17","outcome":"ok","result":"\"x\""}"#);
+        assert_eq!(
+            as_json(None, TASK, &bytes).unwrap(),
+            r#"{"id":"5f3a91c2-17","outcome":"ok","result":"\"x\""}"#
+        );
     }
 
     #[test]
     fn as_json_not_ok_says_why_without_repeating_the_outcome() {
         let failure = Failure { kind: FailureKind::Error, message: "no: \"x\"".into(), location: None };
-        let error = |outcome| as_json(None, TASK, &outcome);
+        let error = |outcome| as_json(None, TASK, &outcome).unwrap();
         assert_eq!(
             error(Outcome::Failed(failure)),
             r#"{"id":"5f3a91c2-17","outcome":"failed","error":"no: \"x\""}"#

@@ -183,7 +183,7 @@ impl Following {
 
 /// The exit status that says how the command ended.
 fn ended(result: &Payload) -> Result<u8, Error> {
-    match serde_json::from_slice(&result.bytes) {
+    match serde_json::from_slice(&result.bytes().map_err(Error::Result)?) {
         Ok(RunEnd::Exited(code)) => Ok(code as u8),
         Ok(RunEnd::Signalled(signal)) => {
             Ok(SIGNALLED.saturating_add(u8::try_from(signal).unwrap_or(u8::MAX)))

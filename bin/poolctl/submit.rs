@@ -56,12 +56,12 @@ impl Submit {
 /// [`Error::NotOk`] with `subject` where that was not said on standard output.
 pub(crate) fn report(subject: String, task: TaskId, outcome: Outcome, json: bool) -> Result<u8, Error> {
     if json {
-        output::print(outcome::as_json(None, task, &outcome) + "\n")?;
+        output::print(outcome::as_json(None, task, &outcome)? + "\n")?;
         return Ok(crate::error::outcome_status(&outcome));
     }
     match outcome {
         Outcome::Ok(result) => {
-            output::print(outcome::as_is(&result))?;
+            output::print(outcome::as_is(&result)?)?;
             Ok(OK)
         }
         outcome => Err(Error::NotOk { subject, outcome }),

@@ -26,7 +26,7 @@ use crate::meeting;
 pub(crate) const BYTES: usize = 64 * 1024 * 1024;
 pub(crate) const PAGE_BYTES: usize = 4096;
 /// What is read at a time, on either way: it fits into a processor's cache.
-const CHUNK_BYTES: usize = 256 * 1024;
+const CHUNK_BYTES: usize = 32 * 1024;
 
 /// Answers whatever it is asked at the meeting of that name, until nobody is there.
 pub(crate) const SERVE: Function<String, ()> = Function::new("serve");

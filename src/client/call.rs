@@ -11,6 +11,7 @@
 //! callbacks. Nobody waits for most calls when they end, and telling nobody costs nothing.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::task::Waker;
 
@@ -171,7 +172,7 @@ impl Call {
         let Some(mut listeners) = state.audience.take() else { return };
         let has_callbacks = !listeners.callbacks.is_empty();
         if has_callbacks {
-            let callbacks = std::mem::take(&mut listeners.callbacks);
+            let callbacks = mem::take(&mut listeners.callbacks);
             state.audience = Some(Box::new(Listeners { callbacks, ..Listeners::default() }));
         }
         drop(state);

@@ -28,8 +28,9 @@ use super::error::{Access, Error, Tried};
 use super::locate::socket_paths;
 use super::requests::Requests;
 use crate::id::{Pid, RequestId, TaskId};
-use crate::limits::{OUTBOX_BYTES_HIGH, PAYLOAD_BYTES_MAX};
+use crate::limits::OUTBOX_BYTES_HIGH;
 use crate::line::{Line, LineError, Place};
+use crate::message::Message;
 use crate::message::client::{Refusal, Reply, ReplyBody, RequestBody, Welcome};
 use crate::wire::{Hello, Inbox, Outbox, ReceiveError, Role, Verdict};
 
@@ -136,13 +137,14 @@ impl Connection {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: Pid(parent_id()),
             epoch: line.task().epoch,
-            payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
+            // Its worker is not told. What is too large, the daemon refuses.
+            payload_bytes_max: u64::MAX,
         };
         Connection::new(welcome, WayOut::Line(Arc::clone(&line)), WayIn::Line(line))
     }
 
     fn new(welcome: Welcome, way_out: WayOut, way_in: WayIn) -> Self {
-        let payload_bytes_max = welcome.payload_bytes_max.min(PAYLOAD_BYTES_MAX as u64);
+        let payload_bytes_max = welcome.payload_bytes_max;
         let requests = match &way_out {
             WayOut::Socket(_) => Requests::encoded(),
             WayOut::Line(_) => Requests::whole(),
@@ -202,15 +204,20 @@ impl Sender {
     /// # Errors
     /// - [`Error::Refused`] with [`Refusal::PayloadTooLarge`]: the daemon would not take the arguments, and
     ///   nothing was sent. The connection goes on.
+    /// - [`Error::Memory`]: there is no shared memory for the arguments, and nothing was sent.
     /// - [`Error::Protocol`]: the request does not fit into a frame.
     /// - as [`Sender::flush`].
     pub fn push(&mut self, id: RequestId, body: RequestBody) -> Result<(), Error> {
-        if let RequestBody::Submit { args, .. } = &body {
-            let (bytes, bytes_max) = (args.bytes.len() as u64, self.payload_bytes_max);
-            if bytes > bytes_max {
+        let body = match body {
+            RequestBody::Submit { args, .. } if args.len() > self.payload_bytes_max => {
+                let (bytes, bytes_max) = (args.len(), self.payload_bytes_max);
                 return Err(Refusal::PayloadTooLarge { bytes, bytes_max }.into());
             }
-        }
+            RequestBody::Submit { spec, args } => {
+                RequestBody::Submit { spec, args: args.fit_to_send().map_err(Error::Memory)? }
+            }
+            other => other,
+        };
         self.requests.push(id, body)?;
         if self.requests.bytes() >= OUTBOX_BYTES_HIGH { self.flush() } else { Ok(()) }
     }
@@ -267,13 +274,11 @@ impl WayOut {
     fn send(&self, requests: &mut Requests) -> Result<(), Error> {
         match (self, requests) {
             (WayOut::Socket(stream), Requests::Encoded(outbox)) => {
-                while !outbox.is_empty() {
-                    if let Err(error) = outbox.send(&**stream) {
-                        *outbox = Outbox::default();
-                        return unless_gone(Err(error.into()));
-                    }
+                let sent = outbox.send_all(&**stream);
+                if sent.is_err() {
+                    *outbox = Outbox::default();
                 }
-                Ok(())
+                unless_gone(sent.map_err(io::Error::from))
             }
             (WayOut::Line(line), Requests::Whole(requests, bytes)) => {
                 *bytes = 0;
@@ -301,7 +306,9 @@ impl Receiver {
     pub fn receive(&mut self) -> Result<(RequestId, ReplyBody), Error> {
         let reply = match &mut self.way {
             _ if self.accepted.is_some() => return self.next_accepted().ok_or(Error::UnexpectedReply),
-            WayIn::Socket { stream, inbox } => inbox.receive(&mut &**stream).map_err(from_receive_error)?,
+            WayIn::Socket { stream, inbox } => {
+                inbox.receive_from(stream.inner()).map_err(from_receive_error)?
+            }
             WayIn::Line(line) => line.hear().map_err(from_line_error)?,
         };
         self.take_in(reply)
@@ -323,7 +330,10 @@ impl Receiver {
     }
 
     /// The first of the replies that one stands for.
-    fn take_in(&mut self, reply: Reply) -> Result<(RequestId, ReplyBody), Error> {
+    fn take_in(&mut self, mut reply: Reply) -> Result<(RequestId, ReplyBody), Error> {
+        if let Some(result) = reply.payload_mut() {
+            result.give_up_descriptor();
+        }
         match numbered(reply)? {
             (request, ReplyBody::AllAccepted { first, count }) => {
                 self.accepted = Some(Run { request, task: first, count });

@@ -75,6 +75,9 @@ pub enum Error {
         "this thread of a worker runs no function; connect on the function's own thread and hand the connection on"
     )]
     BesideFunctions,
+    /// The arguments are large and there is no shared memory for them. Nothing was sent.
+    #[error("cannot put the arguments into shared memory: {0}; pass them in parts or as a file's name")]
+    Memory(#[source] io::Error),
     /// The daemon closed the connection or ended. What it had accepted is lost, unless it was detached
     /// and the daemon still runs.
     #[error("the daemon went away; see its log, and try again once it is back")]

@@ -101,11 +101,22 @@ impl Exchange {
         args: &Payload,
         mut if_full: Option<Watcher>,
     ) -> Result<Arc<Call>, CallError> {
+        let no_call = |cause| CallError::new(template.function(), None, cause);
+        let shared = match args.is_fit_to_send() {
+            true => None,
+            false => {
+                // What is too large is not copied first.
+                lock(&self.state).check_size(args).map_err(no_call)?;
+                let no_memory = |error| no_call(Cause::BadArguments(Error::Memory(error).to_string()));
+                Some(args.to_shared().map_err(no_memory)?)
+            }
+        };
+        let args = shared.as_ref().unwrap_or(args);
         loop {
             let mut state = lock(&self.state);
             let submitted =
                 self.connect_if_needed(&mut state).and_then(|()| state.submit(template, args, &mut if_full));
-            match submitted.map_err(|cause| CallError::new(template.function(), None, cause))? {
+            match submitted.map_err(no_call)? {
                 Submitted::Call(call) => return Ok(call),
                 Submitted::Full(outbox) => {
                     drop(state);
@@ -199,11 +210,8 @@ impl State {
         args: &Payload,
         if_full: &mut Option<Watcher>,
     ) -> Result<Submitted, Cause> {
+        self.check_size(args)?;
         let Some(link) = &self.link else { return Err(Cause::Unreachable(Error::Gone)) };
-        let (bytes, bytes_max) = (args.bytes.len() as u64, link.payload_bytes_max);
-        if bytes > bytes_max {
-            return Err(Cause::Refused(Refusal::PayloadTooLarge { bytes, bytes_max }));
-        }
         let place = self.awaited.vacant_entry();
         let id = RequestId(place.key() as u64);
         let unsendable = |error: WireError| Cause::BadArguments(error.to_string());
@@ -214,6 +222,16 @@ impl State {
                 place.insert(Awaited::Call(Arc::clone(&call)));
                 Ok(Submitted::Call(call))
             }
+        }
+    }
+
+    /// Whether the daemon, if there is one, takes so large arguments.
+    fn check_size(&self, args: &Payload) -> Result<(), Cause> {
+        match (args.len(), self.link.as_ref().map(|link| link.payload_bytes_max)) {
+            (bytes, Some(bytes_max)) if bytes > bytes_max => {
+                Err(Cause::Refused(Refusal::PayloadTooLarge { bytes, bytes_max }))
+            }
+            (_, Some(_) | None) => Ok(()),
         }
     }
 

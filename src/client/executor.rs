@@ -157,7 +157,7 @@ impl Executor {
     /// - [`Unreachable`](super::CallErrorKind::Unreachable): the daemon went away and is not back.
     ///
     /// What the daemon says, that it does not know the function or that its queue is full, the future tells.
-    pub fn submit<Out: DeserializeOwned>(
+    pub fn submit<Out: DeserializeOwned + 'static>(
         &self,
         function: &str,
         args: impl Serialize,
@@ -218,7 +218,7 @@ impl Executor {
     /// is told in the place of a result.
     pub fn map<Out, I>(&self, function: &str, inputs: I) -> Result<Map<Out, I::IntoIter>, CallError>
     where
-        Out: DeserializeOwned,
+        Out: DeserializeOwned + 'static,
         I: IntoIterator<Item: Serialize>,
     {
         self.map_with(function, inputs, MapOptions::new())
@@ -235,7 +235,7 @@ impl Executor {
         options: MapOptions,
     ) -> Result<Map<Out, I::IntoIter>, CallError>
     where
-        Out: DeserializeOwned,
+        Out: DeserializeOwned + 'static,
         I: IntoIterator<Item: Serialize>,
     {
         let template = self.template(function)?;

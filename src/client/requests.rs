@@ -67,7 +67,7 @@ impl Requests {
         match self {
             Requests::Encoded(outbox) => outbox.push_submission(id, template.encoded(), args)?,
             Requests::Whole(requests, bytes) => {
-                *bytes += REQUEST_BYTES + args.bytes.len();
+                *bytes += REQUEST_BYTES + usize::try_from(args.len()).unwrap_or(usize::MAX);
                 let body = RequestBody::Submit { spec: template.spec().clone(), args: args.clone() };
                 requests.push(Request { id, body });
             }

@@ -39,7 +39,7 @@ impl Executor {
     ///
     /// # Errors
     /// As [`submit`](Self::submit).
-    pub fn call<In: Serialize, Out: DeserializeOwned>(
+    pub fn call<In: Serialize, Out: DeserializeOwned + 'static>(
         &self,
         function: Function<In, Out>,
         input: In,

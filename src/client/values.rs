@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::call_error::{CallError, Cause};
 use crate::id::FunctionName;
+use crate::shared;
 use crate::task::{Encoding, Payload};
 use crate::wire;
 
@@ -50,18 +51,22 @@ pub(super) fn arguments<In: Serialize>(function: &FunctionName, args: &In) -> Re
 }
 
 /// The value of a result, by its own encoding.
-pub(crate) fn result<T: DeserializeOwned>(payload: &Payload) -> Result<T, String> {
-    let bytes = &payload.bytes[..];
+pub(crate) fn result<T: DeserializeOwned + 'static>(payload: &Payload) -> Result<T, String> {
+    let bytes = payload.bytes().map_err(|error| format!("it cannot be read: {error}"))?;
     let decoded = match payload.encoding {
-        Encoding::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
-        Encoding::Bincode => wire::decode_value(bytes).map_err(|error| error.to_string()),
-        Encoding::Bytes => {
-            T::deserialize(BytesDeserializer::<BytesError>::new(bytes)).map_err(|error| error.to_string())
-        }
+        Encoding::Json => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+        Encoding::Bincode => wire::decode_value(&bytes).map_err(|error| error.to_string()),
+        Encoding::Bytes => as_bytes(&bytes),
         Encoding::Args => Err("it came as command-line arguments".to_owned()),
         Encoding::Pickle => Err("it came as a Python pickle".to_owned()),
     };
     decoded.map_err(|reason| format!("it is no {} ({reason})", type_name::<T>()))
+}
+
+/// Bytes as whatever can be made of them, and as [`Bytes`] without a copy.
+fn as_bytes<T: DeserializeOwned + 'static>(bytes: &Bytes) -> Result<T, String> {
+    let copied = || T::deserialize(BytesDeserializer::<BytesError>::new(bytes));
+    shared::as_own_type(bytes).map_or_else(copied, Ok).map_err(|error| error.to_string())
 }
 
 /// A result as it is.
@@ -76,10 +81,10 @@ mod tests {
     fn json<In: Serialize>(args: In) -> String {
         let payload = arguments(&"f".parse().unwrap(), &args).unwrap();
         assert_eq!(payload.encoding, Encoding::Json);
-        String::from_utf8(payload.bytes.to_vec()).unwrap()
+        String::from_utf8(payload.bytes().unwrap().to_vec()).unwrap()
     }
 
-    fn of<T: DeserializeOwned>(encoding: Encoding, bytes: &'static [u8]) -> Result<T, String> {
+    fn of<T: DeserializeOwned + 'static>(encoding: Encoding, bytes: &'static [u8]) -> Result<T, String> {
         result(&Payload::new(encoding, Bytes::from_static(bytes)))
     }
 

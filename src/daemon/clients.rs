@@ -36,11 +36,15 @@ pub(super) struct Clients {
     /// When those that are not open are given up.
     timeouts: BTreeSet<(Time, ConnectionId)>,
     /// What is said to whoever is let in.
-    welcome: Reply,
+    welcome: Welcome,
     /// How often something was refused here, and not by the supervisor.
     refusals: u64,
     /// Bytes that clients were told and have not read, as each was when it was last written to.
     unread_bytes: usize,
+    /// Payloads in shared memory among that, each with a descriptor of the daemon's.
+    unread_descriptors: usize,
+    /// How many are too many.
+    unread_descriptors_max: usize,
     registry: Registry,
 }
 
@@ -53,6 +57,8 @@ struct Client {
     until: Option<Time>,
     /// Its part of [`Clients::unread_bytes`].
     unread_bytes: usize,
+    /// Its part of [`Clients::unread_descriptors`].
+    unread_descriptors: usize,
     /// Whether the supervisor was told that it has too many unread outcomes.
     blocked: bool,
     /// What it is to be told next of requests that were accepted.
@@ -124,19 +130,27 @@ pub(super) struct Flushed {
 }
 
 impl Clients {
-    /// None yet; whoever is let in is told `welcome`.
-    pub(super) fn new(welcome: Welcome, registry: Registry) -> Self {
+    /// None yet; whoever is let in is told `welcome`. With more than so many descriptors in unread outcomes, each may
+    /// leave only [`OUTBOX_BYTES_HIGH`] unread.
+    pub(super) fn new(welcome: Welcome, unread_descriptors_max: usize, registry: Registry) -> Self {
         Clients {
             by_id: BTreeMap::new(),
             lone: None,
             by_user: HashMap::new(),
             last_id: 0,
             timeouts: BTreeSet::new(),
-            welcome: Reply { request: None, body: ReplyBody::Welcome(welcome) },
+            welcome,
             refusals: 0,
             unread_bytes: 0,
+            unread_descriptors: 0,
+            unread_descriptors_max,
             registry,
         }
+    }
+
+    /// What further clients are told of the largest payload.
+    pub(super) fn set_payload_bytes_max(&mut self, payload_bytes_max: u64) {
+        self.welcome.payload_bytes_max = payload_bytes_max;
     }
 
     /// How many connections there are.
@@ -176,8 +190,16 @@ impl Clients {
         let connection = Connection::open(stream, Role::Client, Token::Client(id), &self.registry)?;
         let user = peer.user;
         let (stage, until) = (Stage::Handshake, None);
-        let client =
-            Client { connection, peer, stage, until, unread_bytes: 0, blocked: false, accepted: None };
+        let client = Client {
+            connection,
+            peer,
+            stage,
+            until,
+            unread_bytes: 0,
+            unread_descriptors: 0,
+            blocked: false,
+            accepted: None,
+        };
         self.by_id.insert(id, client);
         *self.by_user.entry(user).or_default() += 1;
         self.enter(id, Stage::Handshake, Some(now + HANDSHAKE_TIMEOUT));
@@ -247,7 +269,8 @@ impl Clients {
     fn let_in(&mut self, id: ConnectionId) -> ClientDid {
         self.enter(id, Stage::Open, None);
         let Some(client) = self.by_id.get_mut(&id) else { return ClientDid::Nothing };
-        if let Err(error) = client.connection.say(&self.welcome) {
+        let welcome = Reply { request: None, body: ReplyBody::Welcome(self.welcome.clone()) };
+        if let Err(error) = client.connection.say(&welcome) {
             log::error!("the welcome to connection {} does not fit into a frame: {error}", id.0);
         }
         ClientDid::Enter(client.peer.clone())
@@ -342,11 +365,17 @@ impl Clients {
         let unread_bytes = client.connection.outbox_bytes();
         self.unread_bytes -= mem::replace(&mut client.unread_bytes, unread_bytes);
         self.unread_bytes += unread_bytes;
-        let is_too_much = self.unread_bytes > limits.all_unread_bytes;
+        let descriptors = client.connection.outbox_descriptors();
+        self.unread_descriptors -= mem::replace(&mut client.unread_descriptors, descriptors);
+        self.unread_descriptors += descriptors;
+        let is_too_much = self.unread_bytes > limits.all_unread_bytes
+            || self.unread_descriptors > self.unread_descriptors_max;
         let unread_bytes_max =
             limits.unread_bytes.min(if is_too_much { OUTBOX_BYTES_HIGH } else { usize::MAX });
         let event = match (client.stage, client.blocked) {
-            (Stage::Open, false) if unread_bytes > unread_bytes_max => {
+            (Stage::Open, false)
+                if unread_bytes > unread_bytes_max && !client.connection.has_passed_one() =>
+            {
                 log::warn!("connection {} leaves {unread_bytes} bytes unread: its tasks are held back", id.0);
                 Some(Event::ClientBlocked { client: id })
             }
@@ -369,7 +398,7 @@ impl Clients {
         self.by_id.values_mut().fold(false, |is_left, client| {
             client.tell_of_run();
             client.connection.flush(&self.registry);
-            is_left || client.connection.outbox_bytes() > 0
+            is_left || !client.connection.is_flushed()
         })
     }
 
@@ -436,6 +465,7 @@ impl Clients {
             self.timeouts.remove(&(until, id));
         }
         self.unread_bytes -= client.unread_bytes;
+        self.unread_descriptors -= client.unread_descriptors;
         let user = client.peer.user;
         match self.len_of(user) {
             1 => _ = self.by_user.remove(&user),

@@ -17,13 +17,18 @@ use interprocess::local_socket::traits::Stream as _;
 use interprocess::os::unix::uds_local_socket::Stream;
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
+use rustix::io::Errno;
 
 use super::token::Token;
-use crate::limits::{IDLE_BUFFER_BYTES_MAX, OUTBOX_BYTES_HIGH};
+use crate::limits::{DESCRIPTORS_PASSED_MAX, IDLE_BUFFER_BYTES_MAX, OUTBOX_BYTES_HIGH, UNREAD_BYTES_MAX};
 use crate::message::Message;
+use crate::os::socket::is_all_read;
 use crate::wire::{
-    Answer, Filled, Hello, Inbox, Outbox, Role, VERSION_MAX, Verdict, WireError, agree_on_version,
+    Answer, Filled, Hello, Inbox, Outbox, Passed, Role, VERSION_MAX, Verdict, WireError, agree_on_version,
 };
+
+/// Shared memory that is sent to a client before it has taken any: one payload is, whatever its size.
+const PASSED_MAX: Passed = Passed { bytes: UNREAD_BYTES_MAX as u64, descriptors: DESCRIPTORS_PASSED_MAX };
 
 /// A peer's socket with what was received and not understood, and what was said and not sent.
 #[derive(Debug)]
@@ -42,8 +47,10 @@ pub(super) struct Connection {
     held: bool,
     /// Whether the peer has hung up or seems to, so that a short read does not mean that all is read.
     hung_up: bool,
-    /// Whether the poller tells when there is room to write.
+    /// Whether the poller tells when there is room to write, and of each piece that the peer reads.
     watches_room: bool,
+    /// Shared memory that was sent to a client that has not read it.
+    passed: Passed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +107,7 @@ impl Connection {
             held: false,
             hung_up: false,
             watches_room: false,
+            passed: Passed::default(),
         })
     }
 
@@ -184,7 +192,10 @@ impl Connection {
     /// Writes once, as much as the socket takes. Says whether the peer is to be heard again: since there
     /// is room in the outbox again, or since it has hung up.
     pub(super) fn flush(&mut self, registry: &Registry) -> bool {
-        if self.writing == Writing::Ready && self.outbox.send(self.stream.inner()).is_err() {
+        if self.passed != Passed::default() && is_all_read(self.stream.inner()) {
+            self.passed = Passed::default();
+        }
+        if self.writing == Writing::Ready && self.send().is_err() {
             self.give_up_writing();
         }
         self.watch_room(registry);
@@ -196,12 +207,22 @@ impl Connection {
         resumes || (self.writing == Writing::Failed && self.reading == Reading::Ready)
     }
 
-    /// Keeps the poller's interest in line with whether there is something left to write.
+    /// Of shared memory a client is sent a little at a time: what it does not take stays, and nobody would count it.
+    /// A worker's is counted with its tasks.
+    fn send(&mut self) -> Result<(), Errno> {
+        match self.role {
+            Role::Client => self.outbox.send_within(self.stream.inner(), &mut self.passed, PASSED_MAX),
+            Role::Worker => self.outbox.send(self.stream.inner()),
+        }
+    }
+
+    /// Keeps the poller's interest in line with whether there is something left to write, or to be read by a peer
+    /// that was passed memory.
     fn watch_room(&mut self, registry: &Registry) {
-        let waits = !self.outbox.is_empty();
-        if waits {
+        if !self.outbox.is_empty() {
             self.writing = Writing::Blocked;
         }
+        let waits = !self.outbox.is_empty() || self.passed != Passed::default();
         if waits == self.watches_room {
             return;
         }
@@ -217,15 +238,32 @@ impl Connection {
     pub(super) fn give_up_writing(&mut self) {
         self.writing = Writing::Failed;
         self.outbox = Outbox::default();
+        self.passed = Passed::default();
         self.hung_up = true;
         if self.reading == Reading::Drained {
             self.reading = Reading::Ready;
         }
     }
 
-    /// Bytes that were said and not sent.
+    /// Bytes that were said and not sent, and those of memory that was passed and not read.
     pub(super) fn outbox_bytes(&self) -> usize {
-        self.outbox.len()
+        self.outbox.len().saturating_add(usize::try_from(self.passed.bytes).unwrap_or(usize::MAX))
+    }
+
+    /// Whether all was sent that was said.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.outbox.is_empty()
+    }
+
+    /// Payloads that were said and not sent and hold descriptors.
+    pub(super) fn outbox_descriptors(&self) -> usize {
+        self.outbox.attached()
+    }
+
+    /// Whether all that the peer has not read is one payload in shared memory, which it was just sent: however large,
+    /// that says nothing of how it reads.
+    pub(super) fn has_passed_one(&self) -> bool {
+        self.outbox.is_empty() && self.passed.descriptors == 1
     }
 
     /// Whether the peer must read before it is heard. What a client says is answered, without an end if
@@ -233,7 +271,7 @@ impl Connection {
     /// be heard before it reads on: one thread of it writes a result while more attempts are on the way.
     fn is_backed_up(&self) -> bool {
         match self.role {
-            Role::Client => self.outbox.len() > OUTBOX_BYTES_HIGH,
+            Role::Client => self.outbox_bytes() > OUTBOX_BYTES_HIGH && !self.has_passed_one(),
             Role::Worker => false,
         }
     }
@@ -279,7 +317,7 @@ mod tests {
     use crate::id::{ConnectionId, RequestId};
     use crate::limits::READ_BYTES_PER_TURN;
     use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
-    use crate::task::{Outcome, Payload};
+    use crate::task::{Encoding, Outcome, Payload};
     use crate::wire::encode;
 
     /// A connection, the poller it is registered with, and its peer.
@@ -357,7 +395,7 @@ mod tests {
     /// A reply of about half of what an outbox may hold.
     fn large_reply() -> Reply {
         let bytes = vec![7; OUTBOX_BYTES_HIGH / 2].into();
-        let outcome = Outcome::Ok(Payload { bytes, ..Payload::default() });
+        let outcome = Outcome::Ok(Payload::new(Encoding::Bytes, bytes));
         let task = "00000001-1".parse().expect("a task id");
         Reply { request: None, body: ReplyBody::Done { task, outcome } }
     }

@@ -71,6 +71,7 @@ impl Daemon<'_> {
             limits: settings.limits.clone(),
             sandbox: settings.sandbox,
             work_limits: self.config.work_limits_of(settings),
+            payload_bytes_max: self.config.limits.payload_bytes,
         });
     }
 

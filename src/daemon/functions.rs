@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Daemon, LOG_TARGET};
 use crate::id::{AttemptId, ConnectionId, RequestId, TaskId, WorkerId};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
-use crate::message::worker::ToWorker;
+use crate::message::worker::{Report, ToWorker};
 use crate::supervisor::Event;
 
 /// Every function that has asked for something and still runs.
@@ -158,6 +158,9 @@ impl Daemon<'_> {
         for client in self.functions.end_by(&event) {
             self.step(Event::ClientGone { client });
         }
+        if let Event::AttemptFinished { report: Report::Ok(result), .. } = &event {
+            self.closer.take_over(result);
+        }
         self.step(event);
     }
 
@@ -174,7 +177,6 @@ impl Daemon<'_> {
 mod tests {
     use super::*;
     use crate::id::{Generation, SlotId};
-    use crate::message::worker::Report;
     use crate::task::{Exit, Payload};
 
     const WORKER: WorkerId = WorkerId { slot: SlotId(0), generation: Generation(0) };

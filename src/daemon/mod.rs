@@ -23,6 +23,7 @@
 //! | `workers`, `output`, `spawner`, `memory` | the processes; what they print; how they are started; what they take |
 //! | `sandbox` | what shuts workers in, in words |
 //! | `cgroup`, `strays` | each worker's control group; children that nobody started |
+//! | `closer` | where big payloads end |
 //! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
@@ -33,6 +34,7 @@ mod access;
 mod cgroup;
 mod clients;
 mod clock;
+mod closer;
 pub mod config;
 mod connection;
 mod descent;
@@ -73,21 +75,23 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use self::cgroup::Confinement;
 use self::clients::Clients;
 use self::clock::Clock;
+use self::closer::Closer;
 use self::config::Config;
 use self::door::Door;
 use self::functions::Functions;
 use self::guard::Guard;
 use self::logging::{Filter, Logging};
 use self::notify::Notifier;
+use self::serve::memory_descriptors;
 use self::signals::Signals;
 use self::spawner::Spawner;
 use self::token::Token;
 use self::workers::Workers;
 use crate::id::{Epoch, Pid, Uid};
-use crate::limits::{FAREWELL_TIMEOUT, PAYLOAD_BYTES_MAX};
+use crate::limits::FAREWELL_TIMEOUT;
 use crate::message::client::Welcome;
 use crate::os::process::own_program;
-use crate::supervisor::{Event, Supervisor};
+use crate::supervisor::{DescriptorPolicy, Event, Policy, Supervisor};
 use crate::time::Time;
 
 /// The log target of the daemon's own records.
@@ -174,6 +178,7 @@ struct Daemon<'a> {
     clients: Clients,
     functions: Functions,
     workers: Workers,
+    closer: Closer,
     spawner: Spawner,
     door: Door,
     signals: Signals,
@@ -209,14 +214,17 @@ impl<'a> Daemon<'a> {
         let user = Uid(geteuid().as_raw());
         let random = RandomState::new();
         let epoch = Epoch(random.hash_one("epoch") as u32);
-        let policy = config.policy(user, None);
+        let descriptors = DescriptorPolicy::within(memory_descriptors(&config, descriptors_max));
+        let policy = Policy { descriptors, ..config.policy(user, None) };
         let welcome = Welcome {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: Pid(std::process::id()),
             epoch,
-            payload_bytes_max: PAYLOAD_BYTES_MAX as u64,
+            payload_bytes_max: config.limits.payload_bytes,
         };
-        let mut clients = Clients::new(welcome, registry()?);
+        // A quarter of them is for results on their way, an eighth for those that clients leave unread.
+        let unread_descriptors_max = memory_descriptors(&config, descriptors_max) / 8;
+        let mut clients = Clients::new(welcome, unread_descriptors_max as usize, registry()?);
         let door = Door::open(audience, &config, &mut clients, (now, user), poll.registry())?;
         let confinement = Confinement::arrange();
         log::info!(target: LOG_TARGET, "limits of workers: {confinement}");
@@ -253,6 +261,7 @@ impl<'a> Daemon<'a> {
             clients,
             functions: Functions::default(),
             workers,
+            closer: Closer::default(),
             poll,
             spawner,
             door,

@@ -3,13 +3,14 @@
 
 use super::clock::deadline_at;
 use super::memory::resident_bytes;
+use super::serve::memory_descriptors;
 use super::token::Token;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, Pid, RequestId};
 use crate::limits::{FUNCTION_ROWS_MAX, PAGE_ROWS_MAX, REQUESTS_PER_TURN};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::status::Status;
-use crate::supervisor::Event;
+use crate::supervisor::{DescriptorPolicy, Event, Policy};
 use crate::task::Attachment;
 
 impl Daemon<'_> {
@@ -18,6 +19,7 @@ impl Daemon<'_> {
         let Request { id: request, body } = request;
         match body {
             RequestBody::Submit { spec, args } => {
+                self.closer.take_over(&args);
                 let deadline = spec.deadline.map(|deadline| deadline_at(self.now, deadline));
                 if spec.attachment == Attachment::Attached {
                     self.touched.extend(self.clients.note_submission(client, request).map(Token::Client));
@@ -115,8 +117,11 @@ impl Daemon<'_> {
         let (config, changes) = (self.reload)(&self.config)?;
         self.door.set_access(&config).map_err(|error| error.to_string())?;
         let before = self.supervisor.policy();
-        let policy = Box::new(config.policy(before.daemon_user, Some((&self.config, before))));
+        let descriptors = DescriptorPolicy::within(memory_descriptors(&config, self.descriptors_max));
+        let policy = config.policy(before.daemon_user, Some((&self.config, before)));
+        let policy = Box::new(Policy { descriptors, ..policy });
         self.config = config;
+        self.clients.set_payload_bytes_max(self.config.limits.payload_bytes);
         self.step(Event::PolicyChanged { policy });
         self.are_rules_checked = false;
         self.check_rules();

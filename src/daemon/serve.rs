@@ -6,6 +6,7 @@ use interprocess::os::unix::uds_local_socket::Stream;
 
 use super::access::Objection;
 use super::clients::ClientDid;
+use super::config::Config;
 use super::listener::{Accepted, turn_away};
 use super::memory::resident_bytes;
 use super::requests::share_of;
@@ -15,10 +16,23 @@ use super::workers::WorkerDid;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, Credentials, Pid, SlotId, WorkerId};
 use crate::limits::{
-    ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
+    ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, MEMORY_DESCRIPTORS_MAX,
+    READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
 };
 use crate::message::client::Refusal;
 use crate::supervisor::Event;
+
+/// Descriptors that are left beside the workers' and the daemon's own, of so many.
+fn descriptors_beside(config: &Config, descriptors_max: u64) -> u64 {
+    let workers = config.pools.iter().map(|pool| u64::from(pool.workers) + u64::from(pool.standby));
+    let others = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers.sum::<u64>();
+    descriptors_max.saturating_sub(others)
+}
+
+/// Those that shared memory may take.
+pub(super) fn memory_descriptors(config: &Config, descriptors_max: u64) -> u64 {
+    MEMORY_DESCRIPTORS_MAX.min(descriptors_beside(config, descriptors_max) / 2)
+}
 
 impl Daemon<'_> {
     /// Serves what became ready, within the budget of a turn.
@@ -201,9 +215,8 @@ impl Daemon<'_> {
 
     /// How many connections leave enough descriptors for the workers to be started again; at least one.
     pub(super) fn connections_within_descriptors(&self) -> usize {
-        let workers = self.config.pools.iter().map(|pool| u64::from(pool.workers) + u64::from(pool.standby));
-        let workers = workers.sum::<u64>();
-        let others = DESCRIPTORS_RESERVED + DESCRIPTORS_PER_WORKER * workers;
-        usize::try_from(self.descriptors_max.saturating_sub(others)).unwrap_or(usize::MAX).max(1)
+        let connections = descriptors_beside(&self.config, self.descriptors_max)
+            - memory_descriptors(&self.config, self.descriptors_max);
+        usize::try_from(connections).unwrap_or(usize::MAX).max(1)
     }
 }

@@ -68,6 +68,8 @@ pub(super) struct Order {
     pub(super) sandbox: bool,
     /// What its attempts may use.
     pub(super) work_limits: WorkLimits,
+    /// Bytes in the largest result that it may return.
+    pub(super) payload_bytes_max: u64,
 }
 
 /// A process that was started, with the daemon's ends of all that it holds.

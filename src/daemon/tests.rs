@@ -15,7 +15,7 @@ use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::resources::WorkLimits;
 use crate::message::worker::FromWorker;
 use crate::supervisor::RestartPolicy;
-use crate::task::{Exit, Outcome, Payload};
+use crate::task::{Encoding, Exit, Outcome, Payload};
 use crate::wire::{Answer, Filled, HANDSHAKE_BYTES, Hello, Inbox, Role, Verdict, encode};
 
 /// How long a test waits for an event that must come before it gives up.
@@ -43,6 +43,7 @@ fn config(socket: &Path) -> Config {
             user_connections: 1,
             queue_tasks: limits::QUEUE_TASKS_MAX,
             user_tasks: limits::QUEUE_TASKS_MAX,
+            payload_bytes: limits::PAYLOAD_BYTES_MAX,
             queue_bytes: limits::QUEUE_BYTES_MAX,
             user_bytes: limits::QUEUE_BYTES_MAX,
             unread_bytes: limits::UNREAD_BYTES_MAX,
@@ -252,7 +253,7 @@ fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
     let mut world = World::new(&logging, no_reload());
     let mut client = world.enter();
     let id = ConnectionId(1);
-    let result = Payload { bytes: vec![0; 64 * 1024].into(), ..Payload::default() };
+    let result = Payload::new(Encoding::Bytes, vec![0; 64 * 1024].into());
     let task = "00000001-1".parse().expect("a task id");
     let body = ReplyBody::Done { task, outcome: Outcome::Ok(result) };
     let reply = Reply { request: None, body };
@@ -291,7 +292,7 @@ fn clients_that_leave_too_much_unread_together_are_each_held_back_sooner() {
     limits.unread_bytes = 100 * OUTBOX_BYTES_HIGH;
     limits.all_unread_bytes = 4 * OUTBOX_BYTES_HIGH;
     let _clients = [world.enter(), world.enter()];
-    let result = Payload { bytes: vec![0; 64 * 1024].into(), ..Payload::default() };
+    let result = Payload::new(Encoding::Bytes, vec![0; 64 * 1024].into());
     let task = "00000001-1".parse().expect("a task id");
     let reply = Reply { request: None, body: ReplyBody::Done { task, outcome: Outcome::Ok(result) } };
     let told = |world: &mut World<'_>, client: u64| {
@@ -326,15 +327,15 @@ fn replies_of_a_turn(world: &mut World<'_>, peer: &mut Peer) -> usize {
 }
 
 #[test]
-fn pipelined_requests_are_carried_out_a_share_in_each_turn() {
+fn pipelined_requests_are_carried_out_a_share_in_each_round_of_a_turn() {
     let logging = logging();
     let mut world = World::new(&logging, no_reload());
     let mut hasty = world.enter();
     let task = TaskId { epoch: Epoch(0), number: 1 };
-    let share = (limits::REQUESTS_PER_TURN * super::ROUNDS_PER_TURN) as usize;
-    hasty.say(&pipelined(&RequestBody::Result { task, wait: false }, share + 10));
+    let share = (ROUNDS_PER_TURN * limits::REQUESTS_PER_TURN) as usize;
+    hasty.say(&pipelined(&RequestBody::Result { task, wait: false }, share + 36));
     assert_eq!(replies_of_a_turn(&mut world, &mut hasty), share);
-    assert_eq!(replies_of_a_turn(&mut world, &mut hasty), 10);
+    assert_eq!(replies_of_a_turn(&mut world, &mut hasty), 36);
 }
 
 #[test]
@@ -443,6 +444,7 @@ impl Shell {
             limits: PoolLimits::default(),
             sandbox: true,
             work_limits: WorkLimits::default(),
+            payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
         });
         shell.spawner.hand_over(Time::ZERO);
         shell
@@ -537,6 +539,7 @@ fn program_that_is_not_there_is_an_answer() {
         limits: PoolLimits::default(),
         sandbox: true,
         work_limits: WorkLimits::default(),
+        payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
     });
     spawner.hand_over(Time::ZERO);
     let answer = loop {

@@ -25,7 +25,7 @@ use super::token::OutputStream;
 use crate::id::{AttemptId, Pid, PoolName, SlotId, TaskId, WorkerId};
 use crate::limits::{
     ATTEMPTS_AHEAD_MAX, ATTEMPTS_PER_WORKER_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_PER_WORKER_MAX,
-    LAST_WORDS_BYTES_MAX, MESSAGE_BYTES_MAX, OUTPUT_BYTES_PER_TURN, PAYLOAD_BYTES_MAX,
+    LAST_WORDS_BYTES_MAX, MESSAGE_BYTES_MAX, OUTPUT_BYTES_PER_TURN,
 };
 use crate::message::guard::Record;
 use crate::message::worker::{FromWorker, Report, ToWorker};
@@ -276,12 +276,13 @@ impl Worker {
         let file = self.page.as_mut().and_then(|page| page.file.take());
         let descriptors = file.into_iter().collect::<Vec<OwnedFd>>().into();
         let setup = ToWorker::Setup {
-            page: Payload { descriptors, ..Payload::default() },
             worker: self.order.worker,
             allow_fault_injection: self.order.allow_fault_injection,
             threads: self.order.threads,
             commands: self.order.commands.to_vec(),
             limits: self.order.work_limits.clone(),
+            payload_bytes_max: self.order.payload_bytes_max,
+            page: Payload { descriptors, ..Payload::default() },
         };
         match self.connection.say(&setup) {
             Ok(()) => WorkerDid::Enter,
@@ -322,7 +323,8 @@ impl Worker {
             FromWorker::Started { attempt } => Event::AttemptStarted { worker, attempt },
             FromWorker::Finished { attempt, report } => {
                 self.forget(attempt);
-                Event::AttemptFinished { worker, attempt, report: within_caps(report) }
+                let report = within_caps(report, self.order.payload_bytes_max);
+                Event::AttemptFinished { worker, attempt, report }
             }
             FromWorker::Ask { attempt, request } => {
                 return match self.attempts.iter().find(|sent| sent.attempt == attempt) {
@@ -351,7 +353,8 @@ impl Worker {
             };
             forget(&mut self.attempts, attempt);
             let worker = self.order.worker;
-            events.push(Event::AttemptFinished { worker, attempt, report: within_caps(report) });
+            let report = within_caps(report, self.order.payload_bytes_max);
+            events.push(Event::AttemptFinished { worker, attempt, report });
         }
         match reports.is_empty() {
             true => Ok(()),
@@ -437,13 +440,13 @@ fn forget(attempts: &mut VecDeque<Sent>, attempt: AttemptId) {
 }
 
 /// `report`, or in place of a result that is too large for a reply what is wrong with it.
-fn within_caps(report: Report) -> Report {
+fn within_caps(report: Report, payload_bytes_max: u64) -> Report {
     match report {
-        Report::Ok(result) if result.bytes.len() > PAYLOAD_BYTES_MAX => Report::Failed(Failure {
+        Report::Ok(result) if result.len() > payload_bytes_max => Report::Failed(Failure {
             kind: FailureKind::Error,
             message: format!(
-                "the result takes {} bytes and {PAYLOAD_BYTES_MAX} is the most; return it in parts or as a file's name",
-                result.bytes.len()
+                "the result takes {} bytes and {payload_bytes_max} is the most; return it in parts or as a file's name",
+                result.len()
             ),
             location: None,
         }),

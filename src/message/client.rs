@@ -329,6 +329,22 @@ pub enum Refusal {
         /// The cap.
         bytes_max: u64,
     },
+    /// As many tasks with arguments in shared memory as the daemon has descriptors for are not done.
+    #[error(
+        "the queue is full ({descriptors_max} tasks with big arguments, a descriptor of the daemon each); wait for some to end, or raise its limit on open files"
+    )]
+    QueueDescriptorsFull {
+        /// The cap.
+        descriptors_max: u64,
+    },
+    /// As many such tasks of one user as there may be are not done.
+    #[error(
+        "your user has {descriptors_max} tasks with big arguments, the most for one user; wait for some to end, or raise the daemon's limit on open files"
+    )]
+    UserQueueDescriptorsFull {
+        /// The cap.
+        descriptors_max: u64,
+    },
 }
 
 impl Refusal {
@@ -340,6 +356,8 @@ impl Refusal {
                 | Refusal::QueueBytesFull { .. }
                 | Refusal::UserQueueFull { .. }
                 | Refusal::UserQueueBytesFull { .. }
+                | Refusal::QueueDescriptorsFull { .. }
+                | Refusal::UserQueueDescriptorsFull { .. }
         )
     }
 }

@@ -43,6 +43,8 @@ pub enum ToWorker {
         commands: Vec<CommandSpec>,
         /// What its attempts may use.
         limits: WorkLimits,
+        /// Bytes in the largest result.
+        payload_bytes_max: u64,
         /// No bytes; its one open file is the page, if there is one.
         page: Payload,
     },

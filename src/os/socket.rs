@@ -68,6 +68,15 @@ pub(crate) fn is_listened_on(path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Whether the peer has read all that was written to a Unix stream socket (SIOCOUTQ); so also where that cannot be
+/// told. While it has not, the kernel tells the writer of each piece that it reads.
+pub(crate) fn is_all_read(socket: impl AsFd) -> bool {
+    let mut unread_bytes: libc::c_int = 0;
+    // SAFETY: the call writes one integer, which lives through it.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut unread_bytes) };
+    result != 0 || unread_bytes == 0
+}
+
 /// The supplementary groups that the peer of a connected socket had when it connected. Never waits: the
 /// kernel remembers them, and no user database is asked.
 ///

@@ -17,6 +17,8 @@ pub(super) struct Part {
     pub(super) stage: Stage,
     /// Of its arguments, or of its result once that is kept.
     pub(super) bytes: u64,
+    /// Of the memory that these are in.
+    pub(super) descriptors: u64,
 }
 
 /// What a task is counted as.
@@ -31,7 +33,7 @@ pub(super) enum Stage {
 /// What tasks add up to.
 #[derive(Debug, Default)]
 pub(super) struct Accounts {
-    all: TaskCounts,
+    all: Sum,
     accounts: Slab<Account>,
     /// Of the users who have any tasks.
     keys: BTreeMap<Uid, AccountKey>,
@@ -40,7 +42,23 @@ pub(super) struct Accounts {
 #[derive(Debug)]
 struct Account {
     user: Uid,
-    counts: TaskCounts,
+    sum: Sum,
+}
+
+/// What some tasks add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sum {
+    pub(super) counts: TaskCounts,
+    pub(super) descriptors: Descriptors,
+}
+
+/// Descriptors of shared memory that tasks hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Descriptors {
+    /// Of the arguments of those that are not done.
+    pub(super) arguments: u64,
+    /// Of kept results.
+    pub(super) results: u64,
 }
 
 impl Accounts {
@@ -48,43 +66,43 @@ impl Accounts {
     pub(super) fn open(&mut self, user: Uid) -> AccountKey {
         let Accounts { accounts, keys, .. } = self;
         // There are no more users than rows of tasks, which a `u32` counts.
-        let open = || AccountKey(accounts.insert(Account { user, counts: TaskCounts::default() }) as u32);
+        let open = || AccountKey(accounts.insert(Account { user, sum: Sum::default() }) as u32);
         *keys.entry(user).or_insert_with(open)
     }
 
     /// Counts a new task.
     pub(super) fn add(&mut self, account: AccountKey, part: Part) {
         part.add_to(&mut self.all);
-        part.add_to(&mut self.accounts[account.0 as usize].counts);
+        part.add_to(&mut self.accounts[account.0 as usize].sum);
     }
 
     /// Counts a task as something else.
     pub(super) fn change(&mut self, account: AccountKey, before: Part, after: Part) {
-        for counts in [&mut self.all, &mut self.accounts[account.0 as usize].counts] {
-            before.take_from(counts);
-            after.add_to(counts);
+        for sum in [&mut self.all, &mut self.accounts[account.0 as usize].sum] {
+            before.take_from(sum);
+            after.add_to(sum);
         }
     }
 
     /// Counts a task no more.
     pub(super) fn remove(&mut self, account: AccountKey, part: Part) {
         part.take_from(&mut self.all);
-        let Account { user, counts } = &mut self.accounts[account.0 as usize];
-        part.take_from(counts);
-        if *counts == TaskCounts::default() {
+        let Account { user, sum } = &mut self.accounts[account.0 as usize];
+        part.take_from(sum);
+        if *sum == Sum::default() {
             self.keys.remove(user);
             self.accounts.remove(account.0 as usize);
         }
     }
 
     /// What all tasks add up to.
-    pub(super) fn all(&self) -> TaskCounts {
+    pub(super) fn all(&self) -> Sum {
         self.all
     }
 
     /// What the tasks of one user add up to.
-    pub(super) fn of(&self, user: Uid) -> TaskCounts {
-        self.keys.get(&user).map_or_else(TaskCounts::default, |key| self.accounts[key.0 as usize].counts)
+    pub(super) fn of(&self, user: Uid) -> Sum {
+        self.keys.get(&user).map_or_else(Sum::default, |key| self.accounts[key.0 as usize].sum)
     }
 
     /// The users who have tasks or kept results.
@@ -94,25 +112,27 @@ impl Accounts {
 }
 
 impl Part {
-    fn add_to(self, counts: &mut TaskCounts) {
-        let (tasks, bytes) = self.sums(counts);
+    fn add_to(self, sum: &mut Sum) {
+        let [tasks, bytes, descriptors] = self.sums(sum);
         *tasks += 1;
         *bytes += self.bytes;
+        *descriptors += self.descriptors;
     }
 
-    fn take_from(self, counts: &mut TaskCounts) {
-        let (tasks, bytes) = self.sums(counts);
+    fn take_from(self, sum: &mut Sum) {
+        let [tasks, bytes, descriptors] = self.sums(sum);
         *tasks -= 1;
         *bytes -= self.bytes;
+        *descriptors -= self.descriptors;
     }
 
-    /// The sums that it is in: of tasks and of bytes.
-    fn sums(self, counts: &mut TaskCounts) -> (&mut u64, &mut u64) {
+    /// The sums that it is in: of tasks, of bytes and of descriptors.
+    fn sums(self, Sum { counts, descriptors }: &mut Sum) -> [&mut u64; 3] {
         match self.stage {
-            Stage::Delayed => (&mut counts.delayed, &mut counts.argument_bytes),
-            Stage::Pending => (&mut counts.pending, &mut counts.argument_bytes),
-            Stage::Running => (&mut counts.running, &mut counts.argument_bytes),
-            Stage::Kept => (&mut counts.kept, &mut counts.result_bytes),
+            Stage::Delayed => [&mut counts.delayed, &mut counts.argument_bytes, &mut descriptors.arguments],
+            Stage::Pending => [&mut counts.pending, &mut counts.argument_bytes, &mut descriptors.arguments],
+            Stage::Running => [&mut counts.running, &mut counts.argument_bytes, &mut descriptors.arguments],
+            Stage::Kept => [&mut counts.kept, &mut counts.result_bytes, &mut descriptors.results],
         }
     }
 }
@@ -125,31 +145,36 @@ mod tests {
     fn accounts_tell_users_apart_and_add_them_up() {
         let mut accounts = Accounts::default();
         let (one, other) = (accounts.open(Uid(1)), accounts.open(Uid(2)));
-        let pending = Part { stage: Stage::Pending, bytes: 10 };
-        let kept = Part { stage: Stage::Kept, bytes: 3 };
+        let pending = Part { stage: Stage::Pending, bytes: 10, descriptors: 1 };
+        let kept = Part { stage: Stage::Kept, bytes: 3, descriptors: 0 };
         accounts.add(one, pending);
         accounts.add(other, pending);
         accounts.change(other, pending, kept);
-        let of_one = TaskCounts { pending: 1, argument_bytes: 10, ..TaskCounts::default() };
+        let of_one = Sum {
+            counts: TaskCounts { pending: 1, argument_bytes: 10, ..TaskCounts::default() },
+            descriptors: Descriptors { arguments: 1, results: 0 },
+        };
         let of_other = TaskCounts { kept: 1, result_bytes: 3, ..TaskCounts::default() };
+        let of_other = Sum { counts: of_other, descriptors: Descriptors::default() };
         assert_eq!((accounts.of(Uid(1)), accounts.of(Uid(2))), (of_one, of_other));
-        let all = TaskCounts { kept: 1, result_bytes: 3, ..of_one };
+        let all = TaskCounts { kept: 1, result_bytes: 3, ..of_one.counts };
+        let all = Sum { counts: all, ..of_one };
         assert_eq!((accounts.all(), accounts.users()), (all, vec![Uid(1), Uid(2)]));
         accounts.remove(one, pending);
         accounts.remove(other, kept);
-        assert_eq!((accounts.all(), accounts.users()), (TaskCounts::default(), Vec::new()));
+        assert_eq!((accounts.all(), accounts.users()), (Sum::default(), Vec::new()));
     }
 
     #[test]
     fn account_of_a_user_who_comes_again_starts_from_nothing() {
         let mut accounts = Accounts::default();
-        let part = Part { stage: Stage::Running, bytes: 1 };
+        let part = Part { stage: Stage::Running, bytes: 1, descriptors: 1 };
         for user in [1, 1, 2, 1].map(Uid) {
             let account = accounts.open(user);
             assert_eq!(account, accounts.open(user));
-            assert_eq!(accounts.of(user), TaskCounts::default());
+            assert_eq!(accounts.of(user), Sum::default());
             accounts.add(account, part);
-            assert_eq!(accounts.of(user).running, 1);
+            assert_eq!(accounts.of(user).counts.running, 1);
             accounts.remove(account, part);
         }
     }

@@ -5,15 +5,16 @@
 
 use std::time::Duration;
 
+use super::accounts::Sum;
 use super::action::EndReason;
 use super::restart::backoff;
 use super::slots::Progress;
-use super::tasks::{Extras, State, Task, TaskKey, Watcher};
+use super::tasks::{Extras, State, Task, TaskKey, Tasks, Watcher};
 use super::timers::Timer;
 use super::{Notice, Supervisor};
 use crate::id::{AttemptId, Uid, WorkerId};
 use crate::message::client::ReplyBody;
-use crate::message::status::{Phase, TaskCounts};
+use crate::message::status::Phase;
 use crate::task::{Attachment, Exit, Outcome};
 use crate::time::Time;
 
@@ -98,9 +99,10 @@ impl Supervisor {
     /// Gives up the oldest results, as far as age, count and bytes ask for it.
     pub(super) fn expire_results(&mut self) {
         while let Some(&(at, number)) = self.kept.first() {
-            let counts = self.tasks.counts();
+            let Sum { counts, descriptors } = self.tasks.sum();
             let too_many = counts.kept > self.policy.results_max;
-            let too_large = counts.result_bytes > self.policy.result_bytes_max;
+            let too_large = counts.result_bytes > self.policy.result_bytes_max
+                || descriptors.results > self.policy.descriptors.results_max;
             let expires = at + self.policy.result_age_max;
             if !too_many && !too_large && expires > self.now {
                 self.timers.arm(Timer::ResultExpiry, expires);
@@ -117,8 +119,12 @@ impl Supervisor {
             return;
         }
         let (kept_max, bytes_max) = (self.policy.user_results_max, self.policy.user_result_bytes_max);
-        let has_too_much = |counts: TaskCounts| counts.kept > kept_max || counts.result_bytes > bytes_max;
-        while has_too_much(self.tasks.counts_of(user)) {
+        let descriptors_max = self.policy.descriptors.user_results_max;
+        let has_too_much = |tasks: &Tasks| {
+            let Sum { counts, descriptors } = tasks.sum_of(user);
+            counts.kept > kept_max || counts.result_bytes > bytes_max || descriptors.results > descriptors_max
+        };
+        while has_too_much(&self.tasks) {
             let oldest = self.kept_by_user.range((user, Time::ZERO, 0)..).next().copied();
             let Some((_, at, number)) = oldest.filter(|(owner, ..)| *owner == user) else { return };
             self.give_up_result(at, number);

@@ -63,7 +63,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub use access::{Access, Who};
 pub use action::{Action, EndReason, Notice, Signal};
 pub use event::Event;
-pub use policy::{Policy, PoolPolicy, RestartPolicy, WhenDegraded};
+pub use policy::{DescriptorPolicy, Policy, PoolPolicy, RestartPolicy, WhenDegraded};
 pub use recycling::Wear;
 
 use clients::Client;

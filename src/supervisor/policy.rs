@@ -32,6 +32,8 @@ pub struct Policy {
     pub user_results_max: u64,
     /// Bytes of them.
     pub user_result_bytes_max: u64,
+    /// Descriptors of shared memory that tasks may hold.
+    pub descriptors: DescriptorPolicy,
     /// How long running tasks may go on after a request to stop.
     pub drain_timeout: Duration,
     /// The user the daemon runs as: beside root, the one who may do everything.
@@ -57,6 +59,19 @@ pub struct RestartPolicy {
     pub backoff_min: Duration,
     /// The longest wait.
     pub backoff_max: Duration,
+}
+
+/// Descriptors of the daemon that payloads in shared memory may take, one each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DescriptorPolicy {
+    /// Those of arguments of tasks that are not done.
+    pub arguments_max: u64,
+    /// The same of one user.
+    pub user_arguments_max: u64,
+    /// Those of kept results.
+    pub results_max: u64,
+    /// The same of one user.
+    pub user_results_max: u64,
 }
 
 /// What becomes of a pool's new tasks while it is degraded.
@@ -112,6 +127,19 @@ impl Default for RestartPolicy {
     }
 }
 
+impl DescriptorPolicy {
+    /// So many shared out: half for arguments, a quarter for kept results. The rest is for results on their way.
+    pub const fn within(descriptors: u64) -> Self {
+        let (arguments_max, results_max) = (descriptors / 2, descriptors / 4);
+        DescriptorPolicy {
+            arguments_max,
+            user_arguments_max: arguments_max.div_ceil(limits::USER_SHARE),
+            results_max,
+            user_results_max: results_max.div_ceil(limits::USER_SHARE),
+        }
+    }
+}
+
 impl PoolPolicy {
     /// A pool of `workers` processes with every other option at its default.
     pub fn new(name: PoolName, workers: u32) -> Self {
@@ -142,12 +170,13 @@ impl Policy {
             queue_bytes_max: limits::QUEUE_BYTES_MAX,
             user_tasks_max: limits::QUEUE_TASKS_MAX / limits::USER_SHARE,
             user_bytes_max: limits::QUEUE_BYTES_MAX / limits::USER_SHARE,
-            payload_bytes_max: limits::PAYLOAD_BYTES_MAX as u64,
+            payload_bytes_max: limits::PAYLOAD_BYTES_MAX,
             result_age_max: limits::RESULT_AGE_MAX,
             results_max: limits::RESULTS_MAX,
             result_bytes_max: limits::RESULT_BYTES_MAX,
             user_results_max: limits::RESULTS_MAX / limits::USER_SHARE,
             user_result_bytes_max: limits::RESULT_BYTES_MAX / limits::USER_SHARE,
+            descriptors: DescriptorPolicy::within(limits::MEMORY_DESCRIPTORS_MAX),
             drain_timeout: limits::DRAIN_TIMEOUT,
             daemon_user,
             restart: RestartPolicy::default(),

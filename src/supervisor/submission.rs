@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
+use super::accounts::Sum;
 use super::clients::Client;
-use super::policy::WhenDegraded;
+use super::policy::{Policy, WhenDegraded};
 use super::pools::{Knowledge, Pool, PoolId};
 use super::queue::Ticket;
 use super::tasks::{Extras, State, Task, TaskKey, Watcher};
 use super::timers::Timer;
-use super::unplaced::Submission;
+use super::unplaced::{Demand, Submission};
 use super::{Action, Notice, Supervisor};
 use crate::descriptor::Watch;
-use crate::id::{FunctionName, RUN_FUNCTION, TaskId};
+use crate::id::{FunctionName, RUN_FUNCTION, TaskId, Uid};
 use crate::limits::{DESCRIPTORS_PER_CLIENT_MAX, RETRIES_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody};
 use crate::message::status::Phase;
@@ -28,6 +29,11 @@ enum Placement {
     /// Nowhere yet: some pool may still say that it has the function, within this time.
     Wait(Duration),
     Refused(Refusal),
+}
+
+/// Whether a submission's arguments are in shared memory.
+fn takes_descriptor(submission: &Submission) -> bool {
+    submission.args.memory_descriptors() > 0
 }
 
 impl Supervisor {
@@ -130,9 +136,8 @@ impl Supervisor {
     }
 
     fn check(&self, submission: &Submission, client: &Client) -> Result<(), Refusal> {
-        let bytes = submission.args.bytes.len() as u64;
-        let counts = self.tasks.counts();
-        let tasks = counts.delayed + counts.pending + counts.running + self.unplaced.len();
+        let bytes = submission.args.len();
+        let demand = self.demand(None).plus(Demand::of(&submission.args));
 
         if self.phase != Phase::Serving {
             return Err(Refusal::Draining);
@@ -149,13 +154,28 @@ impl Supervisor {
         self.check_function(submission, client)?;
         self.check_files(submission, client)?;
         self.check_share(submission)?;
-        if tasks >= self.policy.queue_tasks_max {
-            return Err(Refusal::QueueFull { tasks_max: self.policy.queue_tasks_max });
+        let Policy { queue_tasks_max: tasks_max, queue_bytes_max: bytes_max, descriptors, .. } = self.policy;
+        let descriptors_max = descriptors.arguments_max;
+        match () {
+            () if demand.tasks > tasks_max => Err(Refusal::QueueFull { tasks_max }),
+            () if demand.bytes > bytes_max => Err(Refusal::QueueBytesFull { bytes_max }),
+            () if takes_descriptor(submission) && demand.descriptors > descriptors_max => {
+                Err(Refusal::QueueDescriptorsFull { descriptors_max })
+            }
+            () => Ok(()),
         }
-        if counts.argument_bytes + self.unplaced.bytes() + bytes > self.policy.queue_bytes_max {
-            return Err(Refusal::QueueBytesFull { bytes_max: self.policy.queue_bytes_max });
-        }
-        Ok(())
+    }
+
+    /// What the tasks that are not done take, those not placed among them: of one user or of all.
+    fn demand(&self, user: Option<Uid>) -> Demand {
+        let (placed, waiting) = match user {
+            Some(user) => (self.tasks.sum_of(user), self.unplaced.demand_of(user)),
+            None => (self.tasks.sum(), self.unplaced.demand()),
+        };
+        let Sum { counts, descriptors } = placed;
+        let tasks = counts.delayed + counts.pending + counts.running;
+        let placed = Demand { tasks, bytes: counts.argument_bytes, descriptors: descriptors.arguments };
+        placed.plus(waiting)
     }
 
     /// Whether the submitter may run the function.
@@ -175,14 +195,15 @@ impl Supervisor {
         if self.policy.is_privileged(user) {
             return Ok(());
         }
-        let counts = self.tasks.counts_of(user);
-        let waiting = self.unplaced.demand_of(user);
-        let tasks = counts.delayed + counts.pending + counts.running + waiting.tasks;
-        let bytes = counts.argument_bytes + waiting.bytes + submission.args.bytes.len() as u64;
-        let (tasks_max, bytes_max) = (self.policy.user_tasks_max, self.policy.user_bytes_max);
+        let demand = self.demand(Some(user)).plus(Demand::of(&submission.args));
+        let Policy { user_tasks_max: tasks_max, user_bytes_max: bytes_max, descriptors, .. } = self.policy;
+        let descriptors_max = descriptors.user_arguments_max;
         match () {
-            () if tasks >= tasks_max => Err(Refusal::UserQueueFull { tasks_max }),
-            () if bytes > bytes_max => Err(Refusal::UserQueueBytesFull { bytes_max }),
+            () if demand.tasks > tasks_max => Err(Refusal::UserQueueFull { tasks_max }),
+            () if demand.bytes > bytes_max => Err(Refusal::UserQueueBytesFull { bytes_max }),
+            () if takes_descriptor(submission) && demand.descriptors > descriptors_max => {
+                Err(Refusal::UserQueueDescriptorsFull { descriptors_max })
+            }
             () => Ok(()),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use slab::Slab;
 
-use super::accounts::{AccountKey, Accounts, Part, Stage};
+use super::accounts::{AccountKey, Accounts, Part, Stage, Sum};
 use super::chain::Links;
 use super::numbers::Numbers;
 use super::pools::PoolId;
@@ -119,12 +119,17 @@ impl Task {
 
     /// Its part in what tasks add up to.
     fn part(&self) -> Part {
-        let part = |stage| Part { stage, bytes: self.args.bytes.len() as u64 };
+        let part =
+            |stage| Part { stage, bytes: self.args.len(), descriptors: self.args.memory_descriptors() };
         match &self.state {
             State::Delayed | State::Reaping { .. } => part(Stage::Delayed),
             State::Pending { .. } => part(Stage::Pending),
             State::Running { .. } => part(Stage::Running),
-            State::Done { outcome } => Part { stage: Stage::Kept, bytes: outcome.payload_bytes() as u64 },
+            State::Done { outcome } => Part {
+                stage: Stage::Kept,
+                bytes: outcome.payload_bytes(),
+                descriptors: outcome.memory_descriptors(),
+            },
         }
     }
 
@@ -224,11 +229,16 @@ impl Tasks {
     }
 
     pub(super) fn counts(&self) -> TaskCounts {
+        self.accounts.all().counts
+    }
+
+    /// The same, with the descriptors of shared memory that they hold.
+    pub(super) fn sum(&self) -> Sum {
         self.accounts.all()
     }
 
     /// What the tasks of one user add up to.
-    pub(super) fn counts_of(&self, user: Uid) -> TaskCounts {
+    pub(super) fn sum_of(&self, user: Uid) -> Sum {
         self.accounts.of(user)
     }
 

@@ -25,10 +25,11 @@ pub(super) struct Unplaced {
     submissions: BTreeMap<u64, Submission>,
     /// The same by client: that one leaves must not cost what all others wait for.
     by_client: BTreeSet<(ConnectionId, u64)>,
-    /// How many tasks and bytes of arguments they are, by user.
+    /// The same by user.
     by_user: BTreeMap<Uid, Demand>,
     last_number: u64,
-    bytes: u64,
+    /// What they all are.
+    demand: Demand,
 }
 
 /// What submissions take of the queue.
@@ -36,17 +37,41 @@ pub(super) struct Unplaced {
 pub(super) struct Demand {
     pub(super) tasks: u64,
     pub(super) bytes: u64,
+    /// Of the memory that their arguments are in.
+    pub(super) descriptors: u64,
+}
+
+impl Demand {
+    /// What a task with these arguments takes.
+    pub(super) fn of(args: &Payload) -> Self {
+        Demand { tasks: 1, bytes: args.len(), descriptors: args.memory_descriptors() }
+    }
+
+    pub(super) fn plus(self, more: Demand) -> Self {
+        Demand {
+            tasks: self.tasks + more.tasks,
+            bytes: self.bytes + more.bytes,
+            descriptors: self.descriptors + more.descriptors,
+        }
+    }
+
+    fn minus(self, less: Demand) -> Self {
+        Demand {
+            tasks: self.tasks - less.tasks,
+            bytes: self.bytes - less.bytes,
+            descriptors: self.descriptors - less.descriptors,
+        }
+    }
 }
 
 impl Unplaced {
     /// Gives a submission a number.
     pub(super) fn insert(&mut self, submission: Submission) -> u64 {
         self.last_number += 1;
-        let bytes = submission.args.bytes.len() as u64;
-        self.bytes += bytes;
-        let demand = self.demand_of(submission.user);
-        let demand = Demand { tasks: demand.tasks + 1, bytes: demand.bytes + bytes };
-        self.by_user.insert(submission.user, demand);
+        let demand = Demand::of(&submission.args);
+        self.demand = self.demand.plus(demand);
+        let of_user = self.demand_of(submission.user).plus(demand);
+        self.by_user.insert(submission.user, of_user);
         self.by_client.insert((submission.submitter.client, self.last_number));
         self.submissions.insert(self.last_number, submission);
         self.last_number
@@ -54,18 +79,21 @@ impl Unplaced {
 
     pub(super) fn remove(&mut self, number: u64) -> Option<Submission> {
         let submission = self.submissions.remove(&number)?;
-        let bytes = submission.args.bytes.len() as u64;
-        self.bytes -= bytes;
+        let demand = Demand::of(&submission.args);
+        self.demand = self.demand.minus(demand);
         let user = submission.user;
-        let demand = self.demand_of(user);
-        match demand.tasks {
-            1 => _ = self.by_user.remove(&user),
-            _ => {
-                _ = self.by_user.insert(user, Demand { tasks: demand.tasks - 1, bytes: demand.bytes - bytes })
-            }
+        let of_user = self.demand_of(user).minus(demand);
+        match of_user.tasks {
+            0 => _ = self.by_user.remove(&user),
+            _ => _ = self.by_user.insert(user, of_user),
         }
         self.by_client.remove(&(submission.submitter.client, number));
         Some(submission)
+    }
+
+    /// What they all take.
+    pub(super) fn demand(&self) -> Demand {
+        self.demand
     }
 
     /// What those of a user take.
@@ -85,15 +113,5 @@ impl Unplaced {
     /// The numbers of all, in the order in which they came.
     pub(super) fn numbers(&self) -> Vec<u64> {
         self.submissions.keys().copied().collect()
-    }
-
-    /// How many there are.
-    pub(super) fn len(&self) -> u64 {
-        self.submissions.len() as u64
-    }
-
-    /// Bytes of their arguments.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
     }
 }

@@ -10,11 +10,11 @@ use super::frame::{FRAME_HEADER_BYTES, Frame, header};
 use crate::id::RequestId;
 use crate::limits::{DECODE_BYTES_MAX, DESCRIPTORS_PER_PAYLOAD_MAX, FRAME_BYTES_MAX};
 use crate::message::Message;
-use crate::task::{Payload, TaskSpec};
+use crate::task::{Content, Payload, TaskSpec};
 
-/// Bytes of memory that decoding a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
+/// Bytes of memory that one encoded byte of a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
 /// hold integers of sixteen bytes.
-const DECODE_VALUE_BYTES_MAX: usize = 16 * FRAME_BYTES_MAX;
+const VALUE_BYTES_PER_BYTE: usize = 16;
 
 /// Bytes of head that most messages take at the most.
 const SHORT_HEAD_BYTES: usize = 128;
@@ -55,11 +55,19 @@ fn append_frame<M: Message>(message: &M, out: &mut BytesMut, start: usize) -> Re
     }
     let payload = message.payload();
     payload.map_or(Ok(()), check_descriptors)?;
-    let payload = payload.map_or(&[][..], |payload| &payload.bytes);
-    let header = header(out.len() - head_start, payload.len())?;
+    let bytes = payload.map_or(&[][..], inline_bytes);
+    let header = header(out.len() - head_start, bytes.len())?;
     out[start..head_start].copy_from_slice(&header);
-    out.put_slice(payload);
+    out.put_slice(bytes);
     Ok(())
+}
+
+/// What of a payload goes behind the head.
+fn inline_bytes(payload: &Payload) -> &[u8] {
+    match &payload.content {
+        Content::Inline(bytes) => bytes,
+        Content::Shared(_) => &[],
+    }
 }
 
 /// What a task is submitted with, its arguments apart: encoded once, for any number of submissions.
@@ -96,12 +104,13 @@ pub fn encode_submission(
     let id_bytes = write_value(&id, &mut before[FRAME_HEADER_BYTES..])?;
     let args_bytes = write_value(args, &mut after)?;
     check_descriptors(args)?;
-    let header = header(id_bytes + spec.0.len() + args_bytes, args.bytes.len())?;
+    let bytes = inline_bytes(args);
+    let header = header(id_bytes + spec.0.len() + args_bytes, bytes.len())?;
     before[..FRAME_HEADER_BYTES].copy_from_slice(&header);
     out.put_slice(&before[..FRAME_HEADER_BYTES + id_bytes]);
     out.put_slice(&spec.0);
     out.put_slice(&after[..args_bytes]);
-    out.put_slice(&args.bytes);
+    out.put_slice(bytes);
     Ok(())
 }
 
@@ -125,10 +134,12 @@ fn check_descriptors(payload: &Payload) -> Result<(), WireError> {
 /// [`WireError::Malformed`], [`WireError::TrailingBytes`] or [`WireError::UnexpectedPayload`] when there is none.
 pub(super) fn decode<M: Message>(frame: Frame<'_>) -> Result<M, WireError> {
     let mut message: M = decode_whole::<M, DECODE_BYTES_MAX>(frame.head)?;
-    match message.payload_mut() {
-        Some(payload) => payload.bytes = Bytes::copy_from_slice(frame.payload),
-        None if frame.payload.is_empty() => {}
-        None => return Err(WireError::UnexpectedPayload { bytes: frame.payload.len() }),
+    match message.payload_mut().map(|payload| &mut payload.content) {
+        Some(Content::Inline(bytes)) => *bytes = Bytes::copy_from_slice(frame.payload),
+        Some(Content::Shared(_)) | None if frame.payload.is_empty() => {}
+        Some(Content::Shared(_)) | None => {
+            return Err(WireError::UnexpectedPayload { bytes: frame.payload.len() });
+        }
     }
     Ok(message)
 }
@@ -138,7 +149,7 @@ pub(super) fn decode<M: Message>(frame: Frame<'_>) -> Result<M, WireError> {
 /// # Errors
 /// [`WireError::NotEncodable`] when its type cannot be encoded.
 pub fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
-    bincode::serde::encode_to_vec(value, config::<DECODE_VALUE_BYTES_MAX>())
+    bincode::serde::encode_to_vec(value, config::<DECODE_BYTES_MAX>())
         .map_err(|error| WireError::NotEncodable(error.to_string()))
 }
 
@@ -147,7 +158,14 @@ pub fn encode_value<T: Serialize>(value: &T) -> Result<Vec<u8>, WireError> {
 /// # Errors
 /// [`WireError::Malformed`] or [`WireError::TrailingBytes`] when they are not one value of this type.
 pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
-    decode_whole::<T, DECODE_VALUE_BYTES_MAX>(bytes)
+    const SMALL: usize = FRAME_BYTES_MAX;
+    const LARGE: usize = 128 * FRAME_BYTES_MAX;
+    // A limit is part of a type, so there are but a few.
+    match bytes.len() {
+        length if length <= SMALL => decode_whole::<T, { VALUE_BYTES_PER_BYTE * SMALL }>(bytes),
+        length if length <= LARGE => decode_whole::<T, { VALUE_BYTES_PER_BYTE * LARGE - 1 }>(bytes),
+        _ => decode_whole::<T, { usize::MAX }>(bytes),
+    }
 }
 
 /// The value that all of `bytes` make: `bincode` by itself would let anything follow it.

@@ -22,9 +22,10 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg,
 use super::codec::decode;
 use super::frame::Frame;
 use super::{Answer, HANDSHAKE_BYTES, Hello, WireError};
-use crate::descriptor::Descriptors;
-use crate::limits::DESCRIPTORS_PER_PAYLOAD_MAX;
+use crate::limits::{DESCRIPTORS_PER_FRAME_MAX, DESCRIPTORS_PER_PAYLOAD_MAX};
+use crate::memory::SealedMemory;
 use crate::message::Message;
+use crate::task::{Content, Payload};
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 64 * 1024;
@@ -105,7 +106,7 @@ impl Inbox {
     pub fn fill_from(&mut self, socket: impl AsFd) -> io::Result<Filled> {
         let mut room = ROOM.take();
         room.resize(READ_BYTES, 0);
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PAYLOAD_MAX))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_FRAME_MAX))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let received = loop {
             let into = &mut [IoSliceMut::new(&mut room)];
@@ -180,7 +181,7 @@ impl Inbox {
         let mut message: M = decode(frame)?;
         self.discard(frame.bytes());
         if let Some(payload) = message.payload_mut() {
-            payload.descriptors = self.take_descriptors(payload.descriptors.count())?;
+            self.attach_descriptors(payload)?;
         }
         Ok(Some(message))
     }
@@ -188,7 +189,7 @@ impl Inbox {
     /// Whether what open files came can be those of a message: of one that is whole or to be completed.
     fn check_descriptors(&self) -> Result<(), WireError> {
         // Those of a frame that is not whole, and what the last read brought.
-        if self.overrun || self.descriptors.len() > 2 * DESCRIPTORS_PER_PAYLOAD_MAX {
+        if self.overrun || self.descriptors.len() > 2 * DESCRIPTORS_PER_FRAME_MAX {
             return Err(WireError::TooManyDescriptors);
         }
         if self.buffer.is_empty() && !self.descriptors.is_empty() {
@@ -197,17 +198,25 @@ impl Inbox {
         Ok(())
     }
 
-    fn take_descriptors(&mut self, announced: u32) -> Result<Descriptors, WireError> {
-        let received = self.descriptors.len();
-        match announced as usize {
-            0 => Ok(Descriptors::default()),
-            count if count > DESCRIPTORS_PER_PAYLOAD_MAX => Err(WireError::TooManyDescriptors),
-            count if count > received => Err(WireError::MissingDescriptors { announced, received }),
-            count => {
-                let rest = self.descriptors.split_off(count);
-                Ok(std::mem::replace(&mut self.descriptors, rest).into())
-            }
+    /// Gives a payload the descriptors that it announces: its memory, then its open files.
+    fn attach_descriptors(&mut self, payload: &mut Payload) -> Result<(), WireError> {
+        let files = payload.descriptors.count();
+        if files as usize > DESCRIPTORS_PER_PAYLOAD_MAX {
+            return Err(WireError::TooManyDescriptors);
         }
+        let announced = files + u32::from(payload.content.memory().is_some());
+        let received = self.descriptors.len();
+        if announced as usize > received {
+            return Err(WireError::MissingDescriptors { announced, received });
+        }
+        let mut taken = self.descriptors.drain(..announced as usize);
+        if let Content::Shared(memory) = &mut payload.content
+            && let Some(file) = taken.next()
+        {
+            *memory = SealedMemory::check(file, memory.bytes())?;
+        }
+        payload.descriptors = taken.collect::<Vec<OwnedFd>>().into();
+        Ok(())
     }
 
     /// The next message, waiting for it on a blocking `stream`.

@@ -22,9 +22,10 @@ pub use handshake::{
     Answer, HANDSHAKE_BYTES, Hello, Role, VERSION_MAX, VERSION_MIN, Verdict, agree_on_version,
 };
 pub use inbox::{Filled, Inbox, ReceiveError};
-pub use outbox::Outbox;
+pub use outbox::{Outbox, Passed};
 
 use crate::limits;
+use crate::memory::BadMemory;
 
 /// A peer said something that is not in the protocol, or that exceeds a cap. The connection cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,8 +55,8 @@ pub enum WireError {
         /// How many.
         bytes: usize,
     },
-    /// A payload on a message that has none.
-    #[error("{bytes} bytes of payload on a message that has none")]
+    /// Bytes behind the head of a message that has none there.
+    #[error("{bytes} bytes of payload on a message that has none in its frame")]
     UnexpectedPayload {
         /// How many.
         bytes: usize,
@@ -74,6 +75,9 @@ pub enum WireError {
         /// How many there were.
         received: usize,
     },
+    /// A descriptor is not the memory that a message announces.
+    #[error(transparent)]
+    Memory(#[from] BadMemory),
     /// Open files that no message announced.
     #[error("open files that no message announces")]
     UninvitedDescriptors,

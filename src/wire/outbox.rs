@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
 
 use bytes::{Buf, BytesMut};
 use rustix::io::{Errno, retry_on_intr, write};
@@ -14,7 +15,8 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use super::{EncodedSpec, WireError, encode, encode_submission};
 use crate::descriptor::Descriptors;
 use crate::id::RequestId;
-use crate::limits::DESCRIPTORS_PER_PAYLOAD_MAX;
+use crate::limits::{DESCRIPTORS_PAUSE, DESCRIPTORS_PER_FRAME_MAX};
+use crate::memory::SealedMemory;
 use crate::message::Message;
 use crate::task::Payload;
 
@@ -23,7 +25,29 @@ use crate::task::Payload;
 pub struct Outbox {
     buffer: BytesMut,
     /// What leaves with which byte of the buffer.
-    attached: VecDeque<(usize, Descriptors)>,
+    attached: VecDeque<(usize, Attached)>,
+    /// Bytes of the memory among it.
+    memory_bytes: u64,
+}
+
+/// What leaves beside the bytes of a frame.
+#[derive(Debug)]
+struct Attached {
+    memory: Option<SealedMemory>,
+    open_files: Descriptors,
+}
+
+/// Shared memory that was sent and that the peer may not have taken: it is still there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Bytes of it.
+    pub bytes: u64,
+    /// Descriptors.
+    pub descriptors: usize,
+}
+
+impl Passed {
+    const UNLIMITED: Passed = Passed { bytes: u64::MAX, descriptors: usize::MAX };
 }
 
 impl Outbox {
@@ -32,9 +56,10 @@ impl Outbox {
     /// # Errors
     /// [`WireError`] when it exceeds a cap; nothing of it is said then.
     pub fn push<M: Message>(&mut self, message: &M) -> Result<(), WireError> {
+        let attached = message.payload().map(Attached::of).transpose()?.flatten();
         let start = self.buffer.len();
         encode(message, &mut self.buffer)?;
-        message.payload().into_iter().for_each(|payload| self.attach(start, payload));
+        self.attach(start, attached);
         Ok(())
     }
 
@@ -48,16 +73,18 @@ impl Outbox {
         spec: &EncodedSpec,
         args: &Payload,
     ) -> Result<(), WireError> {
+        let attached = Attached::of(args)?;
         let start = self.buffer.len();
         encode_submission(id, spec, args, &mut self.buffer)?;
-        self.attach(start, args);
+        self.attach(start, attached);
         Ok(())
     }
 
-    /// Has the descriptors of `payload` leave with the frame that starts there.
-    fn attach(&mut self, start: usize, payload: &Payload) {
-        if payload.descriptors.count() > 0 {
-            self.attached.push_back((start, payload.descriptors.clone()));
+    /// Has what there is leave with the frame that starts there.
+    fn attach(&mut self, start: usize, attached: Option<Attached>) {
+        if let Some(attached) = attached {
+            self.memory_bytes += attached.memory_bytes();
+            self.attached.push_back((start, attached));
         }
     }
 
@@ -71,18 +98,49 @@ impl Outbox {
     /// # Errors
     /// Whatever writing gives, other than that the socket takes no more for now.
     pub fn send(&mut self, socket: impl AsFd) -> Result<(), Errno> {
+        self.send_within(socket, &mut Passed::default(), Passed::UNLIMITED)
+    }
+
+    /// Writes all of it to a blocking socket.
+    ///
+    /// # Errors
+    /// Whatever writing gives.
+    pub fn send_all(&mut self, socket: impl AsFd) -> Result<(), Errno> {
+        while !self.is_empty() {
+            match self.send(&socket) {
+                // As many descriptors of this user are on their way as may be (unix(7)). Nothing tells when it is fewer.
+                Err(Errno::TOOMANYREFS) => thread::sleep(DESCRIPTORS_PAUSE),
+                sent => sent?,
+            }
+        }
+        Ok(())
+    }
+
+    /// As [`send`](Self::send), and adds to `passed` what of it was shared memory: none of that leaves once it comes
+    /// to `max` of either.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_within(&mut self, socket: impl AsFd, passed: &mut Passed, max: Passed) -> Result<(), Errno> {
         while !self.buffer.is_empty() {
-            let is_first = |(at, _): &&(usize, Descriptors)| *at == 0;
-            let leaves = self.attached.front().filter(is_first).map(|(_, descriptors)| descriptors);
+            let is_first = |(at, _): &&(usize, Attached)| *at == 0;
+            let leaves = self.attached.front().filter(is_first).map(|(_, attached)| attached);
+            let is_memory = leaves.is_some_and(|attached| attached.memory.is_some());
+            if is_memory && (passed.bytes >= max.bytes || passed.descriptors >= max.descriptors) {
+                return Ok(());
+            }
             let next = self.attached.iter().map(|(at, _)| *at).find(|at| *at > 0);
             let until = next.unwrap_or(self.buffer.len());
             let bytes = &self.buffer[..until];
             let sent = retry_on_intr(|| match leaves {
-                Some(descriptors) => send_with(socket.as_fd(), bytes, descriptors),
+                Some(attached) => send_with(socket.as_fd(), bytes, attached),
                 None => write(&socket, bytes),
             });
             match sent {
-                Ok(sent) => self.forget(sent),
+                Ok(sent) => {
+                    passed.bytes += self.forget(sent);
+                    passed.descriptors += usize::from(is_memory);
+                }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error),
             }
@@ -93,18 +151,25 @@ impl Outbox {
         Ok(())
     }
 
-    /// The first `bytes` are sent, and what left with the first of them.
-    fn forget(&mut self, bytes: usize) {
-        if self.attached.front().is_some_and(|(at, _)| *at == 0) {
-            self.attached.pop_front();
-        }
+    /// The first `bytes` are sent, and what left with the first of them, of whose memory it gives the bytes.
+    fn forget(&mut self, bytes: usize) -> u64 {
+        let has_left = self.attached.front().is_some_and(|(at, _)| *at == 0);
+        let left = has_left.then(|| self.attached.pop_front()).flatten();
+        let memory_bytes = left.map_or(0, |(_, attached)| attached.memory_bytes());
+        self.memory_bytes -= memory_bytes;
         self.buffer.advance(bytes);
         self.attached.iter_mut().for_each(|(at, _)| *at -= bytes);
+        memory_bytes
     }
 
-    /// Bytes that were said and not sent.
+    /// Bytes that were said and not sent, those in shared memory too.
     pub fn len(&self) -> usize {
-        self.buffer.len()
+        self.buffer.len().saturating_add(usize::try_from(self.memory_bytes).unwrap_or(usize::MAX))
+    }
+
+    /// Payloads with descriptors that were said and not sent.
+    pub fn attached(&self) -> usize {
+        self.attached.len()
     }
 
     /// Whether all was sent.
@@ -118,9 +183,31 @@ impl Outbox {
     }
 }
 
-fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &Descriptors) -> Result<usize, Errno> {
-    let files: Vec<BorrowedFd<'_>> = descriptors.files().iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_PAYLOAD_MAX))];
+impl Attached {
+    /// What goes with `payload`, if anything does.
+    fn of(payload: &Payload) -> Result<Option<Self>, WireError> {
+        let memory = payload.content.memory().cloned();
+        if memory.as_ref().is_some_and(|memory| memory.file().is_none()) {
+            return Err(WireError::MissingDescriptors { announced: 1, received: 0 });
+        }
+        let attached = Attached { memory, open_files: payload.descriptors.clone() };
+        Ok((attached.memory.is_some() || attached.open_files.count() > 0).then_some(attached))
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memory.as_ref().map_or(0, SealedMemory::bytes)
+    }
+
+    /// Its descriptors, in the order in which they are received.
+    fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let memory = self.memory.as_ref().and_then(SealedMemory::file);
+        memory.into_iter().chain(self.open_files.files().iter().map(AsFd::as_fd))
+    }
+}
+
+fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], attached: &Attached) -> Result<usize, Errno> {
+    let files: Vec<BorrowedFd<'_>> = attached.descriptors().collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_FRAME_MAX))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
         return Err(Errno::INVAL);

@@ -15,6 +15,7 @@ use super::confinement::Confinement;
 use super::hangup::Hangup;
 use super::registry::Functions;
 use super::reports::Reports;
+use super::result;
 use super::session::{Broken, Session};
 use super::strays::Strays;
 use crate::id::{AttemptId, FunctionName, TaskId};
@@ -38,6 +39,8 @@ pub(super) struct Workplace {
     pub(super) confinement: Confinement,
     /// None where children are nobody's but the program's own.
     pub(super) strays: Option<Strays>,
+    /// Bytes in the largest result.
+    pub(super) payload_bytes_max: u64,
 }
 
 impl Workplace {
@@ -129,7 +132,7 @@ pub(super) fn attempt(
 /// Runs one attempt, once it is known to have started. Says too whether it has asked the daemon for something.
 pub(super) fn perform(
     Waiting { attempt, task, function, args }: Waiting,
-    Workplace { functions, hangup, confinement, strays: _ }: &Workplace,
+    Workplace { functions, hangup, confinement, payload_bytes_max, strays: _ }: &Workplace,
     desk: &Arc<Desk>,
     is_started: impl FnOnce() -> Result<(), Broken>,
     when_over: impl FnOnce(),
@@ -139,7 +142,8 @@ pub(super) fn perform(
     }
     is_started()?;
     let reported = desk.during(attempt, task, || {
-        confinement.during(&function, || functions.call(&function, args)).unwrap_or_else(|error| {
+        let call = || result::fit_to_send(functions.call(&function, args), *payload_bytes_max);
+        confinement.during(&function, call).unwrap_or_else(|error| {
             let message = format!("it cannot be limited: {error}");
             Report::Failed(Failure { kind: FailureKind::Error, message, location: None })
         })
@@ -161,6 +165,7 @@ fn flush_output() {
 mod tests {
     use super::*;
     use crate::id::{Epoch, Generation, SlotId, TaskId, WorkerId};
+    use crate::limits::PAYLOAD_BYTES_MAX;
     use crate::message::resources::WorkLimits;
     use crate::task::{Encoding, FailureKind};
     use crate::wire::{self, Inbox};
@@ -192,7 +197,7 @@ mod tests {
             })
             .finish(false)
             .unwrap();
-        Workplace { functions, ..Workplace::default() }
+        Workplace { functions, payload_bytes_max: PAYLOAD_BYTES_MAX, ..Workplace::default() }
     }
 
     /// Lets a worker take everything in `said` with one read, and closes the socket after so many replies.
@@ -261,6 +266,7 @@ mod tests {
             threads: 1,
             commands: Vec::new(),
             limits: WorkLimits::default(),
+            payload_bytes_max: 0,
             page: Payload::default(),
         };
         let (_, ended) = converse(&[setup], 0);

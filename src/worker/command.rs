@@ -25,7 +25,7 @@ use super::arguments;
 use super::process::{Pipes, Process};
 use super::signature::shown as cut;
 use super::termination::{self, Termination};
-use crate::limits::{COMMAND_ERROR_BYTES_MAX, PAYLOAD_BYTES_MAX};
+use crate::limits::{COMMAND_ERROR_BYTES_MAX, OUTPUT_BYTES_MAX};
 use crate::message::command::{CommandSpec, Part, Word};
 use crate::message::status::FunctionInfo;
 use crate::task::{Encoding, Exit, Failure, FailureKind, Payload};
@@ -174,7 +174,7 @@ impl CommandFunction {
                 Err(self.fail(format!("{program}: {exit}{colon}{said}")))
             }
             (Ok(Ended::TooLarge), _) => Err(self.fail(format!(
-                "{program}: its output exceeds {PAYLOAD_BYTES_MAX} bytes, the most for a result; have it write to a file"
+                "{program}: its output exceeds {OUTPUT_BYTES_MAX} bytes, the most for a result; have it write to a file"
             ))),
             (Err(error), _) | (_, Err(error)) => Err(system("talk to", error)),
         }
@@ -201,13 +201,14 @@ fn whole(pattern: &str) -> Result<Regex, regex_lite::Error> {
 
 /// The arguments in `payload` as they are: no type is asked for, so none is read.
 fn texts(payload: &Payload) -> Result<Vec<Vec<u8>>, String> {
+    let bytes = payload.bytes().map_err(|error| format!("they cannot be read: {error}"))?;
     match payload.encoding {
         Encoding::Args => {
-            let texts = arguments::split(&payload.bytes).map_err(|mismatch| mismatch.to_string())?;
+            let texts = arguments::split(&bytes).map_err(|mismatch| mismatch.to_string())?;
             Ok(texts.into_iter().map(<[u8]>::to_vec).collect())
         }
         Encoding::Json => {
-            let values: Vec<&RawValue> = serde_json::from_slice(&payload.bytes)
+            let values: Vec<&RawValue> = serde_json::from_slice(&bytes)
                 .map_err(|error| format!("they are not a JSON array: {error}"))?;
             let text = |value: &RawValue| match serde_json::from_str::<String>(value.get()) {
                 Ok(text) => text.into_bytes(),
@@ -215,7 +216,7 @@ fn texts(payload: &Payload) -> Result<Vec<Vec<u8>>, String> {
             };
             Ok(values.into_iter().map(text).collect())
         }
-        Encoding::Bytes => Ok(vec![payload.bytes.to_vec()]),
+        Encoding::Bytes => Ok(vec![bytes.to_vec()]),
         Encoding::Bincode => Err("they came as bincode; send texts, JSON or bytes".to_owned()),
         Encoding::Pickle => Err("they came as a Python pickle; send texts, JSON or bytes".to_owned()),
     }
@@ -320,7 +321,7 @@ impl Dialogue {
         let output = &mut self.output;
         read_all(&mut self.pipes.stdout, |bytes| {
             output.extend_from_slice(bytes);
-            output.len() <= PAYLOAD_BYTES_MAX
+            output.len() <= OUTPUT_BYTES_MAX
         })
     }
 

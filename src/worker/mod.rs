@@ -161,7 +161,8 @@ fn run(
         let mut strays = Strays::adopt().map_err(no_strays)?;
         let functions = initialize(functions, &hangup)?;
         strays.spare_present().map_err(no_strays)?;
-        Ok(Workplace { functions, hangup, confinement, strays: Some(strays) })
+        let payload_bytes_max = setup.payload_bytes_max;
+        Ok(Workplace { functions, hangup, confinement, strays: Some(strays), payload_bytes_max })
     });
     match workplace {
         Ok(workplace) => {

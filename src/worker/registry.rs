@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -117,7 +118,7 @@ impl Registry {
         body: F,
     ) -> Self
     where
-        In: DeserializeOwned,
+        In: DeserializeOwned + 'static,
         Out: Serialize + 'static,
         R: Returns<Out>,
         F: Fn(In) -> R + Send + Sync + 'static,
@@ -141,13 +142,14 @@ impl Registry {
     /// Adds `function` under `name`, with a name for each of its parameters and a sentence on what it does.
     ///
     /// Its input type says how many arguments it takes: a tuple of n takes n, a `Vec` any number, `()` none,
-    /// every other type one; those for `Option`s at the end may be left out. Arguments from a command line are read as JSON of the type they are for, else
+    /// every other type one; those for `Option`s at the end may be left out. Plain bytes ([`Encoding::Bytes`]) are one
+    /// argument of type [`bytes::Bytes`], and not copied, however many they are. Arguments from a command line are read as JSON of the type they are for, else
     /// as a string. A result of type [`bytes::Bytes`] reaches the caller as it is, others as JSON (or as
     /// `bincode`, if the arguments came so). An error's text reaches the caller, and so does a panic's.
     #[must_use]
     pub fn register<In, Out, E, F>(self, name: &str, parameters: &[&str], summary: &str, function: F) -> Self
     where
-        In: DeserializeOwned,
+        In: DeserializeOwned + 'static,
         Out: Serialize + 'static,
         E: Display,
         F: Fn(In) -> Result<Out, E> + Send + Sync + 'static,
@@ -176,7 +178,7 @@ impl Registry {
         function: F,
     ) -> Self
     where
-        In: DeserializeOwned,
+        In: DeserializeOwned + 'static,
         Out: Serialize + 'static,
         E: Display,
         F: Fn(In) -> Result<Out, E> + Send + Sync + 'static,
@@ -239,7 +241,7 @@ impl Entry {
         function: F,
     ) -> Result<Self, RegisterError>
     where
-        In: DeserializeOwned,
+        In: DeserializeOwned + 'static,
         Out: Serialize + 'static,
         E: Display,
         F: Fn(In) -> Result<Out, E> + Send + Sync + 'static,
@@ -248,10 +250,12 @@ impl Entry {
         let signature = Signature::new::<In, Out>(name.clone(), parameters)?;
         let info = FunctionInfo { name, signature: signature.to_string(), summary: summary.to_owned() };
         let body = move |payload: Payload| {
-            let input = arguments::decode(signature.arity, &payload)
+            let bytes = payload.bytes().map_err(|error| unreadable(&payload, &error))?;
+            let input = arguments::decode(signature.arity, payload.encoding, &bytes)
                 .map_err(|mismatch| signature.refuse(mismatch))?;
+            drop(bytes);
             let output = function(input).map_err(|error| returned(&error))?;
-            result::encode(&output, payload.encoding)
+            result::encode(&output, &payload)
         };
         Ok(Entry { info, offered, body: Box::new(body) })
     }
@@ -330,11 +334,16 @@ impl Functions {
                 format!("this worker has no function `{name}`"),
             ));
         };
-        match catching_panics(|| (function.body)(args)).and_then(result::check_size) {
+        match catching_panics(|| (function.body)(args)) {
             Ok(result) => Report::Ok(result),
             Err(failure) => Report::Failed(Failure { message: cut_message(failure.message), ..failure }),
         }
     }
+}
+
+/// The failure of a function whose arguments, in shared memory, cannot be mapped.
+fn unreadable(args: &Payload, error: &io::Error) -> Failure {
+    failure(FailureKind::Error, format!("its arguments of {} bytes cannot be mapped: {error}", args.len()))
 }
 
 /// The failure of a function that returned `error`.
@@ -349,7 +358,7 @@ fn failure(kind: FailureKind, message: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{MESSAGE_BYTES_MAX, PAYLOAD_BYTES_MAX};
+    use crate::limits::MESSAGE_BYTES_MAX;
     use crate::task::Encoding;
     use std::convert::Infallible;
 
@@ -489,15 +498,5 @@ mod tests {
         let message = "x".repeat(MESSAGE_BYTES_MAX + 1);
         let registry = Registry::new().register("f", &[], "", move |()| Err::<(), _>(message.clone()));
         assert_eq!(failed(call(registry, "f", &[])).message.len(), MESSAGE_BYTES_MAX);
-    }
-
-    #[test]
-    fn large_result_of_raw_function_is_a_failure() {
-        let large = |_| {
-            let bytes = vec![0; PAYLOAD_BYTES_MAX + 1].into();
-            Ok::<_, Infallible>(Payload::new(Encoding::Bytes, bytes))
-        };
-        let registry = Registry::new().register_raw("f", "f()", "", large);
-        assert_eq!(failed(call(registry, "f", &[])).kind, FailureKind::Error);
     }
 }

@@ -18,6 +18,7 @@ use crate::limits::{PROCESS_START_MIN, REPORT_DELAY_MAX};
 use crate::message::Message;
 use crate::message::worker::FromWorker;
 use crate::os::page::{RECORD_BYTES_MAX, WorkerSide};
+use crate::task::{Content, Payload};
 use crate::wire;
 
 /// The worker's side of the page.
@@ -106,9 +107,13 @@ impl Reports {
         self.tells_at = attempts / 2;
     }
 
-    /// Puts a message on the page, if there is room for it.
+    /// Puts a message on the page, if there is room for it and no descriptor goes with it.
     fn publish(&mut self, message: &FromWorker) -> Result<bool, Broken> {
-        if message.payload().is_some_and(|payload| payload.bytes.len() > RECORD_BYTES_MAX) {
+        let needs_socket = |payload: &Payload| match &payload.content {
+            Content::Inline(bytes) => bytes.len() > RECORD_BYTES_MAX || payload.descriptors.count() > 0,
+            Content::Shared(_) => true,
+        };
+        if message.payload().is_some_and(needs_socket) {
             return Ok(false);
         }
         self.buffer.clear();

@@ -61,8 +61,9 @@ pub(super) fn run(args: Payload) -> Result<Payload, Failure> {
 
 /// The command and its files; nothing if the arguments are none.
 fn read(args: Payload) -> Option<(Command, Files)> {
+    let bytes = args.bytes().ok()?;
     let texts = match args.encoding {
-        Encoding::Args => arguments::split(&args.bytes).ok()?,
+        Encoding::Args => arguments::split(&bytes).ok()?,
         Encoding::Json | Encoding::Bincode | Encoding::Bytes | Encoding::Pickle => return None,
     };
     let mut texts = texts.into_iter();

@@ -70,6 +70,8 @@ pub(super) struct Setup {
     pub(super) commands: Vec<CommandSpec>,
     /// What its attempts may use.
     pub(super) limits: WorkLimits,
+    /// Bytes in the largest result.
+    pub(super) payload_bytes_max: u64,
     /// The page that it shares with the daemon, if it is to.
     pub(super) page: Option<OwnedFd>,
 }
@@ -110,9 +112,18 @@ impl Session {
             return Err(Broken::Refused(answer));
         }
         let setup = match inbox.receive_from(stream)? {
-            ToWorker::Setup { worker: _, allow_fault_injection, threads, commands, limits, page } => {
+            ToWorker::Setup {
+                worker: _,
+                allow_fault_injection,
+                threads,
+                commands,
+                limits,
+                payload_bytes_max,
+                page,
+            } => {
                 let page = page.descriptors.into_files().and_then(|mut files| files.pop());
-                Setup { allow_fault_injection, threads: threads.max(1), commands, limits, page }
+                let threads = threads.max(1);
+                Setup { allow_fault_injection, threads, commands, limits, payload_bytes_max, page }
             }
             ToWorker::Attempt { .. } => return Err(Broken::Unexpected("Attempt before Setup")),
             ToWorker::Answer { .. } => return Err(Broken::Unexpected("Answer before Setup")),
@@ -129,11 +140,8 @@ impl Sender {
     pub(super) fn say(&self, message: &FromWorker) -> Result<(), Broken> {
         let mut outbox = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
         outbox.push(message)?;
-        while !outbox.is_empty() {
-            // What fails to be written ends the conversation: the rest of it is never sent.
-            outbox.send(&*self.stream).map_err(io::Error::from)?;
-        }
-        Ok(())
+        // What fails to be written ends the conversation: the rest of it is never sent.
+        Ok(outbox.send_all(&*self.stream).map_err(io::Error::from)?)
     }
 
     /// Ends what is read: whoever waits for a message finds its end. Messages still go out.

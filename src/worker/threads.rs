@@ -164,6 +164,7 @@ impl<'a> Shared<'a> {
 mod tests {
     use super::*;
     use crate::id::{AttemptId, Epoch, Generation, RequestId, SlotId, TaskId, WorkerId};
+    use crate::limits::PAYLOAD_BYTES_MAX;
     use crate::line::Place;
     use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
     use crate::message::resources::WorkLimits;
@@ -196,7 +197,9 @@ mod tests {
             let (near, far) = UnixStream::pair().unwrap();
             far.set_read_timeout(Some(PATIENCE)).unwrap();
             let gate = Arc::<(Mutex<bool>, Condvar)>::default();
-            let workplace = Workplace { functions: functions(Arc::clone(&gate)), ..Workplace::default() };
+            let functions = functions(Arc::clone(&gate));
+            let workplace =
+                Workplace { functions, payload_bytes_max: PAYLOAD_BYTES_MAX, ..Workplace::default() };
             let thread = thread::spawn(move || run(Session::new(near.into()), threads, &workplace));
             Worker { socket: far, inbox: Inbox::default(), gate, thread }
         }
@@ -346,7 +349,7 @@ mod tests {
         let reply = Reply { request: Some(request.id), body: ReplyBody::Drained };
         worker.say(&[ToWorker::Answer { attempt, reply }]);
         let Some(Report::Ok(result)) = worker.hear_ends(1).remove(&1) else { panic!("it failed") };
-        assert_eq!(result.bytes, &b"\"Drained\""[..]);
+        assert_eq!(result.bytes().unwrap(), &b"\"Drained\""[..]);
         worker.thread.join().unwrap().unwrap();
     }
 
@@ -384,6 +387,7 @@ mod tests {
             threads: 2,
             commands: Vec::new(),
             limits: WorkLimits::default(),
+            payload_bytes_max: 0,
             page: Payload::default(),
         }]);
         worker.open_gate();

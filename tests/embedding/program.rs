@@ -76,7 +76,7 @@ fn functions() -> Registry {
 }
 
 /// Calls a function from within a function, and waits for it.
-fn ask<In: serde::Serialize, Out: serde::de::DeserializeOwned>(
+fn ask<In: serde::Serialize, Out: serde::de::DeserializeOwned + 'static>(
     function: Function<In, Out>,
     input: In,
 ) -> Result<Out, String> {

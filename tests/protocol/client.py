@@ -34,8 +34,8 @@ def submit(connection, function, args):
         "attachment": "Attached",
         "report_start": False,
     }
-    body = {"Submit": {"spec": spec, "args": {"encoding": "Args", "descriptors": 0}}}
     payload = b"".join(os.fsencode(arg) + b"\0" for arg in args)
+    body = {"Submit": {"spec": spec, "args": wire.payload_head("Args", payload)}}
     connection.send("Request", {"id": 1, "body": body}, payload)
     while True:
         reply, result = connection.receive("Reply")

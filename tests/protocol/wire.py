@@ -8,9 +8,12 @@ decodes and encodes every test vector in the file and compares both with what st
 A struct is a dict; a variant is its name, or {name: fields} if it has fields; as in the fixture's JSON.
 """
 
+import fcntl
 import json
+import mmap
 import os
 import re
+import socket
 import struct
 import sys
 
@@ -21,6 +24,7 @@ CLIENT, WORKER = 1, 2
 ACCEPTED = 0
 FRAME_BYTES_MAX = 1_048_576
 HEAD_BYTES_MAX = 262_144
+DESCRIPTORS_MAX = 9
 
 UNSIGNED_BITS = {"u16": 16, "u32": 32, "u64": 64}
 SIGNED_BITS = {"i16": 16, "i32": 32}
@@ -183,6 +187,48 @@ def encode_frame(of, value, payload=b""):
     return struct.pack("<II", len(head), len(payload)) + head + payload
 
 
+# Payloads in shared memory.
+
+INLINE_BYTES = 64512
+SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+
+
+def payload_head(encoding, payload):
+    """What a head says of a payload."""
+    content = "Inline" if len(payload) <= INLINE_BYTES else {"Shared": len(payload)}
+    return {"encoding": encoding, "content": content, "descriptors": 0}
+
+
+def said_of_payload(value):
+    """What a head says of the payload, if the message can have one."""
+    if not isinstance(value, dict):
+        return None
+    if "content" in value:
+        return value
+    return next(filter(None, map(said_of_payload, value.values())), None)
+
+
+def shared_bytes(value):
+    """How many bytes are in the memory that comes with a message; none if none does."""
+    said = said_of_payload(value)
+    return said["content"]["Shared"] if said and said["content"] != "Inline" else None
+
+
+def open_files(value):
+    """How many open files come with a message."""
+    said = said_of_payload(value)
+    return said["descriptors"] if said else 0
+
+
+def share(payload):
+    """A descriptor of sealed memory that holds the payload."""
+    memory = os.memfd_create("payload", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    with open(memory, "wb", closefd=False) as file:
+        file.write(payload)
+    fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
+    return memory
+
+
 def decode_head(of, head):
     reader = Reader(head)
     value = decode(of, reader)
@@ -194,8 +240,9 @@ def decode_head(of, head):
 class Connection:
     """A socket after its handshake."""
 
-    def __init__(self, socket, role):
-        self.socket = socket
+    def __init__(self, stream, role):
+        self.socket = stream
+        self.descriptors = []
         self.send_bytes(encode_hello(role))
         verdict, self.version = decode_answer(self.receive_bytes(12))
         if verdict != ACCEPTED:
@@ -207,21 +254,35 @@ class Connection:
     def receive_bytes(self, count):
         data = b""
         while len(data) < count:
-            more = self.socket.recv(count - len(data))
+            more, descriptors, _, _ = socket.recv_fds(self.socket, count - len(data), DESCRIPTORS_MAX)
             if not more:
                 raise EOFError("the connection was closed")
+            self.descriptors += descriptors
             data += more
         return data
 
     def send(self, of, value, payload=b""):
-        self.send_bytes(encode_frame(of, value, payload))
+        if shared_bytes(value) is None:
+            return self.send_bytes(encode_frame(of, value, payload))
+        memory, frame = share(payload), encode_frame(of, value)
+        sent = socket.send_fds(self.socket, [frame], [memory])
+        self.send_bytes(frame[sent:])
+        os.close(memory)
 
     def receive(self, of):
-        """A message and its payload."""
+        """A message and its payload. Open files that come with it are closed."""
         head_bytes, payload_bytes = struct.unpack("<II", self.receive_bytes(8))
         if head_bytes > HEAD_BYTES_MAX or 8 + head_bytes + payload_bytes > FRAME_BYTES_MAX:
             raise WireError("a frame over its cap")
-        return decode_head(of, self.receive_bytes(head_bytes)), self.receive_bytes(payload_bytes)
+        value = decode_head(of, self.receive_bytes(head_bytes))
+        payload = self.receive_bytes(payload_bytes)
+        count = shared_bytes(value)
+        if count:
+            with open(self.descriptors.pop(0), "rb") as memory:
+                payload = mmap.mmap(memory.fileno(), count, mmap.MAP_PRIVATE, mmap.PROT_READ)[:]
+        for _ in range(open_files(value)):
+            os.close(self.descriptors.pop(0))
+        return value, payload
 
 
 # The test vectors.

@@ -34,7 +34,8 @@ def echo(encoding, payload):
     else:
         failure = {"kind": "BadArguments", "message": f"echo reads Args and Json, not {encoding}", "location": None}
         return {"Failed": failure}, b""
-    return {"Ok": {"encoding": "Json", "descriptors": 0}}, json.dumps(" ".join(args)).encode()
+    result = json.dumps(" ".join(args)).encode()
+    return {"Ok": wire.payload_head("Json", result)}, result
 
 
 def hang():

@@ -265,9 +265,12 @@ impl World {
         functions[self.rng.usize(0..functions.len())].clone()
     }
 
-    /// Any arguments.
+    /// Any arguments, a third of them in shared memory.
     pub fn draw_args(&mut self) -> Payload {
         let bytes = if self.rng.u32(0..60) == 0 { 5000 } else { self.rng.usize(0..100) };
+        if bytes.is_multiple_of(3) {
+            return policies::shared(bytes as u64);
+        }
         Payload::new(Encoding::Json, Bytes::from(vec![self.rng.u8(..); bytes]))
     }
 

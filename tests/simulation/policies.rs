@@ -9,7 +9,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use poold::id::{Credentials, FunctionName, Gid, PoolName, Uid};
 use poold::limits::ATTEMPTS_AHEAD_MAX;
-use poold::supervisor::{Access, Policy, PoolPolicy, RestartPolicy, WhenDegraded, Who};
+use poold::supervisor::{Access, DescriptorPolicy, Policy, PoolPolicy, RestartPolicy, WhenDegraded, Who};
+use poold::task::{Encoding, Payload};
 
 /// The user that the simulated daemon runs as.
 pub const DAEMON_USER: Uid = Uid(999);
@@ -95,7 +96,16 @@ pub fn draw(rng: &mut Rng) -> Policy {
         backoff_min: ms(rng.u64(5..40)),
         backoff_max: ms(rng.u64(80..600)),
     };
+    if rng.bool() {
+        policy.descriptors = DescriptorPolicy::within(rng.u64(0..16));
+    }
     policy
+}
+
+/// A payload in shared memory of so many bytes. It has no descriptor: nobody here looks at one.
+pub fn shared(bytes: u64) -> Payload {
+    let memory = serde_json::from_value(bytes.into()).expect("what is announced is a number");
+    Payload::shared(Encoding::Bytes, memory)
 }
 
 fn draw_quarantine(rng: &mut Rng) -> Option<u32> {

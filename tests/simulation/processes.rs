@@ -14,7 +14,7 @@ use poold::time::Time;
 
 use crate::faults::Fault;
 use crate::history::Fact;
-use crate::policies::{Breed, RSS_BYTES_MAX, ms};
+use crate::policies::{self, Breed, RSS_BYTES_MAX, ms};
 use crate::trial::Violation;
 use crate::world::{Happening, World};
 
@@ -419,8 +419,11 @@ impl World {
     }
 }
 
-/// A good result, different for each attempt.
+/// A good result, different for each attempt; one in four is in shared memory, and known by its size.
 pub fn result(worker: WorkerId, attempt: AttemptId) -> Report {
+    if attempt.0.is_multiple_of(4) {
+        return Report::Ok(policies::shared(20 + attempt.0 + 7 * u64::from(worker.slot.0)));
+    }
     let text = format!("result {} of worker {worker}", attempt.0);
     Report::Ok(Payload::new(Encoding::Bytes, Bytes::from(text)))
 }

@@ -16,7 +16,7 @@ use poold::wire::{Filled, HANDSHAKE_BYTES, Hello, Inbox, Outbox, Role, WireError
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
 /// Files that can be told apart.
-fn files(count: usize) -> Vec<File> {
+pub fn files(count: usize) -> Vec<File> {
     (0..count).map(|_| tempfile::tempfile().expect("a file can be made")).collect()
 }
 
@@ -43,7 +43,7 @@ fn received(request: &Request) -> (u64, Vec<u64>) {
 }
 
 /// Sends bytes and files, whatever they are.
-fn send(socket: &UnixStream, bytes: &[u8], files: &[File]) {
+pub fn send(socket: &UnixStream, bytes: &[u8], files: &[File]) {
     let descriptors: Vec<_> = files.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(64))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -53,7 +53,7 @@ fn send(socket: &UnixStream, bytes: &[u8], files: &[File]) {
 }
 
 /// What the next message comes to after all that was sent.
-fn next(socket: UnixStream, inbox: &mut Inbox) -> Result<Option<Request>, WireError> {
+pub fn next(socket: UnixStream, inbox: &mut Inbox) -> Result<Option<Request>, WireError> {
     socket.set_nonblocking(true).expect("it can be");
     loop {
         match inbox.next_message() {

@@ -73,7 +73,7 @@ fn submission_of_an_encoded_specification_is_the_same_bytes() {
 
 #[test]
 fn message_cut_anywhere_is_incomplete_and_the_rest_completes_it() {
-    for (name, sample) in samples::all() {
+    for (name, sample) in samples::all().into_iter().filter(|(_, sample)| !sample.is_shared()) {
         let frame = sample.encode();
         for cut in 0..frame.len() {
             let mut inbox = Inbox::default();
@@ -145,8 +145,9 @@ fn two_messages_in_one_read_come_out_one_by_one() {
 
 #[test]
 fn handshake_and_messages_one_byte_at_a_time_are_understood() {
+    let is_plain = |sample: &Sample| matches!(sample, Sample::Request(_)) && !sample.is_shared();
     let (names, sent): (Vec<String>, Vec<Sample>) =
-        samples::all().into_iter().filter(|(_, sample)| matches!(sample, Sample::Request(_))).unzip();
+        samples::all().into_iter().filter(|(_, sample)| is_plain(sample)).unzip();
     let mut bytes = Hello::new(Role::Client).encode().to_vec();
     bytes.extend(sent.iter().flat_map(Sample::encode));
 

@@ -132,6 +132,7 @@ impl Worker {
             threads: 1,
             commands,
             limits,
+            payload_bytes_max: poold::limits::PAYLOAD_BYTES_MAX,
             page: Payload::default(),
         });
         Worker { process, peer }

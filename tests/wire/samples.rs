@@ -20,8 +20,8 @@ use poold::message::status::{
 };
 use poold::message::worker::{FromWorker, Report, ToWorker};
 use poold::task::{
-    Attachment, CancelReason, Deadline, Encoding, Exit, Failure, FailureKind, Limit, Outcome, OutcomeKind,
-    Payload, Started, TaskSpec,
+    Attachment, CancelReason, Content, Deadline, Encoding, Exit, Failure, FailureKind, Limit, Outcome,
+    OutcomeKind, Payload, Started, TaskSpec,
 };
 use poold::wire::{Inbox, WireError, encode};
 
@@ -68,6 +68,8 @@ pub mod nested {
             ("degraded", Refusal::Degraded { pool: pool("cpu"), failure: "exit status 1".to_owned() }),
             ("user_queue_full", Refusal::UserQueueFull { tasks_max: 1_000_000 }),
             ("user_queue_bytes_full", Refusal::UserQueueBytesFull { bytes_max: 1 << 29 }),
+            ("queue_descriptors_full", Refusal::QueueDescriptorsFull { descriptors_max: 65_536 }),
+            ("user_queue_descriptors_full", Refusal::UserQueueDescriptorsFull { descriptors_max: 32_768 }),
         ]
     }
 
@@ -83,6 +85,7 @@ pub mod nested {
         vec![
             ("ok", Outcome::Ok(payload(Encoding::Json, b"true"))),
             ("ok_empty", Outcome::Ok(payload(Encoding::Bytes, b""))),
+            ("ok_shared", Outcome::Ok(shared(65_537))),
             ("failed_error", failed(FailureKind::Error, "disk on fire", None)),
             ("failed_panic", failed(FailureKind::Panic, "index 3 of 2", Some("src/sum.rs:7:9"))),
             ("failed_bad_arguments", failed(FailureKind::BadArguments, "`banana` is not a u128", None)),
@@ -108,7 +111,11 @@ pub mod nested {
             message: "index 3 of 2".to_owned(),
             location: Some("src/sum.rs:7:9".to_owned()),
         };
-        vec![("ok", Report::Ok(payload(Encoding::Json, b"true"))), ("failed", Report::Failed(failure))]
+        vec![
+            ("ok", Report::Ok(payload(Encoding::Json, b"true"))),
+            ("failed", Report::Failed(failure)),
+            ("ok_shared", Report::Ok(shared(65_537))),
+        ]
     }
 
     pub fn encodings() -> Vec<(&'static str, Payload)> {
@@ -118,6 +125,7 @@ pub mod nested {
             ("bincode", payload(Encoding::Bincode, &[0xfb, 0x2c, 0x01])),
             ("bytes", payload(Encoding::Bytes, &[0, 255, 0])),
             ("pickle", payload(Encoding::Pickle, b"\x80\x04K\x07.")),
+            ("shared", shared(256 << 20)),
         ]
     }
 
@@ -216,7 +224,7 @@ pub fn requests() -> Vec<(String, RequestBody)> {
 
 pub fn replies() -> Vec<(String, ReplyBody)> {
     let welcome =
-        Welcome { version: "0.1.0".to_owned(), pid: Pid(4242), epoch: EPOCH, payload_bytes_max: 983_040 };
+        Welcome { version: "0.1.0".to_owned(), pid: Pid(4242), epoch: EPOCH, payload_bytes_max: 1 << 30 };
     let mut replies = vec![
         ("welcome".to_owned(), ReplyBody::Welcome(welcome)),
         ("accepted".to_owned(), ReplyBody::Accepted { task: task(17) }),
@@ -281,12 +289,14 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
         )]),
     };
     let none = WorkLimits::default();
+    let payload_bytes_max = 1 << 30;
     let setup_commands = ToWorker::Setup {
         worker,
         allow_fault_injection: false,
         threads: 1,
         commands,
         limits,
+        payload_bytes_max,
         page: Payload::default(),
     };
     let answer = ToWorker::Answer { attempt: AttemptId(1), reply };
@@ -299,6 +309,7 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
                 threads: 32,
                 commands: Vec::new(),
                 limits: none,
+                payload_bytes_max,
                 page: Payload::default(),
             },
         ),
@@ -351,6 +362,12 @@ fn pool(name: &str) -> PoolName {
 
 fn payload(encoding: Encoding, bytes: &[u8]) -> Payload {
     Payload::new(encoding, Bytes::copy_from_slice(bytes))
+}
+
+/// What is in memory that so many bytes of are announced.
+fn shared(bytes: u64) -> Payload {
+    let memory = serde_json::from_value(bytes.into()).expect("what is announced is a number");
+    Payload::shared(Encoding::Bytes, memory)
 }
 
 fn status(phase: Phase) -> Status {
@@ -472,14 +489,25 @@ impl Sample {
         .expect("a message is JSON")
     }
 
-    /// Bytes of the payload.
+    /// Bytes of the payload within the frame.
     pub fn payload_bytes(&self) -> usize {
-        let payload = match self {
+        match self.payload().map(|payload| &payload.content) {
+            Some(Content::Inline(bytes)) => bytes.len(),
+            Some(Content::Shared(_)) | None => 0,
+        }
+    }
+
+    /// Whether a descriptor goes with it.
+    pub fn is_shared(&self) -> bool {
+        self.payload().is_some_and(|payload| payload.content.memory().is_some())
+    }
+
+    fn payload(&self) -> Option<&Payload> {
+        match self {
             Sample::Request(message) => message.payload(),
             Sample::Reply(message) => message.payload(),
             Sample::ToWorker(message) => message.payload(),
             Sample::FromWorker(message) => message.payload(),
-        };
-        payload.map_or(0, |payload| payload.bytes.len())
+        }
     }
 }

@@ -78,8 +78,8 @@ impl Report {
     fn done(&mut self, line: u64, task: TaskId, outcome: Outcome) -> Result<(), Error> {
         self.fail(line, outcome_status(&outcome));
         match outcome {
-            outcome if self.style == Style::Json => self.line(outcome::as_json(Some(line), task, &outcome)),
-            Outcome::Ok(result) => self.result(line, outcome::as_line(&result)),
+            outcome if self.style == Style::Json => self.line(outcome::as_json(Some(line), task, &outcome)?),
+            Outcome::Ok(result) => self.result(line, outcome::as_line(&result)?),
             outcome => self.no_result(line, &format_args!("{outcome}{}", advice(&outcome))),
         }
     }

@@ -94,6 +94,7 @@ fn limits(mut section: Section<'_>, default: Limits) -> Result<Limits, Mistake> 
             .unwrap_or(user_share(connections as u64) as usize),
         queue_tasks,
         user_tasks: section.number("user_tasks", FROM_ONE)?.unwrap_or(user_share(queue_tasks)),
+        payload_bytes: section.bytes("payload_bytes")?.unwrap_or(default.payload_bytes),
         queue_bytes,
         user_bytes: section.bytes("user_bytes")?.unwrap_or(user_share(queue_bytes)),
         unread_bytes: section.bytes("unread_bytes")?.unwrap_or(default.unread_bytes),

@@ -85,7 +85,9 @@ pub struct Limits {
     pub queue_tasks: u64,
     /// Such tasks of one user.
     pub user_tasks: u64,
-    /// Bytes of their arguments.
+    /// Bytes in the largest arguments and in the largest result.
+    pub payload_bytes: u64,
+    /// Bytes of the arguments of tasks that are not done.
     pub queue_bytes: u64,
     /// Bytes of the arguments of one user's tasks.
     pub user_bytes: u64,
@@ -271,6 +273,7 @@ impl Default for Limits {
             user_connections: user_share(limits::CONNECTIONS_MAX as u64) as usize,
             queue_tasks: limits::QUEUE_TASKS_MAX,
             user_tasks: user_share(limits::QUEUE_TASKS_MAX),
+            payload_bytes: limits::PAYLOAD_BYTES_MAX,
             queue_bytes: limits::QUEUE_BYTES_MAX,
             user_bytes: user_share(limits::QUEUE_BYTES_MAX),
             unread_bytes: limits::UNREAD_BYTES_MAX,
@@ -388,6 +391,7 @@ impl Config {
         });
         Policy {
             queue_tasks_max: self.limits.queue_tasks,
+            payload_bytes_max: self.limits.payload_bytes,
             queue_bytes_max: self.limits.queue_bytes,
             user_tasks_max: self.limits.user_tasks,
             user_bytes_max: self.limits.user_bytes,
@@ -438,6 +442,7 @@ impl Config {
         match (config_before.pool(&pool.name), policy_of_pool) {
             (Some(pool_before), Some(policy_of_pool)) => {
                 let same_start = self.allow_fault_injection == config_before.allow_fault_injection
+                    && self.limits.payload_bytes == config_before.limits.payload_bytes
                     && pool.threads == pool_before.threads
                     && pool.command == pool_before.command
                     && self.commands_of(pool) == config_before.commands_of(pool_before)

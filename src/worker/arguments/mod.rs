@@ -13,13 +13,15 @@ pub(super) use arity::Arity;
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::value::RawValue;
 
 use self::absent::Absent;
 use self::text::Text;
-use crate::task::{Encoding, Payload};
+use crate::shared;
+use crate::task::Encoding;
 use crate::wire;
 
 /// Why arguments are not what a function takes.
@@ -40,15 +42,19 @@ pub(super) enum Mismatch {
     Whole(String),
 }
 
-/// The arguments in `payload` as an `In`, of which the arity is known.
-pub(super) fn decode<In: DeserializeOwned>(arity: Arity, payload: &Payload) -> Result<In, Mismatch> {
-    let arguments = match payload.encoding {
-        Encoding::Args => texts(&payload.bytes)?,
-        Encoding::Json => values(&payload.bytes)?,
+/// The arguments that `bytes` encode, as an `In`, of which the arity is known.
+pub(super) fn decode<In: DeserializeOwned + 'static>(
+    arity: Arity,
+    encoding: Encoding,
+    bytes: &Bytes,
+) -> Result<In, Mismatch> {
+    let arguments = match encoding {
+        Encoding::Args => texts(bytes)?,
+        Encoding::Json => values(bytes)?,
         Encoding::Bincode => {
-            return wire::decode_value(&payload.bytes).map_err(|error| Mismatch::Whole(error.to_string()));
+            return wire::decode_value(bytes).map_err(|error| Mismatch::Whole(error.to_string()));
         }
-        Encoding::Bytes => return Err(Mismatch::Whole("they came as plain bytes".to_owned())),
+        Encoding::Bytes => return as_they_are(bytes),
         Encoding::Pickle => return Err(Mismatch::Whole("they came as a Python pickle".to_owned())),
     };
     let count = arguments.len();
@@ -65,6 +71,11 @@ pub(super) fn decode<In: DeserializeOwned>(arity: Arity, payload: &Payload) -> R
         Arity::Exactly(_) | Arity::Any => In::deserialize(list),
         Arity::One => list.next_element()?.ok_or(Mismatch::Count(count)),
     }
+}
+
+/// Plain bytes, for a function of [`Bytes`]: they are not copied.
+fn as_they_are<In: 'static>(bytes: &Bytes) -> Result<In, Mismatch> {
+    shared::as_own_type(bytes).ok_or_else(|| Mismatch::Whole("they came as plain bytes".to_owned()))
 }
 
 /// The arguments of [`Encoding::Args`].
@@ -210,17 +221,21 @@ fn without_position(error: serde_json::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
+    use crate::task::Payload;
     use serde::Deserialize;
     use std::collections::BTreeMap;
     use std::fmt::Debug;
 
-    fn args<In: DeserializeOwned>(args: &[&str]) -> Result<In, Mismatch> {
-        decode(Arity::of::<In>(), &Payload::from_args(args))
+    fn decoded<In: DeserializeOwned + 'static>(payload: &Payload) -> Result<In, Mismatch> {
+        decode(Arity::of::<In>(), payload.encoding, &payload.bytes().unwrap())
     }
 
-    fn json<In: DeserializeOwned>(json: &'static str) -> Result<In, Mismatch> {
-        decode(Arity::of::<In>(), &Payload::new(Encoding::Json, json.into()))
+    fn args<In: DeserializeOwned + 'static>(args: &[&str]) -> Result<In, Mismatch> {
+        decoded(&Payload::from_args(args))
+    }
+
+    fn json<In: DeserializeOwned + 'static>(json: &'static str) -> Result<In, Mismatch> {
+        decoded(&Payload::new(Encoding::Json, json.into()))
     }
 
     fn wrong<In: DeserializeOwned + Debug>(result: Result<In, Mismatch>) -> (usize, String, String) {
@@ -381,24 +396,31 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_reach_bytes_alone() {
         let payload = Payload::from_args([b"\xff\xfe"]);
-        assert_eq!(decode(Arity::One, &payload), Ok(Bytes::from_static(b"\xff\xfe")));
-        assert_eq!(wrong(decode::<String>(Arity::One, &payload)).2, "it is not UTF-8");
-        assert_eq!(wrong(decode::<u8>(Arity::One, &payload)).2, "it is not UTF-8");
+        assert_eq!(decoded(&payload), Ok(Bytes::from_static(b"\xff\xfe")));
+        assert_eq!(wrong(decoded::<String>(&payload)).2, "it is not UTF-8");
+        assert_eq!(wrong(decoded::<u8>(&payload)).2, "it is not UTF-8");
+    }
+
+    #[test]
+    fn plain_bytes_reach_a_function_of_bytes_without_a_copy() {
+        let payload = Payload::new(Encoding::Bytes, vec![7; 100].into());
+        let bytes: Bytes = decoded(&payload).unwrap();
+        assert_eq!(bytes.as_ptr(), payload.bytes().unwrap().as_ptr());
     }
 
     #[test]
     fn bincode_is_the_input_type_itself() {
         let bytes = wire::encode_value(&(7_u8, "x")).unwrap();
         let payload = |bytes: &[u8]| Payload::new(Encoding::Bincode, Bytes::copy_from_slice(bytes));
-        assert_eq!(decode(Arity::Exactly(2), &payload(&bytes)), Ok((7_u8, "x".to_owned())));
-        let cut = decode::<(u8, String)>(Arity::Exactly(2), &payload(&bytes[..1]));
+        assert_eq!(decoded(&payload(&bytes)), Ok((7_u8, "x".to_owned())));
+        let cut = decoded::<(u8, String)>(&payload(&bytes[..1]));
         assert!(matches!(cut, Err(Mismatch::Whole(_))), "{cut:?}");
     }
 
     #[test]
     fn what_is_no_list_of_arguments_is_refused() {
         let of = |encoding, bytes: &'static [u8]| {
-            decode::<u8>(Arity::One, &Payload::new(encoding, Bytes::from_static(bytes)))
+            decoded::<u8>(&Payload::new(encoding, Bytes::from_static(bytes)))
         };
         for (encoding, bytes) in [
             (Encoding::Args, &b"7"[..]),

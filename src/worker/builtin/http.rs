@@ -13,7 +13,7 @@ use ureq::Agent;
 use ureq::http::{StatusCode, Uri};
 
 use super::{Registry, Seconds};
-use crate::limits::PAYLOAD_BYTES_MAX;
+use crate::limits::OUTPUT_BYTES_MAX;
 
 /// How long it may take if the caller does not say.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ fn load(url: &Url, timeout: Duration) -> Result<Bytes, Cause> {
     let mut response = request.call().map_err(failed)?;
     match response.status() {
         status if status.is_success() => {
-            let body = response.body_mut().with_config().limit(PAYLOAD_BYTES_MAX as u64 + 1);
+            let body = response.body_mut().with_config().limit(OUTPUT_BYTES_MAX as u64 + 1);
             body.read_to_vec().map(Bytes::from).map_err(failed)
         }
         status => Err(Cause::Status(status)),
@@ -86,7 +86,7 @@ enum Cause {
     Status(StatusCode),
     #[error("it took longer than {}", humantime::format_duration(*.0))]
     TimedOut(Duration),
-    #[error("the body is larger than {PAYLOAD_BYTES_MAX} bytes, the most that a result can have")]
+    #[error("the body is larger than {OUTPUT_BYTES_MAX} bytes, the most that a result can have")]
     TooLarge,
     #[error("{0}")]
     Failed(ureq::Error),
@@ -127,8 +127,10 @@ mod tests {
     fn load_url(args: &[&str]) -> Result<Bytes, Failure> {
         let functions = Registry::built_in().finish(false).unwrap();
         match functions.call(&"load_url".parse().unwrap(), Payload::from_args(args)) {
-            Report::Ok(Payload { encoding: Encoding::Bytes, bytes, .. }) => Ok(bytes),
-            Report::Ok(other) => panic!("{other:?}"),
+            Report::Ok(result) => {
+                assert_eq!(result.encoding, Encoding::Bytes);
+                Ok(result.bytes().unwrap())
+            }
             Report::Failed(failure) => Err(failure),
         }
     }
@@ -162,14 +164,14 @@ mod tests {
 
     #[test]
     fn body_at_the_cap_is_returned_and_a_larger_one_fails_with_the_cap() {
-        let url = serve(vec![response("200 OK", "", &vec![b'x'; PAYLOAD_BYTES_MAX])]);
-        assert_eq!(load_url(&[&url]).unwrap().len(), PAYLOAD_BYTES_MAX);
+        let url = serve(vec![response("200 OK", "", &vec![b'x'; OUTPUT_BYTES_MAX])]);
+        assert_eq!(load_url(&[&url]).unwrap().len(), OUTPUT_BYTES_MAX);
 
-        let url = serve(vec![response("200 OK", "", &vec![b'x'; PAYLOAD_BYTES_MAX + 1])]);
+        let url = serve(vec![response("200 OK", "", &vec![b'x'; OUTPUT_BYTES_MAX + 1])]);
         assert_eq!(
             reason(&[&url]),
             format!(
-                "cannot load {url}/: the body is larger than {PAYLOAD_BYTES_MAX} bytes, the most that a result can have"
+                "cannot load {url}/: the body is larger than {OUTPUT_BYTES_MAX} bytes, the most that a result can have"
             )
         );
     }

@@ -50,7 +50,8 @@ impl Registry {
 fn echo(args: Payload) -> Result<Payload, String> {
     match args.encoding {
         Encoding::Args => {
-            let texts = arguments::split(&args.bytes).map_err(|mismatch| mismatch.to_string())?;
+            let bytes = args.bytes().map_err(|error| format!("its arguments cannot be read: {error}"))?;
+            let texts = arguments::split(&bytes).map_err(|mismatch| mismatch.to_string())?;
             let joined = texts.join(&b' ');
             Ok(match String::from_utf8(joined) {
                 Ok(text) => Payload::new(Encoding::Json, serde_json::Value::from(text).to_string().into()),

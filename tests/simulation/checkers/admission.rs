@@ -7,7 +7,7 @@ use poold::id::{ConnectionId, RequestId, Uid};
 use poold::limits::RETRIES_MAX;
 use poold::message::client::{Refusal, ReplyBody};
 use poold::supervisor::{Action, Event, Supervisor, WhenDegraded};
-use poold::task::Attachment;
+use poold::task::{Attachment, Payload};
 use poold::time::Time;
 
 use super::{Checker, Verdict, demand};
@@ -57,20 +57,35 @@ fn fits(history: &History, step: &Step, client: ConnectionId, request: RequestId
         }
         _ => false,
     });
-    let (tasks, bytes) = queued(history);
-    let (tasks_max, bytes_max) = (history.policy.queue_tasks_max, history.policy.queue_bytes_max);
-    demand(is_refused || (tasks <= tasks_max && bytes <= bytes_max), || {
-        format!(
-            "a task is taken into a full queue: {tasks} of {tasks_max} tasks, {bytes} of {bytes_max} bytes"
-        )
+    let takes_descriptor =
+        submission(history, client, request).is_some_and(|it| it.args.memory_descriptors() > 0);
+    let fits = |demand: &Demand, max: &Demand| {
+        let has_descriptors = !takes_descriptor || demand.descriptors <= max.descriptors;
+        demand.tasks <= max.tasks && demand.bytes <= max.bytes && has_descriptors
+    };
+    let policy = &history.policy;
+    let (queued, max) = (
+        queued(history),
+        Demand {
+            tasks: policy.queue_tasks_max,
+            bytes: policy.queue_bytes_max,
+            descriptors: policy.descriptors.arguments_max,
+        },
+    );
+    demand(is_refused || fits(&queued, &max), || {
+        format!("a task is taken into a full queue: {queued:?} of {max:?}")
     })?;
     let Some(user) = user(history, client).filter(|user| !is_privileged(*user)) else { return Ok(()) };
-    let (tasks, bytes) = queued_of(history, user);
-    let (tasks_max, bytes_max) = (history.policy.user_tasks_max, history.policy.user_bytes_max);
-    demand(is_refused || (tasks <= tasks_max && bytes <= bytes_max), || {
-        format!(
-            "a task is taken of {user:?}, who has {tasks} of {tasks_max} tasks, {bytes} of {bytes_max} bytes"
-        )
+    let (of_user, max) = (
+        queued_of(history, user),
+        Demand {
+            tasks: policy.user_tasks_max,
+            bytes: policy.user_bytes_max,
+            descriptors: policy.descriptors.user_arguments_max,
+        },
+    );
+    demand(is_refused || fits(&of_user, &max), || {
+        format!("a task is taken of {user:?}, who has {of_user:?} of {max:?}")
     })
 }
 
@@ -103,7 +118,7 @@ fn may_be_accepted(
     submission: &Submission,
 ) -> Result<(), &'static str> {
     let policy = &history.policy;
-    let bytes = submission.args.bytes.len() as u64;
+    let bytes = submission.args.len();
     let was_held = submission.step < history.step;
     let is_taken = history.is_serving() || (was_held && history.stopped_at.is_empty());
     // Out of time, it ends as it would anywhere else, wherever it would have gone.
@@ -132,10 +147,11 @@ fn waits_for_itself(history: &History, client: ConnectionId, submission: &Submis
 
 fn is_true(history: &History, client: ConnectionId, submission: &Submission, refusal: &Refusal) -> bool {
     let (policy, spec) = (&history.policy, &submission.spec);
-    let bytes = submission.args.bytes.len() as u64;
-    let (queued, queued_bytes) = queued(history);
+    let bytes = submission.args.len();
+    let queued = queued(history);
     let of_user = user(history, client).filter(|user| !is_privileged(*user));
-    let (queued_of_user, bytes_of_user) = of_user.map_or((0, 0), |user| queued_of(history, user));
+    let of_user = of_user.map_or(Demand::default(), |user| queued_of(history, user));
+    let takes_descriptor = submission.args.memory_descriptors() > 0;
     match refusal {
         Refusal::Draining => !history.is_serving(),
         Refusal::UnknownFunction { function, .. } => {
@@ -152,15 +168,25 @@ fn is_true(history: &History, client: ConnectionId, submission: &Submission, ref
                 && history.pool_for(spec).is_none()
                 && has_waited(history, submission)
         }
-        Refusal::QueueFull { tasks_max } => *tasks_max == policy.queue_tasks_max && queued > *tasks_max,
+        Refusal::QueueFull { tasks_max } => *tasks_max == policy.queue_tasks_max && queued.tasks > *tasks_max,
         Refusal::QueueBytesFull { bytes_max } => {
-            *bytes_max == policy.queue_bytes_max && queued_bytes > *bytes_max
+            *bytes_max == policy.queue_bytes_max && queued.bytes > *bytes_max
+        }
+        Refusal::QueueDescriptorsFull { descriptors_max } => {
+            *descriptors_max == policy.descriptors.arguments_max
+                && takes_descriptor
+                && queued.descriptors > *descriptors_max
         }
         Refusal::UserQueueFull { tasks_max } => {
-            *tasks_max == policy.user_tasks_max && queued_of_user > *tasks_max
+            *tasks_max == policy.user_tasks_max && of_user.tasks > *tasks_max
         }
         Refusal::UserQueueBytesFull { bytes_max } => {
-            *bytes_max == policy.user_bytes_max && bytes_of_user > *bytes_max
+            *bytes_max == policy.user_bytes_max && of_user.bytes > *bytes_max
+        }
+        Refusal::UserQueueDescriptorsFull { descriptors_max } => {
+            *descriptors_max == policy.descriptors.user_arguments_max
+                && takes_descriptor
+                && of_user.descriptors > *descriptors_max
         }
         Refusal::NotAllowed(_) => !may_run(history, client, submission),
         Refusal::PayloadTooLarge { bytes: told, bytes_max } => {
@@ -214,25 +240,37 @@ fn has_waited(history: &History, submission: &Submission) -> bool {
     due.is_none_or(|due| due <= history.now)
 }
 
-/// How many tasks the queue holds, and bytes of arguments, those that wait to be placed included.
-fn queued(history: &History) -> (u64, u64) {
-    let live = history.live_tasks().map(|task| task.argument_bytes());
-    let held = history.held_submissions().map(|held| held.args.bytes.len() as u64);
+/// What tasks take of the queue.
+#[derive(Debug, Default)]
+struct Demand {
+    tasks: u64,
+    bytes: u64,
+    descriptors: u64,
+}
+
+/// What the queue holds, and what waits to be placed.
+fn queued(history: &History) -> Demand {
+    let live = history.live_tasks().map(|task| &task.submission.args);
+    let held = history.held_submissions().map(|held| &held.args);
     sum(live.chain(held))
 }
 
 /// The same of one user.
-fn queued_of(history: &History, of_user: Uid) -> (u64, u64) {
-    let live =
-        history.live_tasks().filter(|task| task.owner.user == of_user).map(|task| task.argument_bytes());
+fn queued_of(history: &History, of_user: Uid) -> Demand {
+    let live = history.live_tasks().filter(|task| task.owner.user == of_user);
+    let live = live.map(|task| &task.submission.args);
     let requests = history.requests.iter().filter(|((client, _), _)| user(history, *client) == Some(of_user));
     let held = requests.filter_map(|(_, request)| match request {
-        Request::Submit(submission) => Some(submission.args.bytes.len() as u64),
+        Request::Submit(submission) => Some(&submission.args),
         Request::Cancel(_) | Request::Result { .. } | Request::Drain | Request::Release => None,
     });
     sum(live.chain(held))
 }
 
-fn sum(bytes: impl Iterator<Item = u64>) -> (u64, u64) {
-    bytes.fold((0, 0), |(tasks, bytes), more| (tasks + 1, bytes + more))
+fn sum<'a>(args: impl Iterator<Item = &'a Payload>) -> Demand {
+    args.fold(Demand::default(), |sum, args| Demand {
+        tasks: sum.tasks + 1,
+        bytes: sum.bytes + args.len(),
+        descriptors: sum.descriptors + args.memory_descriptors(),
+    })
 }

@@ -37,6 +37,11 @@ impl Checker for Bounds {
         demand(bytes <= policy.result_bytes_max, || {
             format!("{bytes} bytes of results are kept of at most {}", policy.result_bytes_max)
         })?;
+        let (descriptors, descriptors_max) =
+            (descriptors_of(history, history.kept.iter()), policy.descriptors.results_max);
+        demand(descriptors <= descriptors_max, || {
+            format!("kept results take {descriptors} descriptors of at most {descriptors_max}")
+        })?;
         let is_old = |id: &TaskId| {
             let done_at = history.tasks.get(id).and_then(|task| task.done_at);
             done_at.is_some_and(|done_at| done_at + policy.result_age_max <= step.now)
@@ -56,7 +61,8 @@ impl Checker for Bounds {
             .collect();
         let evicted_bytes: u64 = evicted.iter().map(|id| result_bytes(history, id)).sum();
         let is_too_much = kept + evicted.len() as u64 > policy.results_max
-            || bytes + evicted_bytes > policy.result_bytes_max;
+            || bytes + evicted_bytes > policy.result_bytes_max
+            || descriptors_of(history, history.kept.iter().chain(&evicted)) > descriptors_max;
         let needless = evicted.iter().find(|id| !is_too_much && !has_too_much(history, &evicted, id));
         demand(needless.is_none(), || format!("the result of {needless:?} expired without need"))?;
         users_keep_their_share(history)
@@ -77,7 +83,11 @@ fn of_user<'a>(history: &History, ids: impl Iterator<Item = &'a TaskId>, user: U
 fn has_too_much(history: &History, evicted: &[TaskId], id: &TaskId) -> bool {
     owner(history, id).is_some_and(|user| {
         let (count, bytes) = of_user(history, history.kept.iter().chain(evicted), user);
-        count > history.policy.user_results_max || bytes > history.policy.user_result_bytes_max
+        let of_user = |id: &&TaskId| owner(history, id) == Some(user);
+        let descriptors = descriptors_of(history, history.kept.iter().chain(evicted).filter(of_user));
+        count > history.policy.user_results_max
+            || bytes > history.policy.user_result_bytes_max
+            || descriptors > history.policy.descriptors.user_results_max
     })
 }
 
@@ -88,6 +98,11 @@ fn users_keep_their_share(history: &History) -> Verdict {
         demand(count <= count_max && bytes <= bytes_max, || {
             format!("{user:?} has {count} results of {count_max}, {bytes} bytes of {bytes_max}")
         })?;
+        let of_user = history.kept.iter().filter(|id| owner(history, id) == Some(user));
+        let descriptors = descriptors_of(history, of_user);
+        demand(descriptors <= history.policy.descriptors.user_results_max, || {
+            format!("{user:?} has {descriptors} descriptors in results")
+        })?;
     }
     Ok(())
 }
@@ -96,7 +111,13 @@ fn kept_bytes(history: &History) -> u64 {
     history.kept.iter().map(|id| result_bytes(history, id)).sum()
 }
 
+/// Descriptors that the results of `ids` take.
+fn descriptors_of<'a>(history: &History, ids: impl Iterator<Item = &'a TaskId>) -> u64 {
+    let outcomes = ids.filter_map(|id| history.tasks.get(id)?.outcome());
+    outcomes.map(Outcome::memory_descriptors).sum()
+}
+
 /// Bytes of a task's result.
 pub fn result_bytes(history: &History, id: &TaskId) -> u64 {
-    history.tasks.get(id).and_then(|task| task.outcome()).map_or(0, Outcome::payload_bytes) as u64
+    history.tasks.get(id).and_then(|task| task.outcome()).map_or(0, Outcome::payload_bytes)
 }

@@ -57,7 +57,7 @@ fn counts(history: &History, supervisor: &Supervisor) -> Verdict {
     let (mut held, mut held_bytes) = (0, 0);
     for submission in history.held_submissions() {
         held += 1;
-        held_bytes += submission.args.bytes.len() as u64;
+        held_bytes += submission.args.len();
     }
     let waits = (waiting..=waiting + held).contains(&(told.delayed + told.pending));
     let holds = (bytes..=bytes + held_bytes).contains(&told.argument_bytes);

@@ -162,7 +162,7 @@ impl Task {
 
     /// Bytes of its arguments.
     pub fn argument_bytes(&self) -> u64 {
-        self.submission.args.bytes.len() as u64
+        self.submission.args.len()
     }
 }
 
