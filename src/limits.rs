@@ -167,8 +167,11 @@ pub const DESCRIPTORS_RESERVED: u64 = 32;
 
 /// Descriptors of shared memory that the daemon holds at most: with payloads just above
 /// [`INLINE_BYTES_PREFERRED`], queue, kept and unread results meet their caps on bytes at about so many. Where the
-/// system allows the daemon fewer than twice as many, it is half of what remains beside its workers.
+/// system allows the daemon few, it is one part in [`MEMORY_DESCRIPTORS_SHARE`] of what remains beside its workers.
 pub const MEMORY_DESCRIPTORS_MAX: u64 = 65_536;
+
+/// The other parts are for clients: who connects is many, who sends what is big is few.
+pub const MEMORY_DESCRIPTORS_SHARE: u64 = 4;
 
 /// Descriptors of shared memory that were sent to one client and that it has not taken: they count for the user
 /// that the daemon runs as (unix(7), ETOOMANYREFS), and so for its workers.

@@ -17,7 +17,7 @@ use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, Credentials, Pid, SlotId, WorkerId};
 use crate::limits::{
     ACCEPTS_PER_TURN, DESCRIPTORS_PER_WORKER, DESCRIPTORS_RESERVED, MEMORY_DESCRIPTORS_MAX,
-    READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
+    MEMORY_DESCRIPTORS_SHARE, READ_BYTES_PER_TURN, REQUESTS_PER_TURN,
 };
 use crate::message::client::Refusal;
 use crate::supervisor::Event;
@@ -31,7 +31,7 @@ fn descriptors_beside(config: &Config, descriptors_max: u64) -> u64 {
 
 /// Those that shared memory may take.
 pub(super) fn memory_descriptors(config: &Config, descriptors_max: u64) -> u64 {
-    MEMORY_DESCRIPTORS_MAX.min(descriptors_beside(config, descriptors_max) / 2)
+    MEMORY_DESCRIPTORS_MAX.min(descriptors_beside(config, descriptors_max) / MEMORY_DESCRIPTORS_SHARE)
 }
 
 impl Daemon<'_> {
