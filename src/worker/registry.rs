@@ -142,9 +142,10 @@ impl Registry {
     /// Adds `function` under `name`, with a name for each of its parameters and a sentence on what it does.
     ///
     /// Its input type says how many arguments it takes: a tuple of n takes n, a `Vec` any number, `()` none,
-    /// every other type one; those for `Option`s at the end may be left out. Plain bytes ([`Encoding::Bytes`]) are one
-    /// argument of type [`bytes::Bytes`], and not copied, however many they are. Arguments from a command line are read as JSON of the type they are for, else
-    /// as a string. A result of type [`bytes::Bytes`] reaches the caller as it is, others as JSON (or as
+    /// every other type one; those for `Option`s at the end may be left out. Plain bytes
+    /// ([`Encoding::Bytes`](crate::task::Encoding::Bytes)) are one argument of type [`bytes::Bytes`], and not copied,
+    /// however many they are. Arguments from a command line are read as JSON of the type they are for, else as a
+    /// string. A result of type [`bytes::Bytes`] reaches the caller as it is, others as JSON (or as
     /// `bincode`, if the arguments came so). An error's text reaches the caller, and so does a panic's.
     #[must_use]
     pub fn register<In, Out, E, F>(self, name: &str, parameters: &[&str], summary: &str, function: F) -> Self
