@@ -97,9 +97,6 @@ use crate::time::Time;
 /// The log target of the daemon's own records.
 const LOG_TARGET: &str = "poold";
 
-/// How often the poller is asked in one turn, if much happens.
-const ROUNDS_PER_TURN: u32 = 4;
-
 /// Events of the supervisor in one turn from which on much happens.
 const STEPS_OF_LOAD: u32 = 32;
 
@@ -289,7 +286,7 @@ impl<'a> Daemon<'a> {
                 break exit;
             }
             self.wait(&mut readiness)?;
-            self.turn(&mut readiness)?;
+            self.turn(&readiness);
         };
         self.say_farewell(&mut readiness)?;
         self.spawner.finish();
@@ -326,25 +323,8 @@ impl<'a> Daemon<'a> {
         poll(&mut self.poll, readiness, timeout)
     }
 
-    fn turn(&mut self, readiness: &mut mio::Events) -> Result<(), Error> {
+    fn turn(&mut self, readiness: &mio::Events) {
         self.steps = 0;
-        self.serve_ready(readiness);
-        // Where so much happens, more is ready by now. To write but once for all of it wakes others less often,
-        // which under load costs more than the rest.
-        for _ in 1..ROUNDS_PER_TURN {
-            if self.steps < STEPS_OF_LOAD {
-                break;
-            }
-            poll(&mut self.poll, readiness, Some(Duration::ZERO))?;
-            self.serve_ready(readiness);
-        }
-        self.pass_time();
-        self.flush();
-        self.spawner.hand_over(self.now);
-        Ok(())
-    }
-
-    fn serve_ready(&mut self, readiness: &mio::Events) {
         self.now = self.clock.now();
         for event in readiness {
             self.note(event);
@@ -352,6 +332,9 @@ impl<'a> Daemon<'a> {
         for token in mem::take(&mut self.ready) {
             self.serve(token);
         }
+        self.pass_time();
+        self.flush();
+        self.spawner.hand_over(self.now);
     }
 
     fn note(&mut self, event: &mio::event::Event) {
