@@ -461,6 +461,7 @@ impl Clients {
     /// Closes a client's socket; gives the stage it was in.
     fn remove(&mut self, id: ConnectionId) -> Option<Stage> {
         let client = self.by_id.remove(&id)?;
+        self.lone = self.lone.filter(|lone| lone.client != id);
         if let Some(until) = client.until {
             self.timeouts.remove(&(until, id));
         }

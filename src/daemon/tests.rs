@@ -223,6 +223,25 @@ fn half_a_frame_and_the_end_leaves_nothing_behind() {
 }
 
 #[test]
+fn acceptance_that_was_put_off_is_forgotten_with_its_client() {
+    let logging = logging();
+    let mut world = World::new(&logging, no_reload());
+    let client = world.enter();
+    let (id, request, now) = (ConnectionId(1), RequestId(1), world.daemon.now);
+    let task = TaskId { epoch: Epoch(0), number: 1 };
+    let clients = &mut world.daemon.clients;
+    assert_eq!(clients.note_submission(id, request), None);
+    clients.say(id, &Reply { request: Some(request), body: ReplyBody::Accepted { task } });
+    clients.note_sent(now, task);
+    assert_eq!(clients.next_timeout(), Some(now + limits::LOOK_INTERVAL));
+    drop(client);
+    while world.daemon.clients.len() > 0 {
+        world.turn();
+    }
+    assert_eq!(world.daemon.clients.next_timeout(), None, "it would be due for ever");
+}
+
+#[test]
 fn connection_over_the_cap_is_told_so() {
     let logging = logging();
     let mut world = World::new(&logging, no_reload());
@@ -327,7 +346,7 @@ fn replies_of_a_turn(world: &mut World<'_>, peer: &mut Peer) -> usize {
 }
 
 #[test]
-fn pipelined_requests_are_carried_out_a_share_in_each_round_of_a_turn() {
+fn pipelined_requests_are_carried_out_a_share_in_each_turn() {
     let logging = logging();
     let mut world = World::new(&logging, no_reload());
     let mut hasty = world.enter();
