@@ -17,6 +17,10 @@ use crate::id::Gid;
 /// RISC-V follow).
 const SO_PEERGROUPS: libc::c_int = 59;
 
+/// Less than a piece of what was written takes of the kernel's memory, however short it is: the head of a buffer alone
+/// (struct sk_buff) is larger.
+const PIECE_BYTES_MIN: libc::c_int = 128;
+
 /// Groups that there is room for at first: more than nearly every process has.
 const GROUPS_AT_FIRST: usize = 32;
 
@@ -70,11 +74,14 @@ pub(crate) fn is_listened_on(path: &Path) -> io::Result<bool> {
 
 /// Whether the peer has read all that was written to a Unix stream socket (SIOCOUTQ); so also where that cannot be
 /// told. While it has not, the kernel tells the writer of each piece that it reads.
+///
+/// What the kernel counts is memory, and it tells of a piece before it has given up the last byte of it: whoever asks
+/// at once may find that byte, and would never be told again.
 pub(crate) fn is_all_read(socket: impl AsFd) -> bool {
     let mut unread_bytes: libc::c_int = 0;
     // SAFETY: the call writes one integer, which lives through it.
     let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut unread_bytes) };
-    result != 0 || unread_bytes == 0
+    result != 0 || unread_bytes < PIECE_BYTES_MIN
 }
 
 /// The supplementary groups that the peer of a connected socket had when it connected. Never waits: the
@@ -110,5 +117,61 @@ pub(crate) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<Gid>> {
             }
             (_, error) => return Err(error),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::thread;
+
+    use rustix::buffer::spare_capacity;
+    use rustix::event::{Timespec, epoll};
+    use rustix::thread::{CpuSet, sched_setaffinity};
+
+    use super::*;
+
+    #[test]
+    fn writer_that_is_told_of_the_last_piece_finds_that_all_is_read() {
+        const PIECES: usize = 20_000;
+        /// What no reader takes, however busy the machine is.
+        const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        let poller = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let interest = epoll::EventFlags::OUT | epoll::EventFlags::ET;
+        epoll::add(&poller, &near, epoll::EventData::new_u64(0), interest).unwrap();
+        let reader = thread::spawn(move || {
+            stay_on_processor(1);
+            (0..PIECES).try_for_each(|_| far.read_exact(&mut [0]))
+        });
+        stay_on_processor(0);
+        for piece in 0..PIECES {
+            near.write_all(&[7]).unwrap();
+            while !is_all_read(&near) {
+                let mut events = Vec::with_capacity(1);
+                let told = epoll::wait(&poller, spare_capacity(&mut events), Some(&PATIENCE)).unwrap();
+                assert!(told > 0, "piece {piece} was read, and nobody is told any more");
+            }
+        }
+        reader.join().unwrap().unwrap();
+    }
+
+    /// Has this thread run at the same time as one on another processor, where there are several.
+    fn stay_on_processor(number: usize) {
+        let mut processors = CpuSet::new();
+        processors.set(number);
+        // It may be forbidden, or there may be just one.
+        let _ = sched_setaffinity(None, &processors);
+    }
+
+    #[test]
+    fn piece_that_is_not_read_is_found_however_short() {
+        let (mut near, mut far) = UnixStream::pair().unwrap();
+        assert!(is_all_read(&near));
+        near.write_all(&[7]).unwrap();
+        assert!(!is_all_read(&near));
+        far.read_exact(&mut [0]).unwrap();
+        assert!(is_all_read(&near));
     }
 }
