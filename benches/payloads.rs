@@ -152,7 +152,8 @@ impl End {
 
     fn say(&mut self, args: Payload) -> Result<(), Box<dyn Error>> {
         let spec = TaskSpec::new(FunctionName::new("echo")?);
-        self.outbox.push(&Request { id: RequestId(1), body: RequestBody::Submit { spec, args } })?;
+        self.outbox
+            .push(&Request { id: RequestId(1), body: RequestBody::Submit { spec: spec.into(), args } })?;
         while !self.outbox.is_empty() {
             self.outbox.send(&self.socket)?;
         }

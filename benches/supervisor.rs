@@ -76,7 +76,7 @@ impl Desk {
         let spec = TaskSpec::new(FunctionName::new(FUNCTION).expect("a name"));
         let args = Payload::new(Encoding::Json, Bytes::copy_from_slice(PAYLOAD));
         let request = RequestId(self.submitted);
-        self.handle(Event::Submitted { client: CLIENT, request, spec, deadline: None, args });
+        self.handle(Event::Submitted { client: CLIENT, request, spec: spec.into(), deadline: None, args });
     }
 
     fn finish(&mut self) {

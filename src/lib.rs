@@ -19,7 +19,7 @@
 //!
 //! | row | what it holds |
 //! | --- | --- |
-//! | [`limits`] | every cap with its unit and reason |
+//! | [`limits`], [`inline`] | every cap with its unit and reason; bytes that are cheap to clone |
 //! | [`id`], [`time`], [`descriptor`], [`memory`] | newtypes; time as a number; open files on their way; memory that is shared |
 //! | [`task`], [`Function`] | what is submitted, how it can end; a function's name and types |
 //! | [`message`] | what clients, daemon and workers say to each other |
@@ -37,6 +37,7 @@
 
 pub mod descriptor;
 pub mod id;
+pub mod inline;
 pub mod limits;
 pub mod memory;
 pub mod task;

@@ -149,7 +149,7 @@ pub const READ_BYTES_PER_TURN: usize = 256 * 1024;
 /// Requests of one client that are carried out in one turn of the loop: they are small, so that those
 /// that fit into the bytes of a turn could hold the others up. One that lists something is as good as
 /// all of them, since it costs what there is to be listed.
-pub const REQUESTS_PER_TURN: u32 = 64;
+pub const REQUESTS_PER_TURN: u32 = 256;
 
 /// How long a peer may take over its handshake.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -106,13 +106,13 @@ impl SealedMemory {
     pub(crate) fn mapped(
         &self,
         map: impl FnOnce(BorrowedFd<'_>, u64) -> io::Result<Bytes>,
-    ) -> io::Result<Bytes> {
+    ) -> io::Result<&Bytes> {
         let (Some(held), Some(file)) = (&self.held, self.file()) else { return Err(Errno::BADF.into()) };
         match held.mapped.get() {
-            Some(mapped) => Ok(mapped.clone()),
+            Some(mapped) => Ok(mapped),
             None => {
                 let mapped = map(file, self.bytes)?;
-                Ok(held.mapped.get_or_init(|| mapped).clone())
+                Ok(held.mapped.get_or_init(|| mapped))
             }
         }
     }

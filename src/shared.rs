@@ -27,8 +27,19 @@ impl Payload {
     /// met, say. Of a payload that came inside a frame, none.
     pub fn bytes(&self) -> io::Result<Bytes> {
         match &self.content {
-            Content::Inline(bytes) => Ok(bytes.clone()),
-            Content::Shared(memory) => map::map(memory),
+            Content::Inline(bytes) => Ok(bytes.to_bytes()),
+            Content::Shared(memory) => map::map(memory).cloned(),
+        }
+    }
+
+    /// The same, for as long as the payload is held.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    pub fn as_slice(&self) -> io::Result<&[u8]> {
+        match &self.content {
+            Content::Inline(bytes) => Ok(bytes),
+            Content::Shared(memory) => map::map(memory).map(|bytes| &bytes[..]),
         }
     }
 
@@ -38,7 +49,7 @@ impl Payload {
         if let Content::Shared(memory) = &self.content
             && let Ok(bytes) = map::map(memory)
         {
-            self.content = Content::Inline(bytes);
+            self.content = Content::Inline(bytes.clone().into());
         }
     }
 
@@ -64,15 +75,15 @@ impl Payload {
     /// What the system gives where there is no memory to be had.
     pub(crate) fn to_shared(&self) -> io::Result<Payload> {
         let mut memory = MemoryFile::new()?;
-        memory.write_all(&self.bytes()?)?;
+        memory.write_all(self.as_slice()?)?;
         let content = Content::Shared(memory.seal()?);
         Ok(Payload { encoding: self.encoding, content, descriptors: self.descriptors.clone() })
     }
 }
 
 /// `bytes` as a `T`, if that is their own type: so they need no copy.
-pub(crate) fn as_own_type<T: 'static>(bytes: &Bytes) -> Option<T> {
-    let mut bytes = Some(bytes.clone());
+pub(crate) fn as_own_type<T: 'static>(bytes: Bytes) -> Option<T> {
+    let mut bytes = Some(bytes);
     (&mut bytes as &mut dyn Any).downcast_mut::<Option<T>>().and_then(Option::take)
 }
 
@@ -133,7 +144,7 @@ mod tests {
     use super::*;
 
     fn sent(bytes: usize) -> Payload {
-        Payload::new(Encoding::Bytes, vec![7; bytes].into()).fit_to_send().unwrap()
+        Payload::new(Encoding::Bytes, vec![7; bytes]).fit_to_send().unwrap()
     }
 
     #[test]

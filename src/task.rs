@@ -15,11 +15,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::descriptor::Descriptors;
 use crate::id::{FunctionName, PoolName};
+use crate::inline::InlineBytes;
 use crate::memory::SealedMemory;
 
 /// How the bytes of a payload are to be read. Nobody but a function and its caller reads them.
@@ -42,7 +42,7 @@ pub enum Encoding {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// Behind a frame's head, as they are; never part of it.
-    Inline(#[serde(skip)] Bytes),
+    Inline(#[serde(skip)] InlineBytes),
     /// In memory whose descriptor goes with the frame, before those of open files. The head says how many.
     Shared(SealedMemory),
 }
@@ -83,14 +83,14 @@ impl Content {
 
 impl Default for Content {
     fn default() -> Self {
-        Content::Inline(Bytes::new())
+        Content::Inline(InlineBytes::new())
     }
 }
 
 impl Payload {
     /// `bytes`, and no open files.
-    pub fn new(encoding: Encoding, bytes: Bytes) -> Self {
-        Payload { encoding, content: Content::Inline(bytes), descriptors: Descriptors::default() }
+    pub fn new(encoding: Encoding, bytes: impl Into<InlineBytes>) -> Self {
+        Payload { encoding, content: Content::Inline(bytes.into()), descriptors: Descriptors::default() }
     }
 
     /// What is in `memory`, and no open files.
@@ -122,7 +122,7 @@ impl Payload {
             bytes.extend_from_slice(arg.as_ref());
             bytes.push(0);
         }
-        Payload::new(Encoding::Args, Bytes::from(bytes))
+        Payload::new(Encoding::Args, bytes)
     }
 }
 

@@ -12,7 +12,6 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
 use poold::CallErrorKind::{BadArguments, BadResult, Lost, Refused, TimedOut, Unreachable};
 use poold::message::client::Refusal;
 use poold::task::{CancelReason, Encoding, Payload};
@@ -248,7 +247,7 @@ fn result_of_another_type_is_an_error_of_its_own_kind() {
 #[test]
 fn argument_over_the_cap_is_refused_and_the_executor_goes_on() {
     let (_daemon, executor) = start("[limits]\npayload_bytes = '1 MiB'\n");
-    let args = Payload::new(Encoding::Bytes, Bytes::from(vec![0; (1 << 20) + 1]));
+    let args = Payload::new(Encoding::Bytes, vec![0; (1 << 20) + 1]);
     let error = executor.submit_payload("echo", args).unwrap_err();
     assert!(matches!(error.refusal(), Some(Refusal::PayloadTooLarge { bytes: 0x10_0001, .. })));
     let error = executor.submit::<()>("echo", "x".repeat(2_000_000)).unwrap_err();
@@ -259,7 +258,7 @@ fn argument_over_the_cap_is_refused_and_the_executor_goes_on() {
 #[test]
 fn payload_of_bytes_arrives_and_returns_as_it_is() {
     let (_daemon, executor) = start("");
-    let args = Payload::new(Encoding::Bytes, Bytes::from_static(b"\xff\0\n"));
+    let args = Payload::new(Encoding::Bytes, b"\xff\0\n");
     assert_eq!(executor.submit_payload("echo", args.clone()).unwrap().result(PATIENCE).unwrap(), args);
 }
 

@@ -290,7 +290,8 @@ fn client_that_never_reads_does_not_hold_a_drain_up() {
     let spec = TaskSpec::new(FunctionName::new("echo").unwrap());
     let mut frames = BytesMut::new();
     for number in 0..50 {
-        let body = RequestBody::Submit { spec: spec.clone(), args: Payload::from_args(["x".repeat(60_000)]) };
+        let body =
+            RequestBody::Submit { spec: spec.clone().into(), args: Payload::from_args(["x".repeat(60_000)]) };
         encode(&Request { id: RequestId(number), body }, &mut frames).unwrap();
     }
     let submitting = std::thread::spawn(move || {

@@ -32,7 +32,7 @@ fn submission(number: u64, function: &str, argument: &str) -> Request {
     let spec = TaskSpec::new(FunctionName::new(function).unwrap());
     Request {
         id: RequestId(number),
-        body: RequestBody::Submit { spec, args: Payload::from_args([argument]) },
+        body: RequestBody::Submit { spec: spec.into(), args: Payload::from_args([argument]) },
     }
 }
 

@@ -111,7 +111,7 @@ impl Client {
     }
 
     fn submit(&mut self, spec: TaskSpec, args: Payload) -> Result<TaskId, Refusal> {
-        self.say(1, RequestBody::Submit { spec, args });
+        self.say(1, RequestBody::Submit { spec: spec.into(), args });
         match self.hear() {
             ReplyBody::Accepted { task } => Ok(task),
             ReplyBody::Refused(refusal) => Err(refusal),
@@ -409,7 +409,8 @@ fn client_that_sends_other_than_sealed_memory_harms_itself_alone() {
         let mut client = Client::of(&daemon);
         let announced = serde_json::from_value(100_000.into()).unwrap();
         let args = Payload::shared(Encoding::Bytes, announced);
-        let request = Request { id: RequestId(1), body: RequestBody::Submit { spec: spec("echo"), args } };
+        let request =
+            Request { id: RequestId(1), body: RequestBody::Submit { spec: spec("echo").into(), args } };
         let mut frame = BytesMut::new();
         encode(&request, &mut frame).unwrap();
         send_with(&client.stream, &frame, wrong);

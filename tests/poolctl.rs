@@ -118,7 +118,7 @@ impl Client {
 
     fn hear_submit(&mut self) -> (RequestId, TaskSpec, Payload) {
         match self.hear() {
-            Some((id, RequestBody::Submit { spec, args })) => (id, spec, args),
+            Some((id, RequestBody::Submit { spec, args })) => (id, TaskSpec::clone(&spec), args),
             other => panic!("expected a submission, got {other:?}"),
         }
     }
@@ -209,11 +209,11 @@ fn function(name: &str) -> FunctionName {
 }
 
 fn json(text: &str) -> Outcome {
-    Outcome::Ok(Payload::new(Encoding::Json, text.as_bytes().to_vec().into()))
+    Outcome::Ok(Payload::new(Encoding::Json, text.as_bytes().to_vec()))
 }
 
 fn bytes(bytes: &[u8]) -> Outcome {
-    Outcome::Ok(Payload::new(Encoding::Bytes, bytes.to_vec().into()))
+    Outcome::Ok(Payload::new(Encoding::Bytes, bytes.to_vec()))
 }
 
 fn failed(message: &str) -> Outcome {

@@ -16,13 +16,14 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use poold::id::{AttemptId, Epoch, Generation, SlotId, TaskId, WorkerId};
+use poold::inline::InlineBytes;
 use poold::message::resources::WorkLimits;
-use poold::message::worker::{FromWorker, Report, ToWorker};
+use poold::message::worker::{FromWorker, Report, Setup, ToWorker};
 use poold::task::{Encoding, Failure, FailureKind, Payload};
 use poold::wire::{self, Answer, Filled, Inbox, Role, VERSION_MAX, Verdict};
 use poold::worker::Registry;
@@ -70,7 +71,7 @@ impl Worker {
         let answer = Answer { verdict: Verdict::Accepted, version: VERSION_MAX };
         self.socket.write_all(&answer.encode()).unwrap();
         let worker = WorkerId { slot: SlotId(3), generation: Generation(0) };
-        self.say(&[ToWorker::Setup {
+        self.say(&[ToWorker::Setup(Box::new(Setup {
             worker,
             allow_fault_injection,
             threads: 1,
@@ -78,7 +79,7 @@ impl Worker {
             limits: WorkLimits::default(),
             payload_bytes_max: poold::limits::PAYLOAD_BYTES_MAX,
             page: Payload::default(),
-        }]);
+        }))]);
         self
     }
 
@@ -182,8 +183,8 @@ fn attempt(number: u64, function: &str, args: &[&str]) -> ToWorker {
     }
 }
 
-fn json(json: impl Into<Bytes>) -> Report {
-    Report::Ok(Payload::new(Encoding::Json, json.into()))
+fn json(json: impl Into<InlineBytes>) -> Report {
+    Report::Ok(Payload::new(Encoding::Json, json))
 }
 
 /// `poold`, to be started as a worker that executes [`functions_of_its_own`].

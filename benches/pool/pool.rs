@@ -121,7 +121,7 @@ impl Caller {
         for _ in 0..trips {
             let (spec, args) = (spec.clone(), Payload::from_args(["x"]));
             let before = Instant::now();
-            let accepted = self.0.call(RequestBody::Submit { spec, args })?;
+            let accepted = self.0.call(RequestBody::Submit { spec: spec.into(), args })?;
             let ended = self.0.receive()?;
             micros.push(before.elapsed().as_secs_f64() * 1e6);
             match (accepted, ended) {

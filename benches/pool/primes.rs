@@ -2,7 +2,8 @@
 //! them, against the same division done here, shared over the processors as well as can be.
 
 use std::hint::black_box;
-use std::thread::available_parallelism;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::{self, available_parallelism};
 use std::time::Instant;
 
 use crate::pool::Daemon;
@@ -43,9 +44,13 @@ fn thousand(extent: Extent, daemon: &Daemon, processors: usize, report: &mut Rep
         let serial: f64 = numbers.iter().copied().map(native_millis).sum();
         table.add("native, serial", vec![serial]);
         table.add("native, serial ÷ processors", vec![serial / processors as f64]);
+        table.add("native, a thread each", vec![threads_millis(&numbers, processors)]);
         table.add("poold, map", vec![pool_millis(&executor, &numbers)?]);
     }
     table.compare("native, serial ÷ processors", "poold, map", Statistic::Median, Bound::AtLeast(0.97));
+    // What the machine itself loses when all of its processors compute.
+    table.compare("native, serial ÷ processors", "native, a thread each", Statistic::Median, Bound::Free);
+    table.compare("native, a thread each", "poold, map", Statistic::Median, Bound::Free);
     report.add(table);
     Ok(())
 }
@@ -56,6 +61,19 @@ fn pool_millis(executor: &poold::Executor, numbers: &[u64]) -> Result<f64, Failu
         black_box(result?);
     }
     Ok(before.elapsed().as_secs_f64() * 1e3)
+}
+
+/// All of them by as many threads, each of which takes the next number when it is done with one.
+fn threads_millis(numbers: &[u64], threads: usize) -> f64 {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(&number) = numbers.get(next.fetch_add(1, Ordering::Relaxed)) {
+            native_millis(number);
+        }
+    };
+    let before = Instant::now();
+    thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+    before.elapsed().as_secs_f64() * 1e3
 }
 
 fn native_millis(number: u64) -> f64 {

@@ -241,7 +241,7 @@ impl Mapping {
     }
 
     fn submit(&mut self, line: u64, args: Payload) -> Result<(), Error> {
-        let body = RequestBody::Submit { spec: self.spec.clone(), args: args.clone() };
+        let body = RequestBody::Submit { spec: self.spec.clone().into(), args: args.clone() };
         match self.sender.push(RequestId(line), body) {
             Ok(()) => {
                 self.outstanding += 1;

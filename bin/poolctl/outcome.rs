@@ -123,7 +123,7 @@ mod tests {
     const TASK: TaskId = TaskId { epoch: Epoch(0x5f3a_91c2), number: 17 };
 
     fn payload(encoding: Encoding, bytes: &[u8]) -> Payload {
-        Payload::new(encoding, bytes.to_vec().into())
+        Payload::new(encoding, bytes.to_vec())
     }
 
     #[test]

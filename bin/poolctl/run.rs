@@ -88,7 +88,7 @@ impl Run {
             timeout: self.timeout,
             ..TaskSpec::new(function)
         };
-        sender.send(SUBMISSION, RequestBody::Submit { spec, args })?;
+        sender.send(SUBMISSION, RequestBody::Submit { spec: spec.into(), args })?;
         pass_replies_on(receiver, event_to);
         Following { sender, task: None, signals: Vec::new() }.follow(events)
     }

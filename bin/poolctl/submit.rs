@@ -33,7 +33,9 @@ impl Submit {
     pub(crate) fn run(self, mut connection: Connection) -> Result<u8, Error> {
         let spec = self.submission.task(self.function.clone());
         let args = Payload::from_args(self.args.iter().map(|arg| arg.as_bytes()));
-        let ReplyBody::Accepted { task } = connection.call(RequestBody::Submit { spec, args })? else {
+        let ReplyBody::Accepted { task } =
+            connection.call(RequestBody::Submit { spec: spec.into(), args })?
+        else {
             return Err(client::Error::UnexpectedReply.into());
         };
         if self.submission.detach {

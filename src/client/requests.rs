@@ -2,6 +2,8 @@
 //!
 //! Filled by those who make requests, given to a [`Sender`](super::connection::Sender) as a whole.
 
+use std::sync::Arc;
+
 use super::template::Template;
 use crate::id::RequestId;
 use crate::message::client::{Request, RequestBody};
@@ -68,7 +70,7 @@ impl Requests {
             Requests::Encoded(outbox) => outbox.push_submission(id, template.encoded(), args)?,
             Requests::Whole(requests, bytes) => {
                 *bytes += REQUEST_BYTES + usize::try_from(args.len()).unwrap_or(usize::MAX);
-                let body = RequestBody::Submit { spec: template.spec().clone(), args: args.clone() };
+                let body = RequestBody::Submit { spec: Arc::clone(template.spec()), args: args.clone() };
                 requests.push(Request { id, body });
             }
         }

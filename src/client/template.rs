@@ -15,7 +15,7 @@ const TEMPLATES_MAX: usize = 16;
 /// The function and the options of some calls.
 #[derive(Debug)]
 pub(super) struct Template {
-    spec: TaskSpec,
+    spec: Arc<TaskSpec>,
     encoded: EncodedSpec,
 }
 
@@ -26,7 +26,7 @@ impl Template {
     /// [`BadArguments`](super::CallErrorKind::BadArguments) when it cannot be encoded, which none is.
     pub(super) fn new(spec: TaskSpec) -> Result<Self, CallError> {
         match EncodedSpec::new(&spec) {
-            Ok(encoded) => Ok(Template { spec, encoded }),
+            Ok(encoded) => Ok(Template { spec: Arc::new(spec), encoded }),
             Err(error) => Err(CallError::new(&spec.function, None, Cause::BadArguments(error.to_string()))),
         }
     }
@@ -35,7 +35,7 @@ impl Template {
         &self.spec.function
     }
 
-    pub(super) fn spec(&self) -> &TaskSpec {
+    pub(super) fn spec(&self) -> &Arc<TaskSpec> {
         &self.spec
     }
 

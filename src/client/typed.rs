@@ -48,7 +48,7 @@ impl Executor {
         let bytes = wire::encode_value(&input).map_err(|error| {
             CallError::new(template.function(), None, Cause::BadArguments(error.to_string()))
         })?;
-        let args = Payload::new(Encoding::Bincode, bytes.into());
+        let args = Payload::new(Encoding::Bincode, bytes);
         self.submit_encoded(&template, &args, None, values::result)
     }
 }

@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::call_error::{CallError, Cause};
 use crate::id::FunctionName;
+use crate::inline::InlineBytes;
 use crate::shared;
 use crate::task::{Encoding, Payload};
 use crate::wire;
@@ -36,12 +37,12 @@ pub(super) fn arguments<In: Serialize>(function: &FunctionName, args: &In) -> Re
     text.push(b'[');
     serde_json::to_writer(&mut text, args)
         .map_err(|error| CallError::new(function, None, Cause::BadArguments(error.to_string())))?;
-    let bytes = match &text[1..] {
-        list @ [b'[', ..] => Bytes::copy_from_slice(list),
-        b"null" => Bytes::from_static(b"[]"),
+    let bytes: InlineBytes = match &text[1..] {
+        list @ [b'[', ..] => list.into(),
+        b"null" => "[]".into(),
         _one => {
             text.push(b']');
-            Bytes::copy_from_slice(&text)
+            text[..].into()
         }
     };
     if text.capacity() <= TEXT_BYTES_MAX {
@@ -52,11 +53,12 @@ pub(super) fn arguments<In: Serialize>(function: &FunctionName, args: &In) -> Re
 
 /// The value of a result, by its own encoding.
 pub(crate) fn result<T: DeserializeOwned + 'static>(payload: &Payload) -> Result<T, String> {
-    let bytes = payload.bytes().map_err(|error| format!("it cannot be read: {error}"))?;
+    let unreadable = |error| format!("it cannot be read: {error}");
+    let bytes = payload.as_slice().map_err(unreadable)?;
     let decoded = match payload.encoding {
-        Encoding::Json => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
-        Encoding::Bincode => wire::decode_value(&bytes).map_err(|error| error.to_string()),
-        Encoding::Bytes => as_bytes(&bytes),
+        Encoding::Json => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+        Encoding::Bincode => wire::decode_value(bytes).map_err(|error| error.to_string()),
+        Encoding::Bytes => as_bytes(payload.bytes().map_err(unreadable)?),
         Encoding::Args => Err("it came as command-line arguments".to_owned()),
         Encoding::Pickle => Err("it came as a Python pickle".to_owned()),
     };
@@ -64,9 +66,9 @@ pub(crate) fn result<T: DeserializeOwned + 'static>(payload: &Payload) -> Result
 }
 
 /// Bytes as whatever can be made of them, and as [`Bytes`] without a copy.
-fn as_bytes<T: DeserializeOwned + 'static>(bytes: &Bytes) -> Result<T, String> {
-    let copied = || T::deserialize(BytesDeserializer::<BytesError>::new(bytes));
-    shared::as_own_type(bytes).map_or_else(copied, Ok).map_err(|error| error.to_string())
+fn as_bytes<T: DeserializeOwned + 'static>(bytes: Bytes) -> Result<T, String> {
+    let copied = || T::deserialize(BytesDeserializer::<BytesError>::new(&bytes));
+    shared::as_own_type(bytes.clone()).map_or_else(copied, Ok).map_err(|error| error.to_string())
 }
 
 /// A result as it is.
@@ -85,7 +87,7 @@ mod tests {
     }
 
     fn of<T: DeserializeOwned + 'static>(encoding: Encoding, bytes: &'static [u8]) -> Result<T, String> {
-        result(&Payload::new(encoding, Bytes::from_static(bytes)))
+        result(&Payload::new(encoding, bytes))
     }
 
     #[test]

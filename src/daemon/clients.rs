@@ -22,7 +22,7 @@ use crate::limits::{HANDSHAKE_TIMEOUT, LOOK_INTERVAL, OUTBOX_BYTES_HIGH};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, Welcome};
 use crate::supervisor::{Event, Notice};
 use crate::time::Time;
-use crate::wire::{Answer, Role, VERSION_MAX, Verdict, WireError};
+use crate::wire::{Answer, Inbox, Role, VERSION_MAX, Verdict, WireError};
 
 /// Every connected client.
 #[derive(Debug)]
@@ -225,7 +225,7 @@ impl Clients {
         let Some(client) = self.by_id.get_mut(&id).filter(|client| client.stage != Stage::Closing) else {
             return ClientDid::Nothing;
         };
-        match client.connection.hear(budget_bytes) {
+        match client.connection.hear(budget_bytes, Inbox::next_request) {
             Heard::Message(request) => ClientDid::Ask(request),
             Heard::Silence => ClientDid::Nothing,
             Heard::Pause => ClientDid::Pause,

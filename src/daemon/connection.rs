@@ -53,6 +53,9 @@ pub(super) struct Connection {
     passed: Passed,
 }
 
+/// Takes the next message out of an inbox, if it is there.
+type NextOf<M> = fn(&mut Inbox) -> Result<Option<M>, WireError>;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
     /// There may be something to read.
@@ -122,16 +125,17 @@ impl Connection {
         }
     }
 
-    /// The next thing the peer said. `budget_bytes` is what may still be read in this turn.
+    /// The next thing the peer said. `budget_bytes` is what may still be read in this turn, `next` how messages are
+    /// taken out of what was read.
     ///
     /// To be called again until it gives neither a hello nor a message.
-    pub(super) fn hear<M: Message>(&mut self, budget_bytes: &mut usize) -> Heard<M> {
+    pub(super) fn hear<M: Message>(&mut self, budget_bytes: &mut usize, next: NextOf<M>) -> Heard<M> {
         loop {
             if self.is_backed_up() {
                 self.held = true;
                 return Heard::Silence;
             }
-            match self.parse() {
+            match self.parse(next) {
                 Ok(Some(heard)) => return heard,
                 Ok(None) => {}
                 Err(error) => return Heard::Violation(error),
@@ -162,9 +166,9 @@ impl Connection {
         }
     }
 
-    fn parse<M: Message>(&mut self) -> Result<Option<Heard<M>>, WireError> {
+    fn parse<M: Message>(&mut self, next: NextOf<M>) -> Result<Option<Heard<M>>, WireError> {
         if self.greeted {
-            return Ok(self.inbox.next_message()?.map(Heard::Message));
+            return Ok(next(&mut self.inbox)?.map(Heard::Message));
         }
         let hello = self.inbox.next_hello()?;
         self.greeted = hello.is_some();
@@ -351,7 +355,7 @@ mod tests {
         }
 
         fn hear(&mut self) -> Heard<Request> {
-            self.connection.hear(&mut READ_BYTES_PER_TURN.clone())
+            self.connection.hear(&mut READ_BYTES_PER_TURN.clone(), Inbox::next_message)
         }
 
         /// Waits for an event and has the connection take it in.
@@ -394,7 +398,7 @@ mod tests {
 
     /// A reply of about half of what an outbox may hold.
     fn large_reply() -> Reply {
-        let bytes = vec![7; OUTBOX_BYTES_HIGH / 2].into();
+        let bytes = vec![7; OUTBOX_BYTES_HIGH / 2];
         let outcome = Outcome::Ok(Payload::new(Encoding::Bytes, bytes));
         let task = "00000001-1".parse().expect("a task id");
         Reply { request: None, body: ReplyBody::Done { task, outcome } }
@@ -509,7 +513,7 @@ mod tests {
         pair.peer.write_all(&bytes).expect("it is open");
         pair.note();
         let mut budget_bytes = 0;
-        let heard = pair.connection.hear::<Request>(&mut budget_bytes);
+        let heard = pair.connection.hear(&mut budget_bytes, Inbox::next_request);
         assert!(matches!(heard, Heard::Pause));
         assert!(matches!(pair.hear(), Heard::Message(_)));
     }

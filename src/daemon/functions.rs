@@ -146,9 +146,9 @@ impl Daemon<'_> {
     /// Answers a function, or tells it that the answer is too large.
     pub(super) fn answer_function(&mut self, worker: WorkerId, attempt: AttemptId, reply: Reply) {
         let request = reply.request;
-        if let Err(error) = self.tell_worker(worker, &ToWorker::Answer { attempt, reply }) {
+        if let Err(error) = self.tell_worker(worker, &ToWorker::Answer { attempt, reply: Box::new(reply) }) {
             let refusal = Refusal::BadOption(format!("the answer does not fit into a frame: {error}"));
-            let reply = Reply { request, body: ReplyBody::Refused(refusal) };
+            let reply = Box::new(Reply { request, body: ReplyBody::Refused(refusal) });
             self.tell_worker_surely(worker, &ToWorker::Answer { attempt, reply });
         }
     }

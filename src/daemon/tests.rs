@@ -272,7 +272,7 @@ fn client_that_leaves_too_much_unread_is_held_back_until_it_reads() {
     let mut world = World::new(&logging, no_reload());
     let mut client = world.enter();
     let id = ConnectionId(1);
-    let result = Payload::new(Encoding::Bytes, vec![0; 64 * 1024].into());
+    let result = Payload::new(Encoding::Bytes, vec![0; 64 * 1024]);
     let task = "00000001-1".parse().expect("a task id");
     let body = ReplyBody::Done { task, outcome: Outcome::Ok(result) };
     let reply = Reply { request: None, body };
@@ -311,7 +311,7 @@ fn clients_that_leave_too_much_unread_together_are_each_held_back_sooner() {
     limits.unread_bytes = 100 * OUTBOX_BYTES_HIGH;
     limits.all_unread_bytes = 4 * OUTBOX_BYTES_HIGH;
     let _clients = [world.enter(), world.enter()];
-    let result = Payload::new(Encoding::Bytes, vec![0; 64 * 1024].into());
+    let result = Payload::new(Encoding::Bytes, vec![0; 64 * 1024]);
     let task = "00000001-1".parse().expect("a task id");
     let reply = Reply { request: None, body: ReplyBody::Done { task, outcome: Outcome::Ok(result) } };
     let told = |world: &mut World<'_>, client: u64| {
@@ -517,7 +517,7 @@ fn what_a_worker_said_before_it_was_killed_is_told_before_its_exit() {
 #[test]
 fn worker_that_asks_for_an_attempt_it_does_not_hold_breaks_the_protocol() {
     let mut said = bytes::BytesMut::from(&Hello::new(Role::Worker).encode()[..]);
-    let request = Request { id: RequestId(1), body: RequestBody::Status };
+    let request = Box::new(Request { id: RequestId(1), body: RequestBody::Status });
     encode(&FromWorker::Ask { attempt: AttemptId(1), request }, &mut said).expect("it fits");
     let events = Shell::start(&format!("printf '{}' >&0", printf_format(&said))).events();
     let [Event::WorkerBroke { reason, .. }, Event::WorkerExited { .. }] = &events[..] else {

@@ -28,7 +28,7 @@ use crate::limits::{
     LAST_WORDS_BYTES_MAX, MESSAGE_BYTES_MAX, OUTPUT_BYTES_PER_TURN,
 };
 use crate::message::guard::Record;
-use crate::message::worker::{FromWorker, Report, ToWorker};
+use crate::message::worker::{FromWorker, Report, Setup, ToWorker};
 use crate::os::page::{DaemonSide, Spoiled};
 use crate::os::pidfd::Child;
 use crate::supervisor::{Event, Signal};
@@ -142,7 +142,7 @@ impl Workers {
             Stage::Handshake | Stage::Open => {}
             Stage::Deaf => return WorkerDid::Nothing,
         }
-        match worker.connection.hear(budget_bytes) {
+        match worker.connection.hear(budget_bytes, Inbox::next_message) {
             Heard::Silence => WorkerDid::Nothing,
             Heard::Pause => WorkerDid::Pause,
             Heard::Hello(hello) => worker.greet(answer_to(Role::Worker, hello)),
@@ -275,7 +275,7 @@ impl Worker {
         self.stage = Stage::Open;
         let file = self.page.as_mut().and_then(|page| page.file.take());
         let descriptors = file.into_iter().collect::<Vec<OwnedFd>>().into();
-        let setup = ToWorker::Setup {
+        let setup = ToWorker::Setup(Box::new(Setup {
             worker: self.order.worker,
             allow_fault_injection: self.order.allow_fault_injection,
             threads: self.order.threads,
@@ -283,7 +283,7 @@ impl Worker {
             limits: self.order.work_limits.clone(),
             payload_bytes_max: self.order.payload_bytes_max,
             page: Payload { descriptors, ..Payload::default() },
-        };
+        }));
         match self.connection.say(&setup) {
             Ok(()) => WorkerDid::Enter,
             Err(error) => self.break_off(format!("its setup does not fit into a frame: {error}")),
@@ -328,7 +328,9 @@ impl Worker {
             }
             FromWorker::Ask { attempt, request } => {
                 return match self.attempts.iter().find(|sent| sent.attempt == attempt) {
-                    Some(&Sent { task, .. }) => WorkerDid::Ask(Ask { worker, attempt, task, request }),
+                    Some(&Sent { task, .. }) => {
+                        WorkerDid::Ask(Ask { worker, attempt, task, request: *request })
+                    }
                     None => {
                         let attempt = attempt.0;
                         self.break_off(format!("it asked for attempt {attempt}, which it does not hold"))

@@ -3,6 +3,8 @@
 //! Every request carries a number of the client's choosing, and every reply names the request it
 //! belongs to; replies to different requests come in any order.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::Message;
@@ -25,7 +27,7 @@ pub enum RequestBody {
     /// Run a task. Answered by [`ReplyBody::Accepted`], then, if it is attached, [`ReplyBody::Done`].
     Submit {
         /// What and how.
-        spec: TaskSpec,
+        spec: Arc<TaskSpec>,
         /// Its arguments.
         args: Payload,
     },

@@ -31,23 +31,8 @@ use crate::task::{Failure, Payload};
 /// What the daemon says to a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToWorker {
-    /// The first message: who the worker is and what it may run.
-    Setup {
-        /// Its address.
-        worker: WorkerId,
-        /// Whether functions that show faults may be announced.
-        allow_fault_injection: bool,
-        /// How many attempts it is to run at a time, each on a thread of its own.
-        threads: u32,
-        /// Functions that run a command, for it to have beside its own.
-        commands: Vec<CommandSpec>,
-        /// What its attempts may use.
-        limits: WorkLimits,
-        /// Bytes in the largest result.
-        payload_bytes_max: u64,
-        /// No bytes; its one open file is the page, if there is one.
-        page: Payload,
-    },
+    /// The first message.
+    Setup(Box<Setup>),
     /// Run a function.
     Attempt {
         /// The daemon's number for it, growing by one from 1.
@@ -69,10 +54,29 @@ pub enum ToWorker {
         /// Which attempt.
         attempt: AttemptId,
         /// As a client is replied to.
-        reply: Reply,
+        reply: Box<Reply>,
     },
     /// Take nothing new, finish what was started, and exit.
     Stop,
+}
+
+/// Who a worker is and what it may run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Setup {
+    /// Its address.
+    pub worker: WorkerId,
+    /// Whether functions that show faults may be announced.
+    pub allow_fault_injection: bool,
+    /// How many attempts it is to run at a time, each on a thread of its own.
+    pub threads: u32,
+    /// Functions that run a command, for it to have beside its own.
+    pub commands: Vec<CommandSpec>,
+    /// What its attempts may use.
+    pub limits: WorkLimits,
+    /// Bytes in the largest result.
+    pub payload_bytes_max: u64,
+    /// No bytes; its one open file is the page, if there is one.
+    pub page: Payload,
 }
 
 /// What a worker says to the daemon.
@@ -115,7 +119,7 @@ pub enum FromWorker {
         /// The attempt that it runs as.
         attempt: AttemptId,
         /// As a client would ask it.
-        request: Request,
+        request: Box<Request>,
     },
     /// There is something on the page to be taken.
     Published,
@@ -135,7 +139,7 @@ impl Message for ToWorker {
         match self {
             ToWorker::Attempt { args, .. } => Some(args),
             ToWorker::Answer { reply, .. } => reply.payload(),
-            ToWorker::Setup { page, .. } => Some(page),
+            ToWorker::Setup(setup) => Some(&setup.page),
             ToWorker::Recall { .. } | ToWorker::Stop => None,
         }
     }
@@ -144,7 +148,7 @@ impl Message for ToWorker {
         match self {
             ToWorker::Attempt { args, .. } => Some(args),
             ToWorker::Answer { reply, .. } => reply.payload_mut(),
-            ToWorker::Setup { page, .. } => Some(page),
+            ToWorker::Setup(setup) => Some(&mut setup.page),
             ToWorker::Recall { .. } | ToWorker::Stop => None,
         }
     }

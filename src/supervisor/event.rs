@@ -1,5 +1,7 @@
 //! Facts that the supervisor is told.
 
+use std::sync::Arc;
+
 use super::Policy;
 use crate::id::{AttemptId, ConnectionId, Credentials, FunctionName, Pid, RequestId, TaskId, WorkerId};
 use crate::message::status::FunctionInfo;
@@ -46,7 +48,7 @@ pub enum Event {
         /// Its number for the request.
         request: RequestId,
         /// What to run and how.
-        spec: TaskSpec,
+        spec: Arc<TaskSpec>,
         /// `spec.deadline` as an instant of the supervisor's time.
         deadline: Option<Time>,
         /// The arguments.

@@ -60,7 +60,7 @@ impl World {
     fn submitted(&mut self, client: ConnectionId, spec: TaskSpec) -> Vec<Action> {
         self.requests += 1;
         let (request, args) = (RequestId(self.requests), Payload::default());
-        self.handle(Event::Submitted { client, request, spec, deadline: None, args })
+        self.handle(Event::Submitted { client, request, spec: spec.into(), deadline: None, args })
     }
 
     /// Submits a task that is accepted.

@@ -1,5 +1,6 @@
 //! Taking tasks in: caps, the choice of a pool, acceptance.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::accounts::Sum;
@@ -40,7 +41,7 @@ impl Supervisor {
     pub(super) fn submitted(
         &mut self,
         submitter: Watcher,
-        spec: TaskSpec,
+        spec: Arc<TaskSpec>,
         deadline: Option<Time>,
         args: Payload,
     ) {

@@ -46,7 +46,7 @@ impl Desk {
         replies(self.handle(Event::Submitted {
             client: CLIENT,
             request: REQUEST,
-            spec,
+            spec: spec.into(),
             deadline: None,
             args,
         }))
@@ -136,7 +136,7 @@ fn notices_that_nobody_reads_are_not_given() {
     let submit = || Event::Submitted {
         client: CLIENT,
         request: REQUEST,
-        spec: TaskSpec::new(function()),
+        spec: TaskSpec::new(function()).into(),
         deadline: None,
         args: Payload::default(),
     };

@@ -1,6 +1,7 @@
 //! Submissions that wait until some pool says that it has their function.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::tasks::Watcher;
 use crate::id::{ConnectionId, TaskId, Uid};
@@ -14,7 +15,7 @@ pub(super) struct Submission {
     pub(super) user: Uid,
     /// The task whose function submitted it.
     pub(super) parent: Option<TaskId>,
-    pub(super) spec: TaskSpec,
+    pub(super) spec: Arc<TaskSpec>,
     pub(super) deadline: Option<Time>,
     pub(super) args: Payload,
 }

@@ -1,8 +1,10 @@
 //! Messages to frames and back: the one home of `bincode`.
 
+use std::sync::Arc;
+
 use bincode::config::{Configuration, Limit, LittleEndian, Varint};
 use bincode::error::DecodeError;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::WireError;
@@ -10,6 +12,7 @@ use super::frame::{FRAME_HEADER_BYTES, Frame, header};
 use crate::id::RequestId;
 use crate::limits::{DECODE_BYTES_MAX, DESCRIPTORS_PER_PAYLOAD_MAX, FRAME_BYTES_MAX};
 use crate::message::Message;
+use crate::message::client::{Request, RequestBody};
 use crate::task::{Content, Payload, TaskSpec};
 
 /// Bytes of memory that one encoded byte of a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
@@ -133,15 +136,68 @@ fn check_descriptors(payload: &Payload) -> Result<(), WireError> {
 /// # Errors
 /// [`WireError::Malformed`], [`WireError::TrailingBytes`] or [`WireError::UnexpectedPayload`] when there is none.
 pub(super) fn decode<M: Message>(frame: Frame<'_>) -> Result<M, WireError> {
-    let mut message: M = decode_whole::<M, DECODE_BYTES_MAX>(frame.head)?;
+    with_payload(decode_whole::<M, DECODE_BYTES_MAX>(frame.head)?, frame.payload)
+}
+
+/// `message` with the bytes that followed its head.
+fn with_payload<M: Message>(mut message: M, bytes: &[u8]) -> Result<M, WireError> {
     match message.payload_mut().map(|payload| &mut payload.content) {
-        Some(Content::Inline(bytes)) => *bytes = Bytes::copy_from_slice(frame.payload),
-        Some(Content::Shared(_)) | None if frame.payload.is_empty() => {}
+        Some(Content::Inline(inline)) => *inline = bytes.into(),
+        Some(Content::Shared(_)) | None if bytes.is_empty() => {}
         Some(Content::Shared(_)) | None => {
-            return Err(WireError::UnexpectedPayload { bytes: frame.payload.len() });
+            return Err(WireError::UnexpectedPayload { bytes: bytes.len() });
         }
     }
     Ok(message)
+}
+
+/// The specification that was received last on a connection, if the one before was the same: so a further submission
+/// that begins in the same way need not be decoded anew.
+#[derive(Debug, Default)]
+pub(super) struct LastSpec {
+    spec: Option<Arc<TaskSpec>>,
+    /// How it was encoded, once it has come twice.
+    encoded: Option<EncodedSpec>,
+}
+
+impl LastSpec {
+    /// The request in `head` if it submits a task that differs from the last one in its arguments alone.
+    fn request(&self, head: &[u8]) -> Option<Request> {
+        let (Some(spec), Some(EncodedSpec(encoded))) = (&self.spec, &self.encoded) else { return None };
+        let (id, id_bytes) = decode_start::<RequestId, DECODE_BYTES_MAX>(head).ok()?;
+        let args = head[id_bytes..].strip_prefix(&encoded[..])?;
+        let args = decode_whole::<Payload, DECODE_BYTES_MAX>(args).ok()?;
+        Some(Request { id, body: RequestBody::Submit { spec: Arc::clone(spec), args } })
+    }
+
+    /// Remembers a specification that was received.
+    fn remember(&mut self, spec: &mut Arc<TaskSpec>) {
+        match &self.spec {
+            Some(last) if last == spec => {
+                *spec = Arc::clone(last);
+                if self.encoded.is_none() {
+                    // What was decoded can be encoded; if it could not, nothing is remembered.
+                    self.encoded = EncodedSpec::new(spec).ok();
+                }
+            }
+            Some(_) | None => *self = LastSpec { spec: Some(Arc::clone(spec)), encoded: None },
+        }
+    }
+}
+
+/// The request in `frame`, as [`decode`] gives it.
+///
+/// # Errors
+/// As [`decode`].
+pub(super) fn decode_request(frame: Frame<'_>, last: &mut LastSpec) -> Result<Request, WireError> {
+    if let Some(request) = last.request(frame.head) {
+        return with_payload(request, frame.payload);
+    }
+    let mut request: Request = decode(frame)?;
+    if let RequestBody::Submit { spec, .. } = &mut request.body {
+        last.remember(spec);
+    }
+    Ok(request)
 }
 
 /// `value` as the bytes of a payload with [`Encoding::Bincode`](crate::task::Encoding::Bincode).
@@ -170,12 +226,17 @@ pub fn decode_value<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, WireError> {
 
 /// The value that all of `bytes` make: `bincode` by itself would let anything follow it.
 fn decode_whole<T: DeserializeOwned, const BYTES_MAX: usize>(bytes: &[u8]) -> Result<T, WireError> {
-    let (value, consumed) = bincode::serde::decode_from_slice(bytes, config::<BYTES_MAX>())
-        .map_err(|error| WireError::Malformed(in_words(error)))?;
+    let (value, consumed) = decode_start::<T, BYTES_MAX>(bytes)?;
     match bytes.len() - consumed {
         0 => Ok(value),
         bytes => Err(WireError::TrailingBytes { bytes }),
     }
+}
+
+/// The value that `bytes` begin with, and how many of them it is.
+fn decode_start<T: DeserializeOwned, const BYTES_MAX: usize>(bytes: &[u8]) -> Result<(T, usize), WireError> {
+    bincode::serde::decode_from_slice(bytes, config::<BYTES_MAX>())
+        .map_err(|error| WireError::Malformed(in_words(error)))
 }
 
 fn in_words(error: DecodeError) -> String {

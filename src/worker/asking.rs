@@ -170,7 +170,7 @@ impl Line for CallLine {
         if !*is_open {
             return Err(LineError::Over);
         }
-        let ask = FromWorker::Ask { attempt: self.call.attempt, request };
+        let ask = FromWorker::Ask { attempt: self.call.attempt, request: Box::new(request) };
         self.sender.say(&ask).map_err(|broken| match broken {
             Broken::Encode(error) => LineError::Unsendable(error),
             Broken::Write(error) => LineError::Io(error),

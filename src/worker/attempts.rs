@@ -110,8 +110,8 @@ pub(super) fn take(
             }
         }
         ToWorker::Stop => return Ok(ControlFlow::Break(())),
-        ToWorker::Answer { attempt, reply } => desk.deliver(attempt, reply),
-        ToWorker::Setup { .. } => return Err(Broken::Unexpected("Setup twice")),
+        ToWorker::Answer { attempt, reply } => desk.deliver(attempt, *reply),
+        ToWorker::Setup(_) => return Err(Broken::Unexpected("Setup twice")),
     }
     Ok(ControlFlow::Continue(()))
 }
@@ -154,11 +154,11 @@ pub(super) fn perform(
     Ok(reported)
 }
 
-/// Writes out what the function has printed, so that the daemon can tell by which task it was.
+/// Writes out what the function has printed, so that the daemon can tell by which task it was. What it has printed to
+/// the standard error is never kept back.
 fn flush_output() {
     // If nobody reads it any more, that is no failure of the attempt.
     let _ = io::stdout().flush();
-    let _ = io::stderr().flush();
 }
 
 #[cfg(test)]
@@ -167,6 +167,7 @@ mod tests {
     use crate::id::{Epoch, Generation, SlotId, TaskId, WorkerId};
     use crate::limits::PAYLOAD_BYTES_MAX;
     use crate::message::resources::WorkLimits;
+    use crate::message::worker::Setup;
     use crate::task::{Encoding, FailureKind};
     use crate::wire::{self, Inbox};
     use crate::worker::Registry;
@@ -225,7 +226,7 @@ mod tests {
     }
 
     fn finished(attempt: u64, json: &'static str) -> FromWorker {
-        let result = Payload::new(Encoding::Json, json.into());
+        let result = Payload::new(Encoding::Json, json);
         FromWorker::Finished { attempt: AttemptId(attempt), report: Report::Ok(result) }
     }
 
@@ -260,7 +261,7 @@ mod tests {
     #[test]
     fn second_setup_is_a_violation() {
         let worker = WorkerId { slot: SlotId(0), generation: Generation(0) };
-        let setup = ToWorker::Setup {
+        let setup = ToWorker::Setup(Box::new(Setup {
             worker,
             allow_fault_injection: true,
             threads: 1,
@@ -268,7 +269,7 @@ mod tests {
             limits: WorkLimits::default(),
             payload_bytes_max: 0,
             page: Payload::default(),
-        };
+        }));
         let (_, ended) = converse(&[setup], 0);
         assert!(matches!(ended, Err(Broken::Unexpected(_))));
     }

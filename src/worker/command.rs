@@ -165,7 +165,7 @@ impl CommandFunction {
         termination::obey(is_terminated);
         match (ended, exit) {
             (Ok(Ended::ByItself), Ok(Exit::Code(0))) => {
-                Ok(Payload::new(Encoding::Bytes, output.into()))
+                Ok(Payload::new(Encoding::Bytes, output))
             }
             (Ok(Ended::ByItself), Ok(exit)) => {
                 let error_end = String::from_utf8_lossy(&error_end);
@@ -201,14 +201,14 @@ fn whole(pattern: &str) -> Result<Regex, regex_lite::Error> {
 
 /// The arguments in `payload` as they are: no type is asked for, so none is read.
 fn texts(payload: &Payload) -> Result<Vec<Vec<u8>>, String> {
-    let bytes = payload.bytes().map_err(|error| format!("they cannot be read: {error}"))?;
+    let bytes = payload.as_slice().map_err(|error| format!("they cannot be read: {error}"))?;
     match payload.encoding {
         Encoding::Args => {
-            let texts = arguments::split(&bytes).map_err(|mismatch| mismatch.to_string())?;
+            let texts = arguments::split(bytes).map_err(|mismatch| mismatch.to_string())?;
             Ok(texts.into_iter().map(<[u8]>::to_vec).collect())
         }
         Encoding::Json => {
-            let values: Vec<&RawValue> = serde_json::from_slice(&bytes)
+            let values: Vec<&RawValue> = serde_json::from_slice(bytes)
                 .map_err(|error| format!("they are not a JSON array: {error}"))?;
             let text = |value: &RawValue| match serde_json::from_str::<String>(value.get()) {
                 Ok(text) => text.into_bytes(),

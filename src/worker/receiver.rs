@@ -111,7 +111,7 @@ impl Router {
     fn run(mut self) {
         loop {
             match self.inbox.receive_from(&*self.stream) {
-                Ok(ToWorker::Answer { attempt, reply }) => self.desk.deliver(attempt, reply),
+                Ok(ToWorker::Answer { attempt, reply }) => self.desk.deliver(attempt, *reply),
                 received => {
                     let is_last = received.is_err();
                     if self.loops.send(received).is_err() || is_last {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::io;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -68,7 +67,7 @@ pub enum RegisterError {
 ///
 /// assert_eq!(functions.infos()[0].signature, "divide(DIVIDEND: u64, DIVISOR: u64) -> u64");
 /// let result = functions.call(&"divide".parse()?, Payload::from_args(["85", "2"]));
-/// assert_eq!(result, Report::Ok(Payload::new(Encoding::Json, "42".into())));
+/// assert_eq!(result, Report::Ok(Payload::new(Encoding::Json, "42")));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Default)]
@@ -251,10 +250,8 @@ impl Entry {
         let signature = Signature::new::<In, Out>(name.clone(), parameters)?;
         let info = FunctionInfo { name, signature: signature.to_string(), summary: summary.to_owned() };
         let body = move |payload: Payload| {
-            let bytes = payload.bytes().map_err(|error| unreadable(&payload, &error))?;
-            let input = arguments::decode(signature.arity, payload.encoding, &bytes)
+            let input = arguments::decode(signature.arity, &payload)
                 .map_err(|mismatch| signature.refuse(mismatch))?;
-            drop(bytes);
             let output = function(input).map_err(|error| returned(&error))?;
             result::encode(&output, &payload)
         };
@@ -342,11 +339,6 @@ impl Functions {
     }
 }
 
-/// The failure of a function whose arguments, in shared memory, cannot be mapped.
-fn unreadable(args: &Payload, error: &io::Error) -> Failure {
-    failure(FailureKind::Error, format!("its arguments of {} bytes cannot be mapped: {error}", args.len()))
-}
-
 /// The failure of a function that returned `error`.
 fn returned(error: &dyn Display) -> Failure {
     failure(FailureKind::Error, error.to_string())
@@ -403,7 +395,7 @@ mod tests {
                 _ => Err("not a multiple of three"),
             })
         };
-        let json = |json: &'static str| Report::Ok(Payload::new(Encoding::Json, json.into()));
+        let json = |json: &'static str| Report::Ok(Payload::new(Encoding::Json, json));
         assert_eq!(call(registry(), "half", &["9"]), json("4"));
         assert_eq!(call(registry(), "third", &["9"]), json("3"));
         assert_eq!(failed(call(registry(), "third", &["8"])).message, "not a multiple of three");

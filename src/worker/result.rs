@@ -15,7 +15,7 @@ pub(super) fn encode<Out: Serialize + 'static>(output: &Out, args: &Payload) -> 
     match args.encoding {
         Encoding::Bincode => {
             let bytes = wire::encode_value(output).map_err(|error| unencodable("bincode", &error))?;
-            Ok(Payload::new(Encoding::Bincode, bytes.into()))
+            Ok(Payload::new(Encoding::Bincode, bytes))
         }
         Encoding::Args | Encoding::Json | Encoding::Bytes | Encoding::Pickle => {
             if let Some(bytes) = (output as &dyn Any).downcast_ref::<Bytes>() {
@@ -27,7 +27,7 @@ pub(super) fn encode<Out: Serialize + 'static>(output: &Out, args: &Payload) -> 
                 });
             }
             let bytes = serde_json::to_vec(output).map_err(|error| unencodable("JSON", &error))?;
-            Ok(Payload::new(Encoding::Json, bytes.into()))
+            Ok(Payload::new(Encoding::Json, bytes))
         }
     }
 }
@@ -61,19 +61,20 @@ fn failure(message: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inline::InlineBytes;
     use crate::shared::SharedBuffer;
     use std::collections::BTreeMap;
 
     fn args(encoding: Encoding) -> Payload {
-        Payload::new(encoding, Bytes::new())
+        Payload::new(encoding, InlineBytes::new())
     }
 
     #[test]
     fn result_is_json_unless_arguments_were_bincode() {
         let json = encode(&vec![u128::MAX], &args(Encoding::Args)).unwrap();
-        assert_eq!(json, Payload::new(Encoding::Json, format!("[{}]", u128::MAX).into()));
+        assert_eq!(json, Payload::new(Encoding::Json, format!("[{}]", u128::MAX)));
         let text = encode(&"a\nb", &args(Encoding::Json)).unwrap();
-        assert_eq!(text, Payload::new(Encoding::Json, "\"a\\nb\"".into()));
+        assert_eq!(text, Payload::new(Encoding::Json, "\"a\\nb\""));
 
         let bincode = encode(&7_u64, &args(Encoding::Bincode)).unwrap();
         assert_eq!(bincode.encoding, Encoding::Bincode);
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn result_over_the_cap_is_a_failure() {
-        let result = Payload::new(Encoding::Bytes, vec![0; 100].into());
+        let result = Payload::new(Encoding::Bytes, vec![0; 100]);
         assert_eq!(fitting(result.clone(), 100), Ok(result.clone()));
         let failure = fitting(result, 99).unwrap_err();
         assert_eq!(failure.message, "its result of 100 bytes is too large; 99 is the most");

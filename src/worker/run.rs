@@ -56,7 +56,7 @@ pub(super) fn run(args: Payload) -> Result<Payload, Failure> {
         message: error.to_string(),
         location: None,
     })?;
-    Ok(Payload::new(Encoding::Json, json.into()))
+    Ok(Payload::new(Encoding::Json, json))
 }
 
 /// The command and its files; nothing if the arguments are none.

@@ -12,7 +12,7 @@ use rustix::net::{Shutdown, shutdown};
 use super::receiver::Receiver;
 use crate::message::command::CommandSpec;
 use crate::message::resources::WorkLimits;
-use crate::message::worker::{FromWorker, ToWorker};
+use crate::message::worker::{self as message, FromWorker, ToWorker};
 use crate::wire::{
     self, Answer, Hello, Inbox, Outbox, ReceiveError, Role, VERSION_MAX, VERSION_MIN, Verdict,
 };
@@ -112,15 +112,16 @@ impl Session {
             return Err(Broken::Refused(answer));
         }
         let setup = match inbox.receive_from(stream)? {
-            ToWorker::Setup {
-                worker: _,
-                allow_fault_injection,
-                threads,
-                commands,
-                limits,
-                payload_bytes_max,
-                page,
-            } => {
+            ToWorker::Setup(setup) => {
+                let message::Setup {
+                    worker: _,
+                    allow_fault_injection,
+                    threads,
+                    commands,
+                    limits,
+                    payload_bytes_max,
+                    page,
+                } = *setup;
                 let page = page.descriptors.into_files().and_then(|mut files| files.pop());
                 let threads = threads.max(1);
                 Setup { allow_fault_injection, threads, commands, limits, payload_bytes_max, page }

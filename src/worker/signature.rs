@@ -54,6 +54,10 @@ impl Signature {
 
     /// The failure of a call with arguments that are not what the function takes.
     pub(super) fn refuse(&self, mismatch: Mismatch) -> Failure {
+        let kind = match mismatch {
+            Mismatch::Unmapped { .. } => FailureKind::Error,
+            Mismatch::Count(_) | Mismatch::Argument { .. } | Mismatch::Whole(_) => FailureKind::BadArguments,
+        };
         let function = &self.function;
         let parameters = self.parameters();
         let message = match mismatch {
@@ -83,8 +87,9 @@ impl Signature {
                 let parameters = if parameters.is_empty() { "no arguments" } else { &parameters };
                 format!("{function} takes {parameters}; the arguments cannot be read: {reason}")
             }
+            Mismatch::Unmapped { .. } => mismatch.to_string(),
         };
-        Failure { kind: FailureKind::BadArguments, message: in_one_line(&message), location: None }
+        Failure { kind, message: in_one_line(&message), location: None }
     }
 
     /// How many arguments cannot be left out.

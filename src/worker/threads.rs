@@ -168,7 +168,7 @@ mod tests {
     use crate::line::Place;
     use crate::message::client::{Reply, ReplyBody, Request, RequestBody};
     use crate::message::resources::WorkLimits;
-    use crate::message::worker::{FromWorker, Report, ToWorker};
+    use crate::message::worker::{FromWorker, Report, Setup, ToWorker};
     use crate::task::{Failure, FailureKind, Payload};
     use crate::wire::{self, Inbox};
     use crate::worker::Registry;
@@ -346,7 +346,7 @@ mod tests {
         worker.hear_starts(1);
         let FromWorker::Ask { attempt, request } = worker.hear() else { panic!("nothing is asked") };
         worker.say(&[ToWorker::Stop]);
-        let reply = Reply { request: Some(request.id), body: ReplyBody::Drained };
+        let reply = Box::new(Reply { request: Some(request.id), body: ReplyBody::Drained });
         worker.say(&[ToWorker::Answer { attempt, reply }]);
         let Some(Report::Ok(result)) = worker.hear_ends(1).remove(&1) else { panic!("it failed") };
         assert_eq!(result.bytes().unwrap(), &b"\"Drained\""[..]);
@@ -381,7 +381,7 @@ mod tests {
         worker.say(&waits(1));
         worker.hear_starts(1);
         let id = WorkerId { slot: SlotId(0), generation: Generation(0) };
-        worker.say(&[ToWorker::Setup {
+        worker.say(&[ToWorker::Setup(Box::new(Setup {
             worker: id,
             allow_fault_injection: false,
             threads: 2,
@@ -389,7 +389,7 @@ mod tests {
             limits: WorkLimits::default(),
             payload_bytes_max: 0,
             page: Payload::default(),
-        }]);
+        }))]);
         worker.open_gate();
         worker.hear_ends(1);
         assert!(matches!(worker.thread.join().unwrap(), Err(Broken::Unexpected(_))));

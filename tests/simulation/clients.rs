@@ -143,7 +143,7 @@ impl World {
                     spec.timeout = Some(Duration::from_secs(10));
                     let request = self.clients.next_request();
                     let args = Payload::default();
-                    self.tell(Event::Submitted { client, request, spec, deadline: None, args })?;
+                    self.tell(Event::Submitted { client, request, spec: spec.into(), deadline: None, args })?;
                     probes += 1;
                 }
             }
@@ -204,7 +204,7 @@ impl World {
                 Some(Deadline::At(_)) | None => None,
             };
             self.count_bounds(client, &spec);
-            self.tell(Event::Submitted { client, request, spec, deadline, args })?;
+            self.tell(Event::Submitted { client, request, spec: spec.into(), deadline, args })?;
         }
         Ok(())
     }

@@ -52,7 +52,8 @@ impl Desk {
     fn submit(&mut self, spec: &TaskSpec, files: usize) -> ReplyBody {
         let args = Payload { descriptors: open_files(files), ..Payload::default() };
         let spec = spec.clone();
-        let event = Event::Submitted { client: CLIENT, request: REQUEST, spec, deadline: None, args };
+        let event =
+            Event::Submitted { client: CLIENT, request: REQUEST, spec: spec.into(), deadline: None, args };
         let [told] = <[ReplyBody; 1]>::try_from(self.handle(event)).expect("it is told one thing");
         told
     }

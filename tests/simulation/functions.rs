@@ -110,7 +110,7 @@ impl World {
             Some(Deadline::At(_)) | None => None,
         };
         let args = self.draw_args();
-        self.tell(Event::Submitted { client, request, spec, deadline, args })
+        self.tell(Event::Submitted { client, request, spec: spec.into(), deadline, args })
     }
 
     /// A function is answered; with the last answer that it waits for, it returns.

@@ -164,7 +164,7 @@ impl Harness {
             Some(poold::task::Deadline::At(_)) | None => None,
         };
         let args = Payload::from_args([argument]);
-        self.event(Event::Submitted { client, request, spec, deadline, args });
+        self.event(Event::Submitted { client, request, spec: spec.into(), deadline, args });
         request
     }
 

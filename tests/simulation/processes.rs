@@ -167,8 +167,8 @@ impl World {
             return Ok(());
         }
         match message {
-            ToWorker::Setup { .. } => {}
-            ToWorker::Answer { attempt, reply } => self.answered(worker, attempt, reply),
+            ToWorker::Setup(_) => {}
+            ToWorker::Answer { attempt, reply } => self.answered(worker, attempt, *reply),
             ToWorker::Attempt { attempt, .. } => {
                 if process.page.as_ref().is_none_or(|page| !page.taken_back.contains(&attempt)) {
                     process.queue.push_back(attempt);

@@ -386,7 +386,7 @@ impl World {
             _ => {}
         }
         if let Some((worker, attempt)) = self.functions.place_of(client) {
-            self.send(worker, ToWorker::Answer { attempt, reply });
+            self.send(worker, ToWorker::Answer { attempt, reply: Box::new(reply) });
         }
     }
 

@@ -31,9 +31,9 @@ fn submission(id: u64, files: &[File], bytes: usize) -> Request {
     let copies = files.iter().map(|file| file.try_clone().expect("it can be copied").into());
     let args = Payload {
         descriptors: copies.collect::<Vec<OwnedFd>>().into(),
-        ..Payload::new(Encoding::Bytes, vec![7; bytes].into())
+        ..Payload::new(Encoding::Bytes, vec![7; bytes])
     };
-    Request { id: RequestId(id), body: RequestBody::Submit { spec, args } }
+    Request { id: RequestId(id), body: RequestBody::Submit { spec: spec.into(), args } }
 }
 
 fn received(request: &Request) -> (u64, Vec<u64>) {

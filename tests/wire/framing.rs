@@ -7,6 +7,7 @@ use allocation_counter::measure;
 use bytes::{Bytes, BytesMut};
 use poold::id::{AttemptId, RequestId};
 use poold::limits::{FRAME_BYTES_MAX, HEAD_BYTES_MAX};
+use poold::message::Message;
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::message::worker::{FromWorker, Report, ToWorker};
 use poold::task::{Encoding, Payload};
@@ -69,6 +70,52 @@ fn submission_of_an_encoded_specification_is_the_same_bytes() {
         }
     }
     assert!(compared > 0);
+}
+
+/// Those that go without descriptors.
+fn inline_requests() -> Vec<(String, RequestBody)> {
+    let has_none = |args: &Payload| args.memory_descriptors() == 0 && args.descriptors.count() == 0;
+    let is_inline = |body: &RequestBody| match body {
+        RequestBody::Submit { args, .. } => has_none(args),
+        _ => true,
+    };
+    samples::requests().into_iter().filter(|(_, body)| is_inline(body)).collect()
+}
+
+#[test]
+fn request_after_others_is_what_it_is_by_itself() {
+    let requests = inline_requests();
+    let request = |id, body: &RequestBody| Request { id: RequestId(id), body: body.clone() };
+    for (before, first) in &requests {
+        for (name, second) in &requests {
+            let sent = [request(1, first), request(250, first), request(1 << 20, first), request(4, second)];
+            let mut inbox = Inbox::default();
+            sent.iter().for_each(|request| fill(&mut inbox, &encoded(request)));
+            for expected in sent {
+                assert_eq!(inbox.next_request(), Ok(Some(expected)), "{name} after {before}");
+            }
+        }
+    }
+}
+
+#[test]
+fn request_cut_short_is_malformed_after_others_too() {
+    for (name, body) in inline_requests() {
+        let request = Request { id: RequestId(300), body };
+        let whole = encoded(&request);
+        let payload_bytes = request.payload().map_or(0, Payload::len) as usize;
+        let head = &whole[FRAME_HEADER_BYTES..whole.len() - payload_bytes];
+        for cut in 0..head.len() {
+            let mut inbox = Inbox::default();
+            (0..2).for_each(|_| fill(&mut inbox, &whole));
+            fill(&mut inbox, &(cut as u32).to_le_bytes());
+            fill(&mut inbox, &0_u32.to_le_bytes());
+            fill(&mut inbox, &head[..cut]);
+            assert!(inbox.next_request().is_ok() && inbox.next_request().is_ok());
+            let decoded = inbox.next_request();
+            assert!(matches!(decoded, Err(WireError::Malformed(_))), "{name} cut at {cut}: {decoded:?}");
+        }
+    }
 }
 
 #[test]
@@ -271,7 +318,7 @@ fn emptied_inbox_holds_no_memory() {
     });
     assert!(inbox.is_empty());
     assert_eq!(held.bytes_current, 0);
-    assert!(size_of::<Inbox>() <= 64);
+    assert!(size_of::<Inbox>() <= 96);
 }
 
 #[test]

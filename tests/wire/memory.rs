@@ -24,7 +24,7 @@ fn memory(bytes: &[u8]) -> SealedMemory {
 
 fn submission(args: Payload) -> Request {
     let spec = TaskSpec::new(FunctionName::new("sum").expect("it is a name"));
-    Request { id: RequestId(1), body: RequestBody::Submit { spec, args } }
+    Request { id: RequestId(1), body: RequestBody::Submit { spec: spec.into(), args } }
 }
 
 fn args(request: Request) -> Payload {

@@ -11,7 +11,7 @@ use poold::id::{AttemptId, Epoch, FunctionName, Generation, Pid, RequestId, Slot
 use poold::message::Message;
 use poold::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
 use poold::message::resources::WorkLimits;
-use poold::message::worker::{FromWorker, Report, ToWorker};
+use poold::message::worker::{FromWorker, Report, Setup, ToWorker};
 use poold::task::{Encoding, Exit, Outcome, Payload, TaskSpec};
 use poold::wire::{Answer, Hello, Inbox, ReceiveError, Role, VERSION_MAX, Verdict, WireError, encode};
 
@@ -77,7 +77,8 @@ fn client_answered(body: ReplyBody) -> (String, Option<i32>) {
         Welcome { version: "0.1.0".to_owned(), pid: Pid(1), epoch: Epoch(1), payload_bytes_max: 983_040 };
     peer.send(&Reply { request: None, body: ReplyBody::Welcome(welcome) });
     let request: Request = peer.receive().expect("the client submits");
-    let submit = RequestBody::Submit { spec: TaskSpec::new(echo()), args: Payload::from_args(["a", "b c"]) };
+    let submit =
+        RequestBody::Submit { spec: TaskSpec::new(echo()).into(), args: Payload::from_args(["a", "b c"]) };
     assert_eq!(request, Request { id: RequestId(1), body: submit });
     if !matches!(body, ReplyBody::Refused(_)) {
         peer.send(&Reply { request: Some(request.id), body: ReplyBody::Accepted { task: TASK } });
@@ -126,7 +127,7 @@ impl Worker {
         let mut peer = Peer::accept(ours, Role::Worker);
         let id = WorkerId { slot: SlotId(0), generation: Generation(0) };
         let (commands, limits) = (Vec::new(), WorkLimits::default());
-        peer.send(&ToWorker::Setup {
+        peer.send(&ToWorker::Setup(Box::new(Setup {
             worker: id,
             allow_fault_injection: false,
             threads: 1,
@@ -134,7 +135,7 @@ impl Worker {
             limits,
             payload_bytes_max: poold::limits::PAYLOAD_BYTES_MAX,
             page: Payload::default(),
-        });
+        })));
         Worker { process, peer }
     }
 

@@ -18,7 +18,7 @@ use poold::message::status::{
     FunctionInfo, FunctionStatus, Phase, PoolStatus, Status, TaskCounts, TaskState, TaskStatus, WorkerState,
     WorkerStatus,
 };
-use poold::message::worker::{FromWorker, Report, ToWorker};
+use poold::message::worker::{FromWorker, Report, Setup, ToWorker};
 use poold::task::{
     Attachment, CancelReason, Content, Deadline, Encoding, Exit, Failure, FailureKind, Limit, Outcome,
     OutcomeKind, Payload, Started, TaskSpec,
@@ -197,7 +197,7 @@ pub fn all() -> Vec<(String, Sample)> {
 }
 
 pub fn requests() -> Vec<(String, RequestBody)> {
-    let submit = |spec: TaskSpec, args: Payload| RequestBody::Submit { spec, args };
+    let submit = |spec: TaskSpec, args: Payload| RequestBody::Submit { spec: spec.into(), args };
     let mut requests = Vec::new();
     for (name, args) in nested::encodings() {
         requests.push((format!("submit.{name}"), submit(TaskSpec::new(function("is_prime")), args)));
@@ -290,7 +290,7 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
     };
     let none = WorkLimits::default();
     let payload_bytes_max = 1 << 30;
-    let setup_commands = ToWorker::Setup {
+    let setup_commands = ToWorker::Setup(Box::new(Setup {
         worker,
         allow_fault_injection: false,
         threads: 1,
@@ -298,12 +298,12 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
         limits,
         payload_bytes_max,
         page: Payload::default(),
-    };
-    let answer = ToWorker::Answer { attempt: AttemptId(1), reply };
+    }));
+    let answer = ToWorker::Answer { attempt: AttemptId(1), reply: Box::new(reply) };
     vec![
         (
             "setup",
-            ToWorker::Setup {
+            ToWorker::Setup(Box::new(Setup {
                 worker,
                 allow_fault_injection: false,
                 threads: 32,
@@ -311,7 +311,7 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
                 limits: none,
                 payload_bytes_max,
                 page: Payload::default(),
-            },
+            })),
         ),
         ("setup_commands", setup_commands),
         ("attempt", attempt),
@@ -339,9 +339,9 @@ pub fn from_worker() -> Vec<(String, FromWorker)> {
     }
     messages.push(("recalled".to_owned(), FromWorker::Recalled { attempt: AttemptId(2) }));
     let spec = TaskSpec::new(function("is_prime"));
-    let body = RequestBody::Submit { spec, args: Payload::from_args(["7"]) };
+    let body = RequestBody::Submit { spec: spec.into(), args: Payload::from_args(["7"]) };
     let request = Request { id: RequestId(3), body };
-    messages.push(("ask".to_owned(), FromWorker::Ask { attempt: AttemptId(1), request }));
+    messages.push(("ask".to_owned(), FromWorker::Ask { attempt: AttemptId(1), request: Box::new(request) }));
     messages.push(("published".to_owned(), FromWorker::Published));
     messages
 }

@@ -67,7 +67,7 @@ fn submits(world: &mut World, draw: &mut Draw<'_>, client: ConnectionId) {
     let deadline = has(6).then(|| world.now + any(draw));
     let deadline = if has(7) { deadline.map(|_| world.now) } else { deadline };
     let args = Payload::new(Encoding::Bytes, Bytes::from(vec![0; draw.below(30)]));
-    world.tell(Event::Submitted { client, request, spec, deadline, args });
+    world.tell(Event::Submitted { client, request, spec: spec.into(), deadline, args });
 }
 
 fn asks(world: &mut World, draw: &mut Draw<'_>, client: ConnectionId) {

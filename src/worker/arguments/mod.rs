@@ -12,6 +12,7 @@ mod text;
 pub(super) use arity::Arity;
 
 use std::fmt;
+use std::io;
 
 use bytes::Bytes;
 use serde::de::{self, DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
@@ -21,7 +22,7 @@ use serde_json::value::RawValue;
 use self::absent::Absent;
 use self::text::Text;
 use crate::shared;
-use crate::task::Encoding;
+use crate::task::{Encoding, Payload};
 use crate::wire;
 
 /// Why arguments are not what a function takes.
@@ -40,21 +41,29 @@ pub(super) enum Mismatch {
     },
     /// They are not arguments at all.
     Whole(String),
+    /// They are in shared memory that cannot be mapped.
+    Unmapped {
+        /// How large they are.
+        bytes: u64,
+        /// Why.
+        reason: String,
+    },
 }
 
-/// The arguments that `bytes` encode, as an `In`, of which the arity is known.
+/// The arguments in `payload` as an `In`, of which the arity is known.
 pub(super) fn decode<In: DeserializeOwned + 'static>(
     arity: Arity,
-    encoding: Encoding,
-    bytes: &Bytes,
+    payload: &Payload,
 ) -> Result<In, Mismatch> {
-    let arguments = match encoding {
+    let unmapped = |error: io::Error| Mismatch::Unmapped { bytes: payload.len(), reason: error.to_string() };
+    let bytes = payload.as_slice().map_err(unmapped)?;
+    let arguments = match payload.encoding {
         Encoding::Args => texts(bytes)?,
         Encoding::Json => values(bytes)?,
         Encoding::Bincode => {
             return wire::decode_value(bytes).map_err(|error| Mismatch::Whole(error.to_string()));
         }
-        Encoding::Bytes => return as_they_are(bytes),
+        Encoding::Bytes => return as_they_are(payload.bytes().map_err(unmapped)?),
         Encoding::Pickle => return Err(Mismatch::Whole("they came as a Python pickle".to_owned())),
     };
     let count = arguments.len();
@@ -74,7 +83,7 @@ pub(super) fn decode<In: DeserializeOwned + 'static>(
 }
 
 /// Plain bytes, for a function of [`Bytes`]: they are not copied.
-fn as_they_are<In: 'static>(bytes: &Bytes) -> Result<In, Mismatch> {
+fn as_they_are<In: 'static>(bytes: Bytes) -> Result<In, Mismatch> {
     shared::as_own_type(bytes).ok_or_else(|| Mismatch::Whole("they came as plain bytes".to_owned()))
 }
 
@@ -205,6 +214,9 @@ impl fmt::Display for Mismatch {
                 write!(formatter, "{text} is not one ({reason})")
             }
             Mismatch::Whole(reason) => formatter.write_str(reason),
+            Mismatch::Unmapped { bytes, reason } => {
+                write!(formatter, "its arguments of {bytes} bytes cannot be mapped: {reason}")
+            }
         }
     }
 }
@@ -227,7 +239,7 @@ mod tests {
     use std::fmt::Debug;
 
     fn decoded<In: DeserializeOwned + 'static>(payload: &Payload) -> Result<In, Mismatch> {
-        decode(Arity::of::<In>(), payload.encoding, &payload.bytes().unwrap())
+        decode(Arity::of::<In>(), payload)
     }
 
     fn args<In: DeserializeOwned + 'static>(args: &[&str]) -> Result<In, Mismatch> {
@@ -235,7 +247,7 @@ mod tests {
     }
 
     fn json<In: DeserializeOwned + 'static>(json: &'static str) -> Result<In, Mismatch> {
-        decoded(&Payload::new(Encoding::Json, json.into()))
+        decoded(&Payload::new(Encoding::Json, json))
     }
 
     fn wrong<In: DeserializeOwned + Debug>(result: Result<In, Mismatch>) -> (usize, String, String) {
@@ -403,7 +415,7 @@ mod tests {
 
     #[test]
     fn plain_bytes_reach_a_function_of_bytes_without_a_copy() {
-        let payload = Payload::new(Encoding::Bytes, vec![7; 100].into());
+        let payload = Payload::new(Encoding::Bytes, vec![7; 100]);
         let bytes: Bytes = decoded(&payload).unwrap();
         assert_eq!(bytes.as_ptr(), payload.bytes().unwrap().as_ptr());
     }
@@ -411,7 +423,7 @@ mod tests {
     #[test]
     fn bincode_is_the_input_type_itself() {
         let bytes = wire::encode_value(&(7_u8, "x")).unwrap();
-        let payload = |bytes: &[u8]| Payload::new(Encoding::Bincode, Bytes::copy_from_slice(bytes));
+        let payload = |bytes: &[u8]| Payload::new(Encoding::Bincode, bytes);
         assert_eq!(decoded(&payload(&bytes)), Ok((7_u8, "x".to_owned())));
         let cut = decoded::<(u8, String)>(&payload(&bytes[..1]));
         assert!(matches!(cut, Err(Mismatch::Whole(_))), "{cut:?}");
@@ -419,9 +431,7 @@ mod tests {
 
     #[test]
     fn what_is_no_list_of_arguments_is_refused() {
-        let of = |encoding, bytes: &'static [u8]| {
-            decoded::<u8>(&Payload::new(encoding, Bytes::from_static(bytes)))
-        };
+        let of = |encoding, bytes: &'static [u8]| decoded::<u8>(&Payload::new(encoding, bytes));
         for (encoding, bytes) in [
             (Encoding::Args, &b"7"[..]),
             (Encoding::Json, b"7"),

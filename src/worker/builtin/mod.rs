@@ -50,12 +50,12 @@ impl Registry {
 fn echo(args: Payload) -> Result<Payload, String> {
     match args.encoding {
         Encoding::Args => {
-            let bytes = args.bytes().map_err(|error| format!("its arguments cannot be read: {error}"))?;
-            let texts = arguments::split(&bytes).map_err(|mismatch| mismatch.to_string())?;
+            let bytes = args.as_slice().map_err(|error| format!("its arguments cannot be read: {error}"))?;
+            let texts = arguments::split(bytes).map_err(|mismatch| mismatch.to_string())?;
             let joined = texts.join(&b' ');
             Ok(match String::from_utf8(joined) {
-                Ok(text) => Payload::new(Encoding::Json, serde_json::Value::from(text).to_string().into()),
-                Err(error) => Payload::new(Encoding::Bytes, error.into_bytes().into()),
+                Ok(text) => Payload::new(Encoding::Json, serde_json::Value::from(text).to_string()),
+                Err(error) => Payload::new(Encoding::Bytes, error.into_bytes()),
             })
         }
         Encoding::Json | Encoding::Bincode | Encoding::Bytes | Encoding::Pickle => Ok(args),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     fn json(json: &'static str) -> Report {
-        Report::Ok(Payload::new(Encoding::Json, json.into()))
+        Report::Ok(Payload::new(Encoding::Json, json))
     }
 
     fn refused(name: &str, args: &[&str]) -> String {
@@ -137,14 +137,14 @@ mod tests {
 
     #[test]
     fn echo_returns_what_is_no_text_as_bytes() {
-        let bytes = Payload::new(Encoding::Bytes, b"\xff x"[..].into());
+        let bytes = Payload::new(Encoding::Bytes, b"\xff x");
         assert_eq!(call("echo", Payload::from_args([&b"\xff"[..], b"x"])), Report::Ok(bytes));
     }
 
     #[test]
     fn echo_returns_other_encodings_as_they_are() {
         for encoding in [Encoding::Json, Encoding::Bincode, Encoding::Bytes, Encoding::Pickle] {
-            let payload = Payload::new(encoding, b"[1, \xff"[..].into());
+            let payload = Payload::new(encoding, b"[1, \xff");
             assert_eq!(call("echo", payload.clone()), Report::Ok(payload));
         }
     }

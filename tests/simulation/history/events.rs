@@ -3,7 +3,7 @@
 use poold::id::{AttemptId, ConnectionId, PoolName, RequestId, TaskId, WorkerId};
 use poold::message::status::FunctionInfo;
 use poold::supervisor::{Event, Policy};
-use poold::task::Exit;
+use poold::task::{Exit, TaskSpec};
 use poold::time::Time;
 
 use super::{Client, End, Fact, History, Place, Request, Stage, State, Submission, Task, Worker};
@@ -22,7 +22,7 @@ impl History {
             Event::ClientBlocked { client } => self.client_blocked_since(*client, Some(now)),
             Event::ClientUnblocked { client } => self.client_blocked_since(*client, None),
             Event::Submitted { client, request, spec, deadline, args } => {
-                let (step, spec, args) = (self.step, spec.clone(), args.clone());
+                let (step, spec, args) = (self.step, TaskSpec::clone(spec), args.clone());
                 let submission = Submission { step, at: now, spec, deadline: *deadline, args };
                 self.ask(*client, *request, Request::Submit(Box::new(submission)));
             }
