@@ -57,6 +57,8 @@ struct Worker {
     capacity: u32,
     /// The attempts it was sent and has not answered, in the order of sending.
     attempts: VecDeque<Sent>,
+    /// The attempts that were taken back on its page, and that it has not passed over.
+    taken_back: Vec<AttemptId>,
     stage: Stage,
 }
 
@@ -118,7 +120,9 @@ impl Workers {
         let (id, pid) = (order.worker, child.pid());
         let (attempts, stage) = (VecDeque::new(), Stage::Handshake);
         let page = page.map(|(side, file)| Page { side, file: Some(file), reports: Inbox::default() });
-        let worker = Worker { order, child, group, connection, outputs, page, capacity: 1, attempts, stage };
+        let (capacity, taken_back) = (1, Vec::new());
+        let worker =
+            Worker { order, child, group, connection, outputs, page, capacity, attempts, taken_back, stage };
         self.by_slot.insert(id.slot, worker);
         (id, pid)
     }
@@ -215,6 +219,7 @@ impl Workers {
         };
         if page.side.take_back(attempt.0) {
             worker.forget(attempt);
+            worker.taken_back.push(attempt);
             return Ok(Some(Event::AttemptRecalled { worker: id, attempt }));
         }
         Ok(worker.attempts.iter_mut().find(|sent| sent.attempt == attempt).map(|sent| {
@@ -223,7 +228,7 @@ impl Workers {
         }))
     }
 
-    /// What a worker has put on its page since it was last looked at: what it has finished, and what it has begun.
+    /// What a worker has put on its page since it was last looked at: what it has finished, begun, and passed over.
     pub(super) fn look(&mut self, slot: SlotId) -> Vec<Event> {
         let mut events = Vec::new();
         let Some(worker) = self.by_slot.get_mut(&slot) else { return events };
@@ -232,6 +237,7 @@ impl Workers {
             events.push(Event::WorkerBroke { worker: worker.order.worker, reason });
         }
         worker.find_begun(&mut events);
+        worker.find_passed_over(&mut events);
         events
     }
 
@@ -372,6 +378,14 @@ impl Worker {
             sent.has_begun = true;
             events.push(Event::AttemptStarted { worker, attempt: sent.attempt });
         }
+    }
+
+    /// Finds those of the attempts that were taken back that it has passed over by now.
+    fn find_passed_over(&mut self, events: &mut Vec<Event>) {
+        let Some(page) = &self.page else { return };
+        let worker = self.order.worker;
+        let passed_over = self.taken_back.extract_if(.., |attempt| page.side.is_passed_over(attempt.0));
+        events.extend(passed_over.map(|attempt| Event::AttemptPassedOver { worker, attempt }));
     }
 
     fn forget(&mut self, attempt: AttemptId) {

@@ -3,11 +3,12 @@
 //! ```text
 //!   a cell for each attempt on its way              a ring of records
 //!     daemon ──offer──> Offered ──begin──> Begun      worker ──publish──> ▒▒▒▒ ──take──> daemon
-//!                          └──take_back──> TakenBack
+//!                          └──take_back──> TakenBack ──begin──> PassedOver
 //! ```
 //!
 //! An attempt begins, or is taken back, by one compare-and-swap: never both, and without a word on the
-//! socket. What is in the ring was reported, whatever becomes of the worker next. So when a worker dies, the
+//! socket. One that was taken back is passed over when its turn comes: so the daemon knows that the worker goes on,
+//! and has read what it was sent. What is in the ring was reported, whatever becomes of the worker next. So when a worker dies, the
 //! page says exactly which attempts it had begun and not reported.
 //!
 //! The daemon takes nothing on the page for granted: all of it is read as atomic words, what was announced is
@@ -53,6 +54,7 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 /// How far an attempt has come, in the lowest bits of its cell; its number is above them.
 #[derive(Clone, Copy)]
 enum State {
+    PassedOver = 0,
     Offered = 1,
     Begun = 2,
     TakenBack = 3,
@@ -103,10 +105,14 @@ impl Page {
         &self.words()[FIRST_CELL + (attempt % CELLS) as usize]
     }
 
-    /// Takes an attempt from [`State::Offered`] to another state, if that is where it is.
-    fn advance(&self, attempt: u64, state: State) -> bool {
-        let (from, to) = (cell_value(attempt, State::Offered), cell_value(attempt, state));
+    /// Takes an attempt from one state to another, if it is in the one.
+    fn advance(&self, attempt: u64, from: State, to: State) -> bool {
+        let (from, to) = (cell_value(attempt, from), cell_value(attempt, to));
         self.cell(attempt).compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    fn is(&self, attempt: u64, state: State) -> bool {
+        self.cell(attempt).load(Ordering::Acquire) == cell_value(attempt, state)
     }
 
     /// The word of the ring that is that many from its beginning, which it comes round to again and again.
@@ -155,12 +161,17 @@ impl DaemonSide {
 
     /// Takes an attempt back, if it has not begun; then it never will.
     pub(crate) fn take_back(&self, attempt: u64) -> bool {
-        self.page.advance(attempt, State::TakenBack)
+        self.page.advance(attempt, State::Offered, State::TakenBack)
     }
 
     /// Whether an attempt has begun.
     pub(crate) fn has_begun(&self, attempt: u64) -> bool {
-        self.page.cell(attempt).load(Ordering::Acquire) == cell_value(attempt, State::Begun)
+        self.page.is(attempt, State::Begun)
+    }
+
+    /// Whether an attempt that was taken back was passed over.
+    pub(crate) fn is_passed_over(&self, attempt: u64) -> bool {
+        self.page.is(attempt, State::PassedOver)
     }
 
     /// Puts what was published and not taken behind what is in `into`; from here on the worker tells of more.
@@ -215,9 +226,13 @@ impl WorkerSide {
         Ok(WorkerSide { page: Page::map(file)?, filled: 0 })
     }
 
-    /// Begins an attempt, unless it was taken back.
+    /// Begins an attempt; or passes it over, if it was taken back. Says whether it begins.
     pub(crate) fn begin(&self, attempt: u64) -> bool {
-        self.page.advance(attempt, State::Begun)
+        let begins = self.page.advance(attempt, State::Offered, State::Begun);
+        if !begins {
+            self.page.advance(attempt, State::TakenBack, State::PassedOver);
+        }
+        begins
     }
 
     /// Publishes a record. Says whether there was room for it.
@@ -277,11 +292,13 @@ mod tests {
         let (daemon, worker) = sides();
         daemon.offer(1);
         assert!(daemon.take_back(1));
+        assert!(!daemon.is_passed_over(1));
         assert!(!worker.begin(1));
-        assert!(!daemon.has_begun(1));
+        assert!(daemon.is_passed_over(1) && !daemon.has_begun(1));
         daemon.offer(1 + CELLS);
         assert!(!worker.begin(1));
         assert!(worker.begin(1 + CELLS));
+        assert!(!daemon.is_passed_over(1 + CELLS));
     }
 
     #[test]
