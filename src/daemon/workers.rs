@@ -178,13 +178,13 @@ impl Workers {
                 // Its exit says as much.
                 WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
-                WorkerDid::Publish => events.extend(self.look(slot)),
+                WorkerDid::Publish => events.extend(self.look(slot).0),
                 // Nobody is left to be answered.
                 WorkerDid::Enter | WorkerDid::Ask(_) => {}
                 WorkerDid::Nothing | WorkerDid::Pause => break,
             }
         }
-        events.extend(self.look(slot));
+        events.extend(self.look(slot).0);
         let (exited, remains) = self.by_slot.remove(&slot)?.bury(&self.registry);
         events.push(exited);
         Some((events, remains))
@@ -229,16 +229,18 @@ impl Workers {
     }
 
     /// What a worker has put on its page since it was last looked at: what it has finished, begun, and passed over.
-    pub(super) fn look(&mut self, slot: SlotId) -> Vec<Event> {
+    /// Says too how many bytes its reports took there.
+    pub(super) fn look(&mut self, slot: SlotId) -> (Vec<Event>, usize) {
         let mut events = Vec::new();
-        let Some(worker) = self.by_slot.get_mut(&slot) else { return events };
-        if let Err(reason) = worker.take_reports(&mut events) {
+        let Some(worker) = self.by_slot.get_mut(&slot) else { return (events, 0) };
+        let bytes = worker.take_reports(&mut events).unwrap_or_else(|reason| {
             worker.stage = Stage::Deaf;
             events.push(Event::WorkerBroke { worker: worker.order.worker, reason });
-        }
+            0
+        });
         worker.find_begun(&mut events);
         worker.find_passed_over(&mut events);
-        events
+        (events, bytes)
     }
 
     /// Signals a worker's process group.
@@ -349,10 +351,10 @@ impl Worker {
         })
     }
 
-    /// Takes what is on its page: how attempts ended, and nothing else may stand there.
-    fn take_reports(&mut self, events: &mut Vec<Event>) -> Result<(), String> {
-        let Some(Page { side, reports, .. }) = &mut self.page else { return Ok(()) };
-        side.take(reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
+    /// Takes what is on its page: how attempts ended, and nothing else may stand there. Says how many bytes that took.
+    fn take_reports(&mut self, events: &mut Vec<Event>) -> Result<usize, String> {
+        let Some(Page { side, reports, .. }) = &mut self.page else { return Ok(0) };
+        let bytes = side.take(reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
         while let Some(message) = reports.next_message().map_err(|error| error.to_string())? {
             let FromWorker::Finished { attempt, report } = message else {
                 return Err("it has put something else than the end of an attempt on its page".to_owned());
@@ -363,7 +365,7 @@ impl Worker {
             events.push(Event::AttemptFinished { worker, attempt, report });
         }
         match reports.is_empty() {
-            true => Ok(()),
+            true => Ok(bytes),
             false => Err("it has put half a message on its page".to_owned()),
         }
     }
