@@ -228,6 +228,22 @@ fn worker_that_is_stopped_is_replaced_although_no_task_waits_so_long_for_it() {
 }
 
 #[test]
+fn worker_goes_on_after_what_it_was_sent_ahead_is_cancelled() {
+    let daemon = Daemon::start("[pool.cpu]\nworkers = 1\nstart_timeout = '500ms'\n");
+    let numbers: String = (0..TASKS_IN_A_ROW).map(|number| format!("{number}\n")).collect();
+    assert_eq!(daemon.run_with_input(&["map", "is_prime"], &numbers).status.code(), Some(0));
+    let workers = daemon.worker_pids();
+    let long = daemon.detach(&["sleep", "1"]);
+    for _ in 0..3 {
+        let task = daemon.detach(&["is_prime", "7"]);
+        assert_eq!(daemon.run(&["cancel", &task]).status.code(), Some(0));
+    }
+    still_serves(&daemon);
+    assert_eq!(daemon.run(&["wait", &long]).status.code(), Some(0));
+    assert_eq!(daemon.worker_pids(), workers);
+}
+
+#[test]
 fn worker_that_is_stopped_while_busy_costs_its_attempt_alone() {
     let mut daemon = Daemon::start("[pool.cpu]\nworkers = 2\ngrace = '200ms'\n");
     daemon.wait_for_log("is ready");
