@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 
 use poold_fuzz::TARGETS;
 use poold_fuzz::config::PIECES;
+use poold_fuzz::page;
 
 /// How the names of seeds start, and those of no other file of a corpus.
 const PREFIX: &str = "seed.";
 
-/// Scripts for the targets that take one, by lot but always the same.
+/// Scripts for targets that take one, by lot but always the same.
 const SCRIPTS: u64 = 4;
 
 /// Bytes in one of those.
@@ -49,6 +50,11 @@ fn main() -> io::Result<()> {
         let script =
             [&[received, WHOLE_FRAME, head.len() as u8, payload.len() as u8], head.as_slice(), &payload];
         seed("frames", &name, &[script.concat(), vec![CUT, 1]].concat())?;
+        if target == "from_worker" {
+            let script = [&[page::FRAME, head.len() as u8, payload.len() as u8], head.as_slice(), &payload];
+            let before = [page::OFFER, page::OFFER, page::BEGIN, 1, page::TAKE_BACK, 2, page::BEGIN, 2];
+            seed("page", &name, &[before.to_vec(), script.concat(), vec![page::LOOK]].concat())?;
+        }
     }
     for (name, text) in configurations(&fuzz.join("../systemd/poold.toml"))? {
         seed("config", &name, text.as_bytes())?;
@@ -69,6 +75,7 @@ fn main() -> io::Result<()> {
     }
     for number in 0..SCRIPTS {
         seed("supervisor", &format!("script-{number}"), &script(number))?;
+        seed("page", &format!("script-{number}"), &script(number))?;
     }
     Ok(())
 }

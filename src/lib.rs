@@ -70,6 +70,10 @@ pub use client::{
     as_completed, wait,
 };
 pub use function::Function;
+/// For `fuzz/`, which plays the worker at the page's other end: no part of the interface.
+#[cfg(feature = "daemon")]
+#[doc(hidden)]
+pub use os::page;
 #[cfg(feature = "daemon")]
 pub use program::{PoolOptions, PrivateError, init};
 pub use shared::SharedBuffer;

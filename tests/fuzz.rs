@@ -41,6 +41,7 @@ targets_withstand! {
     guard_record_withstands_hostile_input: "guard_record"
     handshake_withstands_hostile_input: "handshake"
     names_withstand_hostile_input: "names"
+    page_withstands_hostile_input: "page"
     reply_withstands_hostile_input: "reply"
     request_withstands_hostile_input: "request"
     settings_withstand_hostile_input: "settings"

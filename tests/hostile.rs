@@ -14,6 +14,9 @@ use poold::wire::{HANDSHAKE_BYTES, Hello, Inbox, Role, encode};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Daemon, assert_error, parts, pid, pidfd, wait_for_exit};
 
+/// Tasks that are submitted one after the other.
+const TASKS_IN_A_ROW: usize = 100;
+
 fn still_serves(daemon: &Daemon) {
     assert_eq!(parts(&daemon.run(&["submit", "is_prime", "7"])), (0, "true\n".to_owned(), String::new()));
 }
@@ -198,6 +201,46 @@ fn worker_that_is_stopped_while_idle_is_replaced_and_its_unstarted_task_runs() {
     kill_process(stopped[0], Signal::STOP).unwrap();
     still_serves(&daemon);
     assert_ne!(daemon.worker_pids(), stopped);
+}
+
+#[test]
+fn worker_that_is_stopped_is_replaced_although_what_it_was_sent_is_cancelled() {
+    let mut daemon = Daemon::start("[pool.cpu]\nworkers = 1\nstart_timeout = '500ms'\n");
+    still_serves(&daemon);
+    let worker = daemon.worker_pids()[0];
+    let stopped = pidfd(worker);
+    kill_process(worker, Signal::STOP).unwrap();
+    let task = daemon.detach(&["is_prime", "7"]);
+    assert_eq!(daemon.run(&["cancel", &task]).status.code(), Some(0));
+    wait_for_exit(&stopped);
+    daemon.wait_for_log("it does not answer");
+    still_serves(&daemon);
+}
+
+#[test]
+fn worker_that_is_stopped_is_replaced_although_no_task_waits_so_long_for_it() {
+    let daemon = Daemon::start("[pool.cpu]\nworkers = 1\nstart_timeout = '500ms'\n");
+    still_serves(&daemon);
+    kill_process(daemon.worker_pids()[0], Signal::STOP).unwrap();
+    let is_served =
+        || daemon.run(&["submit", "--deadline", "50ms", "is_prime", "7"]).status.code() == Some(0);
+    assert!((0..TASKS_IN_A_ROW).any(|_| is_served()), "no task was served");
+}
+
+#[test]
+fn worker_goes_on_after_what_it_was_sent_ahead_is_cancelled() {
+    let daemon = Daemon::start("[pool.cpu]\nworkers = 1\nstart_timeout = '500ms'\n");
+    let numbers: String = (0..TASKS_IN_A_ROW).map(|number| format!("{number}\n")).collect();
+    assert_eq!(daemon.run_with_input(&["map", "is_prime"], &numbers).status.code(), Some(0));
+    let workers = daemon.worker_pids();
+    let long = daemon.detach(&["sleep", "1"]);
+    for _ in 0..3 {
+        let task = daemon.detach(&["is_prime", "7"]);
+        assert_eq!(daemon.run(&["cancel", &task]).status.code(), Some(0));
+    }
+    still_serves(&daemon);
+    assert_eq!(daemon.run(&["wait", &long]).status.code(), Some(0));
+    assert_eq!(daemon.worker_pids(), workers);
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod guard_record;
 mod handshake;
 mod messages;
 mod names;
+pub mod page;
 mod supervisor;
 
 pub use arguments::arguments;
@@ -29,13 +30,14 @@ pub use guard_record::guard_record;
 pub use handshake::handshake;
 pub use messages::{from_worker, reply, request, to_worker};
 pub use names::names;
+pub use page::page;
 pub use supervisor::supervisor;
 
 /// A function that is given hostile input.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("arguments", arguments),
     ("command", command),
     ("config", config),
@@ -44,6 +46,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("guard_record", guard_record),
     ("handshake", handshake),
     ("names", names),
+    ("page", page),
     ("reply", reply),
     ("request", request),
     ("settings", settings),

@@ -27,7 +27,7 @@ impl Daemon<'_> {
                     self.events.push_back(Event::AttemptFinished { worker, attempt, report });
                 }
             }
-            Action::LookAt { worker } => self.look_at(worker.slot),
+            Action::LookAt { worker } => _ = self.look_at(worker.slot),
             Action::RecallAttempt { worker, attempt } => {
                 self.touched.insert(Token::WorkerSocket(worker.slot));
                 match self.workers.recall(worker, attempt) {

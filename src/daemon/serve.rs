@@ -59,7 +59,7 @@ impl Daemon<'_> {
         let token = Token::WorkerSocket(slot);
         let mut budget_bytes = READ_BYTES_PER_TURN;
         let mut budget_requests = REQUESTS_PER_TURN;
-        while budget_requests > 0 {
+        while budget_requests > 0 && budget_bytes > 0 {
             match self.workers.hear(slot, &mut budget_bytes) {
                 WorkerDid::Event(event) => {
                     let is_lost = matches!(event, Event::WorkerHungUp { .. });
@@ -70,7 +70,8 @@ impl Daemon<'_> {
                         self.flush();
                     }
                 }
-                WorkerDid::Publish => self.look_at(slot),
+                // A worker may write there as fast as it is read.
+                WorkerDid::Publish => budget_bytes = budget_bytes.saturating_sub(self.look_at(slot)),
                 WorkerDid::Ask(ask) => {
                     budget_requests -= 1;
                     // That it runs is to be known first.
@@ -85,10 +86,11 @@ impl Daemon<'_> {
         self.ready.insert(token);
     }
 
-    /// Takes what a worker has put on its page.
-    pub(super) fn look_at(&mut self, slot: SlotId) {
+    /// Takes what a worker has put on its page; says how many bytes that was.
+    pub(super) fn look_at(&mut self, slot: SlotId) -> usize {
         let mut is_measured = false;
-        for event in self.workers.look(slot) {
+        let (events, bytes) = self.workers.look(slot);
+        for event in events {
             if let Event::AttemptFinished { worker, .. } = event
                 && !std::mem::replace(&mut is_measured, true)
             {
@@ -96,6 +98,7 @@ impl Daemon<'_> {
             }
             self.step_of_worker(event);
         }
+        bytes
     }
 
     fn take_from_worker(&mut self, event: Event) {

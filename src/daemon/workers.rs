@@ -57,6 +57,8 @@ struct Worker {
     capacity: u32,
     /// The attempts it was sent and has not answered, in the order of sending.
     attempts: VecDeque<Sent>,
+    /// The attempts that were taken back on its page, and that it has not passed over.
+    taken_back: Vec<AttemptId>,
     stage: Stage,
 }
 
@@ -118,7 +120,9 @@ impl Workers {
         let (id, pid) = (order.worker, child.pid());
         let (attempts, stage) = (VecDeque::new(), Stage::Handshake);
         let page = page.map(|(side, file)| Page { side, file: Some(file), reports: Inbox::default() });
-        let worker = Worker { order, child, group, connection, outputs, page, capacity: 1, attempts, stage };
+        let (capacity, taken_back) = (1, Vec::new());
+        let worker =
+            Worker { order, child, group, connection, outputs, page, capacity, attempts, taken_back, stage };
         self.by_slot.insert(id.slot, worker);
         (id, pid)
     }
@@ -174,13 +178,13 @@ impl Workers {
                 // Its exit says as much.
                 WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
-                WorkerDid::Publish => events.extend(self.look(slot)),
+                WorkerDid::Publish => events.extend(self.look(slot).0),
                 // Nobody is left to be answered.
                 WorkerDid::Enter | WorkerDid::Ask(_) => {}
                 WorkerDid::Nothing | WorkerDid::Pause => break,
             }
         }
-        events.extend(self.look(slot));
+        events.extend(self.look(slot).0);
         let (exited, remains) = self.by_slot.remove(&slot)?.bury(&self.registry);
         events.push(exited);
         Some((events, remains))
@@ -215,6 +219,7 @@ impl Workers {
         };
         if page.side.take_back(attempt.0) {
             worker.forget(attempt);
+            worker.taken_back.push(attempt);
             return Ok(Some(Event::AttemptRecalled { worker: id, attempt }));
         }
         Ok(worker.attempts.iter_mut().find(|sent| sent.attempt == attempt).map(|sent| {
@@ -223,16 +228,19 @@ impl Workers {
         }))
     }
 
-    /// What a worker has put on its page since it was last looked at: what it has finished, and what it has begun.
-    pub(super) fn look(&mut self, slot: SlotId) -> Vec<Event> {
+    /// What a worker has put on its page since it was last looked at: what it has finished, begun, and passed over.
+    /// Says too how many bytes its reports took there.
+    pub(super) fn look(&mut self, slot: SlotId) -> (Vec<Event>, usize) {
         let mut events = Vec::new();
-        let Some(worker) = self.by_slot.get_mut(&slot) else { return events };
-        if let Err(reason) = worker.take_reports(&mut events) {
+        let Some(worker) = self.by_slot.get_mut(&slot) else { return (events, 0) };
+        let bytes = worker.take_reports(&mut events).unwrap_or_else(|reason| {
             worker.stage = Stage::Deaf;
             events.push(Event::WorkerBroke { worker: worker.order.worker, reason });
-        }
+            0
+        });
         worker.find_begun(&mut events);
-        events
+        worker.find_passed_over(&mut events);
+        (events, bytes)
     }
 
     /// Signals a worker's process group.
@@ -345,10 +353,10 @@ impl Worker {
         })
     }
 
-    /// Takes what is on its page: how attempts ended, and nothing else may stand there.
-    fn take_reports(&mut self, events: &mut Vec<Event>) -> Result<(), String> {
-        let Some(Page { side, reports, .. }) = &mut self.page else { return Ok(()) };
-        side.take(reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
+    /// Takes what is on its page: how attempts ended, and nothing else may stand there. Says how many bytes that took.
+    fn take_reports(&mut self, events: &mut Vec<Event>) -> Result<usize, String> {
+        let Some(Page { side, reports, .. }) = &mut self.page else { return Ok(0) };
+        let bytes = side.take(reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
         while let Some(message) = reports.next_message().map_err(|error| error.to_string())? {
             let FromWorker::Finished { attempt, report } = message else {
                 return Err("it has put something else than the end of an attempt on its page".to_owned());
@@ -359,7 +367,7 @@ impl Worker {
             events.push(Event::AttemptFinished { worker, attempt, report });
         }
         match reports.is_empty() {
-            true => Ok(()),
+            true => Ok(bytes),
             false => Err("it has put half a message on its page".to_owned()),
         }
     }
@@ -374,6 +382,14 @@ impl Worker {
             sent.has_begun = true;
             events.push(Event::AttemptStarted { worker, attempt: sent.attempt });
         }
+    }
+
+    /// Finds those of the attempts that were taken back that it has passed over by now.
+    fn find_passed_over(&mut self, events: &mut Vec<Event>) {
+        let Some(page) = &self.page else { return };
+        let worker = self.order.worker;
+        let passed_over = self.taken_back.extract_if(.., |attempt| page.side.is_passed_over(attempt.0));
+        events.extend(passed_over.map(|attempt| Event::AttemptPassedOver { worker, attempt }));
     }
 
     fn forget(&mut self, attempt: AttemptId) {

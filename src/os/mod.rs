@@ -16,7 +16,7 @@ pub(crate) mod fault;
 pub(crate) mod landlock;
 pub(crate) mod map;
 #[cfg(feature = "daemon")]
-pub(crate) mod page;
+pub mod page;
 #[cfg(feature = "daemon")]
 pub(crate) mod pidfd;
 #[cfg(feature = "daemon")]

@@ -3,14 +3,15 @@
 //! ```text
 //!   a cell for each attempt on its way              a ring of records
 //!     daemon ──offer──> Offered ──begin──> Begun      worker ──publish──> ▒▒▒▒ ──take──> daemon
-//!                          └──take_back──> TakenBack
+//!                          └──take_back──> TakenBack ──begin──> PassedOver
 //! ```
 //!
 //! An attempt begins, or is taken back, by one compare-and-swap: never both, and without a word on the
-//! socket. What is in the ring was reported, whatever becomes of the worker next. So when a worker dies, the
+//! socket. One that was taken back is passed over when its turn comes: so the daemon knows that the worker goes on,
+//! and has read what it was sent. What is in the ring was reported, whatever becomes of the worker next. So when a worker dies, the
 //! page says exactly which attempts it had begun and not reported.
 //!
-//! The daemon takes nothing on the page for granted: all of it is read as atomic words, what was announced is
+//! The daemon takes nothing on the page for granted (`fuzz/src/page.rs` puts anything there): all of it is read as atomic words, what was announced is
 //! checked against what can be, and a worker that scribbles over it spoils its own reports alone. The file
 //! behind it cannot be resized by either side, so that no access ever faults.
 
@@ -25,10 +26,10 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Attempts that can be told apart at a time: numbers of attempts on their way differ by less.
-pub(crate) const CELLS: u64 = 512;
+pub const CELLS: u64 = 512;
 
 /// Bytes in the largest record that is published: one that is larger would leave no room for others.
-pub(crate) const RECORD_BYTES_MAX: usize = RING_BYTES / 4;
+pub const RECORD_BYTES_MAX: usize = RING_BYTES / 4;
 
 /// Bytes in the ring; a power of two.
 const RING_BYTES: usize = 32 * 1024;
@@ -53,6 +54,7 @@ const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlag
 /// How far an attempt has come, in the lowest bits of its cell; its number is above them.
 #[derive(Clone, Copy)]
 enum State {
+    PassedOver = 0,
     Offered = 1,
     Begun = 2,
     TakenBack = 3,
@@ -103,10 +105,14 @@ impl Page {
         &self.words()[FIRST_CELL + (attempt % CELLS) as usize]
     }
 
-    /// Takes an attempt from [`State::Offered`] to another state, if that is where it is.
-    fn advance(&self, attempt: u64, state: State) -> bool {
-        let (from, to) = (cell_value(attempt, State::Offered), cell_value(attempt, state));
+    /// Takes an attempt from one state to another, if it is in the one.
+    fn advance(&self, attempt: u64, from: State, to: State) -> bool {
+        let (from, to) = (cell_value(attempt, from), cell_value(attempt, to));
         self.cell(attempt).compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    fn is(&self, attempt: u64, state: State) -> bool {
+        self.cell(attempt).load(Ordering::Acquire) == cell_value(attempt, state)
     }
 
     /// The word of the ring that is that many from its beginning, which it comes round to again and again.
@@ -125,7 +131,7 @@ impl Drop for Page {
 
 /// The daemon's side of a page.
 #[derive(Debug)]
-pub(crate) struct DaemonSide {
+pub struct DaemonSide {
     page: Page,
     /// Words that were taken: not read back from the page.
     taken: u64,
@@ -133,14 +139,14 @@ pub(crate) struct DaemonSide {
 
 /// What stands in the ring is no record: the worker has spoiled the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spoiled;
+pub struct Spoiled;
 
 impl DaemonSide {
     /// A new page, and the file by which a worker shares it.
     ///
     /// # Errors
     /// What the system gives.
-    pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
+    pub fn create() -> io::Result<(Self, OwnedFd)> {
         let file = memfd_create(c"poold-page", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, PAGE_BYTES as u64)?;
         fcntl_add_seals(&file, SEALS)?;
@@ -149,30 +155,37 @@ impl DaemonSide {
 
     /// Lets the worker begin an attempt that it is sent. Its number differs by less than [`CELLS`] from those
     /// of all attempts on their way.
-    pub(crate) fn offer(&self, attempt: u64) {
+    pub fn offer(&self, attempt: u64) {
         self.page.cell(attempt).store(cell_value(attempt, State::Offered), Ordering::Release);
     }
 
     /// Takes an attempt back, if it has not begun; then it never will.
-    pub(crate) fn take_back(&self, attempt: u64) -> bool {
-        self.page.advance(attempt, State::TakenBack)
+    pub fn take_back(&self, attempt: u64) -> bool {
+        self.page.advance(attempt, State::Offered, State::TakenBack)
     }
 
     /// Whether an attempt has begun.
-    pub(crate) fn has_begun(&self, attempt: u64) -> bool {
-        self.page.cell(attempt).load(Ordering::Acquire) == cell_value(attempt, State::Begun)
+    pub fn has_begun(&self, attempt: u64) -> bool {
+        self.page.is(attempt, State::Begun)
+    }
+
+    /// Whether an attempt that was taken back was passed over.
+    pub fn is_passed_over(&self, attempt: u64) -> bool {
+        self.page.is(attempt, State::PassedOver)
     }
 
     /// Puts what was published and not taken behind what is in `into`; from here on the worker tells of more.
+    /// Says how many bytes of the ring that took.
     ///
     /// # Errors
     /// [`Spoiled`]; what was taken before it is found stays taken.
-    pub(crate) fn take(&mut self, into: &mut BytesMut) -> Result<(), Spoiled> {
+    pub fn take(&mut self, into: &mut BytesMut) -> Result<usize, Spoiled> {
         self.page.words()[RUNG].store(0, Ordering::Relaxed);
         // The worker fills, then looks whether it has rung: one of the two sees what the other did.
         fence(Ordering::SeqCst);
         let filled = self.page.words()[FILLED].load(Ordering::Acquire);
-        if filled.wrapping_sub(self.taken) > RING_WORDS {
+        let words = filled.wrapping_sub(self.taken);
+        if words > RING_WORDS {
             return Err(Spoiled);
         }
         while self.taken != filled {
@@ -190,13 +203,13 @@ impl DaemonSide {
             self.taken += 1 + words;
         }
         self.page.words()[TAKEN].store(self.taken, Ordering::Release);
-        Ok(())
+        Ok(words as usize * WORD_BYTES)
     }
 }
 
 /// A worker's side of a page.
 #[derive(Debug)]
-pub(crate) struct WorkerSide {
+pub struct WorkerSide {
     page: Page,
     /// Words that were filled.
     filled: u64,
@@ -207,7 +220,7 @@ impl WorkerSide {
     ///
     /// # Errors
     /// `EINVAL` if that is no such page; else what the system gives.
-    pub(crate) fn open(file: &OwnedFd) -> io::Result<Self> {
+    pub fn open(file: &OwnedFd) -> io::Result<Self> {
         let is_page = fstat(file)?.st_size == PAGE_BYTES as i64 && fcntl_get_seals(file)?.contains(SEALS);
         if !is_page {
             return Err(Errno::INVAL.into());
@@ -215,13 +228,17 @@ impl WorkerSide {
         Ok(WorkerSide { page: Page::map(file)?, filled: 0 })
     }
 
-    /// Begins an attempt, unless it was taken back.
-    pub(crate) fn begin(&self, attempt: u64) -> bool {
-        self.page.advance(attempt, State::Begun)
+    /// Begins an attempt; or passes it over, if it was taken back. Says whether it begins.
+    pub fn begin(&self, attempt: u64) -> bool {
+        let begins = self.page.advance(attempt, State::Offered, State::Begun);
+        if !begins {
+            self.page.advance(attempt, State::TakenBack, State::PassedOver);
+        }
+        begins
     }
 
     /// Publishes a record. Says whether there was room for it.
-    pub(crate) fn publish(&mut self, record: &[u8]) -> bool {
+    pub fn publish(&mut self, record: &[u8]) -> bool {
         let words = 1 + record.len().div_ceil(WORD_BYTES) as u64;
         let taken = self.page.words()[TAKEN].load(Ordering::Acquire);
         if record.len() > RECORD_BYTES_MAX || self.filled.wrapping_sub(taken) > RING_WORDS - words {
@@ -239,7 +256,7 @@ impl WorkerSide {
     }
 
     /// Whether the daemon must be told that something was published: it has taken all that it was told of.
-    pub(crate) fn must_ring(&self) -> bool {
+    pub fn must_ring(&self) -> bool {
         fence(Ordering::SeqCst);
         self.page.words()[RUNG].swap(1, Ordering::Relaxed) == 0
     }
@@ -277,11 +294,13 @@ mod tests {
         let (daemon, worker) = sides();
         daemon.offer(1);
         assert!(daemon.take_back(1));
+        assert!(!daemon.is_passed_over(1));
         assert!(!worker.begin(1));
-        assert!(!daemon.has_begun(1));
+        assert!(daemon.is_passed_over(1) && !daemon.has_begun(1));
         daemon.offer(1 + CELLS);
         assert!(!worker.begin(1));
         assert!(worker.begin(1 + CELLS));
+        assert!(!daemon.is_passed_over(1 + CELLS));
     }
 
     #[test]
@@ -334,7 +353,7 @@ mod tests {
         assert_eq!(spoil(FIRST_OF_RING, RECORD_BYTES_MAX as u64 + 1), Err(Spoiled));
         assert_eq!(spoil(FIRST_OF_RING, u64::MAX), Err(Spoiled));
         assert_eq!(spoil(FIRST_OF_RING, 9), Err(Spoiled));
-        assert_eq!(spoil(FIRST_OF_RING + 1, u64::MAX), Ok(()));
+        assert_eq!(spoil(FIRST_OF_RING + 1, u64::MAX), Ok(2 * WORD_BYTES));
     }
 
     #[test]

@@ -32,14 +32,15 @@ pub enum Action {
         /// Its arguments.
         args: Payload,
     },
-    /// Find out what a worker that attempts are sent ahead to has begun and finished, and tell it by `AttemptStarted`
-    /// and `AttemptFinished`.
+    /// Find out what a worker that attempts are sent ahead to has begun, finished and passed over, and tell it by
+    /// `AttemptStarted`, `AttemptFinished` and `AttemptPassedOver`.
     LookAt {
         /// Which.
         worker: WorkerId,
     },
     /// Ask for an attempt back that is not known to have started. Of a worker that attempts are sent ahead to,
-    /// `AttemptRecalled` or `AttemptStarted` is told at once.
+    /// `AttemptRecalled` or `AttemptStarted` is told at once; and `AttemptPassedOver`, when it comes to what was
+    /// taken back.
     RecallAttempt {
         /// Which worker.
         worker: WorkerId,

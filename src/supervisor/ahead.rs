@@ -3,7 +3,12 @@
 //! Only to workers of which it is known without asking them what they have begun. How many, each worker's [`Pace`]
 //! says: as many as it gets through between two looks at it. So whatever waits in a worker waits for about one
 //! [`LOOK_INTERVAL`]; and not behind a long attempt while another worker is idle, nor behind less urgent ones.
+//!
+//! What is taken back from a worker stays among what it has to read, until it has passed it over. While that is all
+//! that it has to do it is sent nothing more; so one that is stopped is found out, and is sent no more than it may
+//! hold, even if all of that is taken back again before its time is over.
 
+use super::action::EndReason;
 use super::pools::PoolId;
 use super::slots::{Held, Slot};
 use super::timers::Timer;
@@ -77,7 +82,7 @@ impl Pace {
 const LOOK_DOUBLINGS_MAX: u32 = 6;
 
 impl Supervisor {
-    /// Has a worker looked at in time that was sent an attempt.
+    /// Has a worker looked at in time that was sent an attempt, or has to pass one over.
     pub(super) fn keep_watch(&mut self, id: SlotId) {
         let now = self.now;
         let Some(slot) = self.slots.get_mut(&id) else { return };
@@ -97,17 +102,24 @@ impl Supervisor {
         let start_timeout = self.pool(pool).policy.start_timeout;
         let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
         worker.pace.is_watched = false;
-        let Some(first) = worker.held.iter().find(|held| held.is_sent()).map(|held| held.attempt) else {
+        let first = worker.held.iter().find(|held| held.is_sent()).map(|held| held.attempt);
+        if first.is_none() && !worker.must_pass_over() {
             return;
-        };
+        }
         worker.pace.slow_down();
-        if !worker.has_begun() && now.since(worker.pace.silent_since) >= start_timeout {
+        let is_silent = !worker.has_begun() && now.since(worker.pace.silent_since) >= start_timeout;
+        let was_suspect = std::mem::replace(&mut worker.is_suspect, is_silent);
+        self.keep_watch(worker_id.slot);
+        match first {
             // If it has not begun with it by now, it is not well; else that is told in place of this.
-            worker.is_suspect = true;
-            return self.recall(worker_id, first);
+            Some(first) if is_silent => return self.recall(worker_id, first),
+            // It was looked at since it was found to be silent.
+            None if is_silent && was_suspect => {
+                return self.end_worker(worker_id.slot, EndReason::Unresponsive);
+            }
+            Some(_) | None => {}
         }
         self.actions.push_back(Action::LookAt { worker: worker_id });
-        self.keep_watch(worker_id.slot);
         self.review(worker_id.slot);
     }
 

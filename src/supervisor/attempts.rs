@@ -130,15 +130,18 @@ impl Supervisor {
     }
 
     pub(super) fn attempt_recalled(&mut self, worker_id: WorkerId, attempt: AttemptId) {
-        let Some(slot) = self.slot_of(worker_id) else { return };
-        let held = slot.worker_mut().and_then(|worker| worker.held_mut(attempt)).copied();
+        let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
+        let held = worker.held_mut(attempt).copied();
         let Some(held) = held.filter(|held| held.progress == Progress::Recalled) else {
             return self.worker_broke(
                 worker_id,
                 format!("it gave attempt {} back, which it was not asked for", attempt.0),
             );
         };
-        let is_suspect = slot.worker().is_some_and(|worker| worker.is_suspect);
+        if worker.pace.is_ahead() {
+            worker.taken_back.insert(attempt);
+        }
+        let is_suspect = worker.is_suspect;
         self.forget_attempt(worker_id, attempt);
         if let Some(key) = held.task {
             self.take_back(key);
@@ -146,6 +149,20 @@ impl Supervisor {
         if is_suspect {
             self.end_worker(worker_id.slot, EndReason::Unresponsive);
         }
+        self.review(worker_id.slot);
+    }
+
+    pub(super) fn attempt_passed_over(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+        let now = self.now;
+        let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
+        if !worker.taken_back.remove(&attempt) {
+            return self.worker_broke(
+                worker_id,
+                format!("it passed attempt {} over, which was not taken back", attempt.0),
+            );
+        }
+        worker.pace.heard(now);
+        worker.is_suspect = false;
         self.review(worker_id.slot);
     }
 
@@ -217,6 +234,8 @@ impl Supervisor {
         worker.forget(attempt);
         if !worker.pace.is_ahead() {
             self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
+        } else if worker.must_pass_over() {
+            self.keep_watch(worker_id.slot);
         }
         self.timers.disarm(Timer::AttemptTimeout(worker_id, attempt));
     }

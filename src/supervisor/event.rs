@@ -153,6 +153,13 @@ pub enum Event {
         /// Which attempt.
         attempt: AttemptId,
     },
+    /// A worker that attempts are sent ahead to has come to an attempt that was taken back from it before.
+    AttemptPassedOver {
+        /// Which worker.
+        worker: WorkerId,
+        /// Which attempt.
+        attempt: AttemptId,
+    },
     /// A worker's memory was measured, before it is told that the attempt finished after which it was.
     WorkerMeasured {
         /// Which.

@@ -201,6 +201,7 @@ impl Supervisor {
                 self.attempt_finished(worker, attempt, report);
             }
             Event::AttemptRecalled { worker, attempt } => self.attempt_recalled(worker, attempt),
+            Event::AttemptPassedOver { worker, attempt } => self.attempt_passed_over(worker, attempt),
             Event::WorkerMeasured { worker, rss_bytes } => self.worker_measured(worker, rss_bytes),
             Event::WorkerHungUp { worker } => self.worker_hung_up(worker),
             Event::WorkerBroke { worker, reason } => self.worker_broke(worker, reason),

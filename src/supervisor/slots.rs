@@ -1,6 +1,6 @@
 //! Slots, the workers in them, and the attempts that those hold.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::id::{AttemptId, Generation, Pid, SlotId, TaskId, WorkerId};
 use crate::limits::ATTEMPTS_APART_MAX;
@@ -43,6 +43,7 @@ pub(super) enum Role {
 
 /// What is in a slot.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a slot has a worker nearly always")]
 pub(super) enum Occupant {
     /// No process; a timer ends that, unless the daemon stops.
     Nobody,
@@ -64,6 +65,9 @@ pub(super) struct Worker {
     pub(super) wear: Option<Wear>,
     /// The attempts it was sent and has not reported, in the order of sending.
     pub(super) held: VecDeque<Held>,
+    /// The attempts that were taken back from it, of which it is known without asking it, and that it has not
+    /// passed over.
+    pub(super) taken_back: BTreeSet<AttemptId>,
     pub(super) last_attempt: AttemptId,
     /// How many it may be sent ahead.
     pub(super) pace: Pace,
@@ -157,6 +161,7 @@ impl Worker {
             stage: Stage::Starting,
             wear: None,
             held: VecDeque::new(),
+            taken_back: BTreeSet::new(),
             last_attempt: AttemptId(0),
             pace: Pace::default(),
             finished: 0,
@@ -183,10 +188,11 @@ impl Worker {
     }
 
     /// How much stands before a further attempt that it is sent: nothing while it has room for it at once, else
-    /// the attempts that it holds; none if it can be sent none.
+    /// the attempts that it holds; none if it can be sent none, or has yet to show that it goes on.
     pub(super) fn load(&self) -> Option<u32> {
         let (held, capacity) = (self.held.len() as u32, self.capacity());
         match () {
+            () if self.must_pass_over() => None,
             () if held < capacity => Some(0),
             () if capacity > 0 && self.pace.has_room(held) && self.is_in_step() => Some(held),
             () => None,
@@ -196,8 +202,14 @@ impl Worker {
     /// Whether the numbers of the attempts on their way do not lie too far apart: those that were taken back are
     /// still among what it has to read.
     fn is_in_step(&self) -> bool {
-        let first = self.held.front().map_or(self.last_attempt, |held| held.attempt);
-        self.last_attempt.0 - first.0 < ATTEMPTS_APART_MAX
+        let held = self.held.front().map(|held| held.attempt);
+        let first = held.into_iter().chain(self.taken_back.first().copied()).min();
+        self.last_attempt.0 - first.unwrap_or(self.last_attempt).0 < ATTEMPTS_APART_MAX
+    }
+
+    /// Whether all that it has to do, as far as is known, is to pass over what was taken back.
+    pub(super) fn must_pass_over(&self) -> bool {
+        self.held.is_empty() && !self.taken_back.is_empty()
     }
 
     /// Whether attempts wait in it behind one that is known to run.

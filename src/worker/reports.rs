@@ -26,7 +26,7 @@ pub(super) struct Reports {
     page: WorkerSide,
     /// What is to be published, encoded.
     buffer: BytesMut,
-    /// Whether something was published since the daemon was last told so.
+    /// Whether something was published, or passed over, since the daemon was last told so.
     is_untold: bool,
     told_at: Instant,
     /// With how many attempts left it is told so in any case; none are left where that is done otherwise.
@@ -57,7 +57,7 @@ impl Reports {
         })
     }
 
-    /// Runs one attempt, behind which so many are left, and reports it, unless it was taken back.
+    /// Runs one attempt, behind which so many are left, and reports it; or passes it over, if it was taken back.
     pub(super) fn attempt(
         &mut self,
         waiting: Waiting,
@@ -67,6 +67,7 @@ impl Reports {
     ) -> Result<(), Broken> {
         let attempt = waiting.attempt;
         if !self.page.begin(attempt.0) {
+            self.is_untold = true;
             return Ok(());
         }
         let since = self.free_since;

@@ -143,6 +143,12 @@ impl Harness {
         self
     }
 
+    /// Time passes, and the supervisor is woken only then.
+    pub fn wakes_late(&mut self, duration: Duration) -> &mut Self {
+        self.now = self.now + duration;
+        self.event(Event::TimePassed)
+    }
+
     /// A client connects.
     pub fn connect(&mut self, peer: impl Into<Credentials>) -> ConnectionId {
         self.last_connection += 1;
@@ -308,6 +314,12 @@ impl Harness {
     /// A worker is asked for an attempt.
     pub fn expect_recall(&mut self, sent: Sent) -> &mut Self {
         self.expect(Action::RecallAttempt { worker: sent.worker, attempt: sent.attempt })
+    }
+
+    /// A worker may be looked at, as often as it is.
+    pub fn expect_looks(&mut self, worker: WorkerId) -> &mut Self {
+        self.orders.retain(|order| *order != Action::LookAt { worker });
+        self
     }
 
     /// A process is signalled.

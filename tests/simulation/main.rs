@@ -22,6 +22,7 @@ mod policies;
 mod processes;
 mod regressions;
 mod scenarios;
+mod taken_back;
 mod trace;
 mod trial;
 mod world;

@@ -35,10 +35,11 @@ impl World {
         let reported = self.processes.get(&worker).and_then(|process| process.reported.first().copied());
         let attempt = reported.filter(|_| self.rng.bool()).unwrap_or(NEVER_SENT);
         self.tally.count(Fault::SpeaksOutOfTurn);
-        let event = match self.rng.u32(0..3) {
+        let event = match self.rng.u32(0..4) {
             0 => Event::AttemptStarted { worker, attempt },
             1 => Event::AttemptFinished { worker, attempt, report: result(worker, attempt) },
-            _ => Event::AttemptRecalled { worker, attempt },
+            2 => Event::AttemptRecalled { worker, attempt },
+            _ => Event::AttemptPassedOver { worker, attempt },
         };
         self.write(worker, event);
     }
@@ -107,7 +108,7 @@ impl World {
         let attempt = AttemptId(self.rng.u64(1..6));
         self.tally.count(Fault::LateMessage);
         let message = String::new();
-        let event = match self.rng.u32(0..10) {
+        let event = match self.rng.u32(0..11) {
             0 => Event::AttemptStarted { worker, attempt },
             1..=3 => Event::AttemptFinished { worker, attempt, report: result(worker, attempt) },
             4 => Event::AttemptRecalled { worker, attempt },
@@ -115,6 +116,7 @@ impl World {
             6 => Event::WorkerNotReady { worker, message },
             7 => Event::WorkerHungUp { worker },
             8 => Event::WorkerBroke { worker, reason: message },
+            9 => Event::AttemptPassedOver { worker, attempt },
             _ => Event::WorkerExited { worker, exit: Exit::Signal(9) },
         };
         self.tell(event)

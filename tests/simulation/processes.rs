@@ -56,6 +56,8 @@ pub struct Page {
     taken_back: BTreeSet<AttemptId>,
     /// Those that it began, of which the daemon does not know yet.
     begun: BTreeSet<AttemptId>,
+    /// Those of what was taken back that it has passed over, of which the daemon does not know yet.
+    passed_over: Vec<AttemptId>,
     /// How attempts ended, as far as the daemon has not taken that.
     published: Vec<Event>,
 }
@@ -170,9 +172,7 @@ impl World {
             ToWorker::Setup(_) => {}
             ToWorker::Answer { attempt, reply } => self.answered(worker, attempt, *reply),
             ToWorker::Attempt { attempt, .. } => {
-                if process.page.as_ref().is_none_or(|page| !page.taken_back.contains(&attempt)) {
-                    process.queue.push_back(attempt);
-                }
+                process.queue.push_back(attempt);
                 let wait = self.delay(2);
                 self.schedule(wait, Happening::Begins(worker));
             }
@@ -216,6 +216,7 @@ impl World {
         if self.odds.strike(&mut self.rng, Fault::DiesUnstarted) {
             return self.dies(worker, Exit::Signal(6));
         }
+        self.passes_over(worker);
         let Some(attempt) = self.processes.get_mut(&worker).and_then(|process| process.queue.pop_front())
         else {
             return Ok(());
@@ -338,6 +339,19 @@ impl World {
         Ok(())
     }
 
+    /// A worker passes over what was taken back on its page, up to what it may begin. The daemon is told that there
+    /// is something on the page, or finds it there.
+    fn passes_over(&mut self, worker: WorkerId) {
+        let Some(process) = self.processes.get_mut(&worker) else { return };
+        let Some(page) = &mut process.page else { return };
+        let is_taken_back = |attempt: &&AttemptId| page.taken_back.contains(*attempt);
+        let count = process.queue.iter().take_while(is_taken_back).count();
+        page.passed_over.extend(process.queue.drain(..count));
+        if !page.passed_over.is_empty() && self.rng.bool() {
+            self.write_to_daemon(worker, Happening::LooksAt(worker));
+        }
+    }
+
     /// A worker begins an attempt, if it does so on its page.
     fn begins_on_page(&mut self, worker: WorkerId, attempt: AttemptId) -> bool {
         let page = self.processes.get_mut(&worker).and_then(|process| process.page.as_mut());
@@ -368,7 +382,6 @@ impl World {
             self.tally.count(Fault::RecallCrossesStart);
         } else {
             page.taken_back.insert(attempt);
-            process.queue.retain(|queued| *queued != attempt);
             self.answers.push_back(Event::AttemptRecalled { worker, attempt });
             self.tally.count(Fault::RecallAnswered);
         }
@@ -383,6 +396,8 @@ impl World {
         let begun = std::mem::take(&mut page.begun).into_iter();
         let unfinished = begun.filter(|attempt| !process.reported.contains(attempt));
         events.extend(unfinished.map(|attempt| Event::AttemptStarted { worker, attempt }));
+        let passed_over = page.passed_over.drain(..);
+        events.extend(passed_over.map(|attempt| Event::AttemptPassedOver { worker, attempt }));
         events
     }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use poold::id::{AttemptId, ConnectionId, Epoch, RequestId, TaskId, WorkerId};
+use poold::limits::ATTEMPTS_APART_MAX;
 use poold::message::client::{Reply, ReplyBody};
 use poold::supervisor::{Action, Event, Notice, Supervisor};
 use poold::task::Outcome;
@@ -64,6 +65,8 @@ pub struct Worker {
     pub is_spawned: bool,
     /// How many attempts it said first that it can hold.
     pub capacity: Option<u32>,
+    /// Whether attempts are sent ahead to it.
+    is_ahead: bool,
     /// Whether it said that it cannot become ready.
     pub has_given_up: bool,
     /// Whether nothing more is heard from it.
@@ -73,6 +76,8 @@ pub struct Worker {
     sent: u64,
     /// What it was sent and has not reported.
     pub held: BTreeMap<AttemptId, Held>,
+    /// What was taken back from it without asking it, and that it has not passed over.
+    pub taken_back: BTreeSet<AttemptId>,
 }
 
 /// An attempt that a worker holds.
@@ -124,9 +129,12 @@ impl Ledger {
             }
             Event::StopRequested => self.stops += 1,
             Event::WorkerSpawned { worker, .. } => self.of(*worker, |worker| worker.is_spawned = true),
-            Event::WorkerReady { worker, ahead, .. } => {
-                self.of(*worker, |worker| _ = worker.capacity.get_or_insert(*ahead));
-            }
+            Event::WorkerReady { worker, capacity, ahead, .. } => self.of(*worker, |worker| {
+                if worker.capacity.is_none() {
+                    worker.capacity = Some(*ahead);
+                    worker.is_ahead = ahead > capacity;
+                }
+            }),
             Event::WorkerNotReady { worker, .. } => self.of(*worker, |worker| worker.has_given_up = true),
             Event::AttemptStarted { worker, attempt } => self.of(*worker, |worker| {
                 worker.held.entry(*attempt).and_modify(|held| held.is_started = true);
@@ -139,7 +147,13 @@ impl Ledger {
                 let is_given_back = |held: &Held| held.is_recalled && !held.is_started;
                 if worker.held.get(attempt).is_some_and(is_given_back) {
                     worker.held.remove(attempt);
+                    if worker.is_ahead {
+                        worker.taken_back.insert(*attempt);
+                    }
                 }
+            }),
+            Event::AttemptPassedOver { worker, attempt } => self.of(*worker, |worker| {
+                worker.taken_back.remove(attempt);
             }),
             Event::WorkerHungUp { worker } | Event::WorkerBroke { worker, .. } => {
                 self.of(*worker, |worker| worker.is_deaf = true);
@@ -278,6 +292,10 @@ impl Ledger {
         self.of_known(id, |worker| {
             let has_room = worker.held.len() < worker.capacity.unwrap_or_default() as usize;
             assert!(has_room && !worker.is_deaf && !worker.is_told_to_end(), "it can take none: {worker:?}");
+            if let Some(first) = worker.taken_back.first() {
+                assert!(attempt.0 - first.0 <= ATTEMPTS_APART_MAX, "more is sent than it reads: {worker:?}");
+                assert!(!worker.held.is_empty(), "it is sent more before it goes on: {worker:?}");
+            }
             worker.sent += 1;
             assert_eq!(attempt, AttemptId(worker.sent));
             worker.held.insert(attempt, Held { task, is_started: false, is_recalled: false, is_over: false });

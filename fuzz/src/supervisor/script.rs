@@ -142,17 +142,19 @@ fn worker_speaks(world: &mut World, draw: &mut Draw<'_>) {
     let mut speakers: Vec<WorkerId> = heard.map(|(id, _)| *id).collect();
     speakers.extend(world.ledger.gone.last());
     let Some(worker) = draw.any(speakers) else { return };
-    let held =
-        world.ledger.workers.get(&worker).map(|worker| worker.held.keys().copied().collect::<Vec<_>>());
+    let known = world.ledger.workers.get(&worker).into_iter();
+    let sent = known.flat_map(|worker| worker.held.keys().chain(&worker.taken_back).copied());
+    let sent: Vec<AttemptId> = sent.collect();
     let attempt = match draw.below(8) {
         0 => AttemptId(draw.below(4) as u64),
-        _ => draw.any(held.unwrap_or_default()).unwrap_or(AttemptId(1)),
+        _ => draw.any(sent).unwrap_or(AttemptId(1)),
     };
     let message = "so it says".to_owned();
     world.tell_of_worker(match draw.below(16) {
         0..=4 => Event::AttemptStarted { worker, attempt },
         5..=9 => Event::AttemptFinished { worker, attempt, report: report(draw) },
-        10..=11 => Event::AttemptRecalled { worker, attempt },
+        10 => Event::AttemptRecalled { worker, attempt },
+        11 => Event::AttemptPassedOver { worker, attempt },
         12 => Event::WorkerMeasured { worker, rss_bytes: draw.below(3) as u64 },
         13 => Event::WorkerNotReady { worker, message },
         14 => return ready(world, draw, worker),

@@ -176,6 +176,8 @@ impl World {
             }
             let report = Report::Ok(Payload::default());
             self.tell_of_worker(Event::AttemptFinished { worker: id, attempt, report });
+        } else if let Some(attempt) = worker.taken_back.first().copied() {
+            self.tell(Event::AttemptPassedOver { worker: id, attempt });
         } else {
             return false;
         }
@@ -206,6 +208,7 @@ fn worker_of(event: &Event) -> Option<WorkerId> {
         | Event::AttemptStarted { worker, .. }
         | Event::AttemptFinished { worker, .. }
         | Event::AttemptRecalled { worker, .. }
+        | Event::AttemptPassedOver { worker, .. }
         | Event::WorkerMeasured { worker, .. }
         | Event::WorkerHungUp { worker }
         | Event::WorkerBroke { worker, .. }

@@ -1,9 +1,12 @@
 //! What is sent ahead waits in a worker no longer than it would in line: not behind an attempt that is known to
-//! run while another worker is idle, and not before a more urgent task that waits.
+//! run while another worker is idle, and not before a more urgent task that waits. A worker that does nothing is
+//! ended in time, whether it still holds what it was sent or all of it was taken back; till then it is sent no more
+//! than it would hold.
 
 use std::time::Duration;
 
-use poold::supervisor::Supervisor;
+use poold::limits::ATTEMPTS_APART_MAX;
+use poold::supervisor::{Action, Supervisor};
 
 use super::order::waits_for;
 use super::utilization::{has_room, may_stand_by};
@@ -11,8 +14,8 @@ use super::{Checker, Verdict, demand};
 use crate::history::{Attempt, History, Task, Worker};
 use crate::trial::Step;
 
-/// How far two looks at a worker may lie apart, with what a clock may be late.
-const LOOKS_APART: Duration = Duration::from_millis(100);
+/// How long two looks at a worker may take, with what a clock may be late.
+const TWO_LOOKS: Duration = Duration::from_millis(150);
 
 /// Watches what waits in workers.
 pub struct Ahead;
@@ -20,6 +23,15 @@ pub struct Ahead;
 impl Checker for Ahead {
     fn name(&self) -> &'static str {
         "ahead"
+    }
+
+    fn action(&mut self, history: &History, action: &Action) -> Verdict {
+        let Action::SendAttempt { worker: id, attempt, .. } = action else { return Ok(()) };
+        let Some(worker) = history.workers.get(id) else { return Ok(()) };
+        let Some(first) = worker.taken_back.first() else { return Ok(()) };
+        demand(!worker.holds.is_empty() && attempt.0 - first.0 <= ATTEMPTS_APART_MAX, || {
+            format!("worker {id} is sent more, and has yet to pass over {}", first.0)
+        })
     }
 
     fn settled(&mut self, history: &History, _step: &Step, _supervisor: &Supervisor) -> Verdict {
@@ -32,9 +44,10 @@ impl Checker for Ahead {
             let has_begun = held().any(|(_, held)| held.started_at.is_some());
             let is_waiting = |held: &Attempt| held.started_at.is_none() && held.recall_at.is_none();
             let waiting = || held().filter(|(_, held)| is_waiting(held)).map(|(task, _)| task);
-            let is_forgotten = worker.is_silent_since(history.now, worker.start_timeout + LOOKS_APART);
-            demand(!is_forgotten || has_begun || worker.is_harmful() || waiting().next().is_none(), || {
-                format!("worker {id} does not begin with what it has, and nothing follows from that")
+            let is_forgotten = worker.is_silent_since(history.now, worker.start_timeout + TWO_LOOKS);
+            let has_to_act = waiting().next().is_some() || !worker.taken_back.is_empty();
+            demand(!is_forgotten || has_begun || worker.is_harmful() || !has_to_act, || {
+                format!("worker {id} does nothing with what it was sent, and nothing follows from that")
             })?;
             if is_relieved(history, worker) {
                 continue;

@@ -48,6 +48,7 @@ fn worker_of(event: &Event) -> Option<WorkerId> {
         | Event::AttemptStarted { worker, .. }
         | Event::AttemptFinished { worker, .. }
         | Event::AttemptRecalled { worker, .. }
+        | Event::AttemptPassedOver { worker, .. }
         | Event::WorkerMeasured { worker, .. }
         | Event::WorkerHungUp { worker }
         | Event::WorkerBroke { worker, .. }

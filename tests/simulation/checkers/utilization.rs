@@ -42,6 +42,7 @@ pub fn has_room(history: &History, worker: &Worker) -> bool {
     let Some(pool) = history.pool(&worker.pool) else { return false };
     worker.is_ready()
         && worker.holds.len() < worker.capacity as usize
+        && worker.taken_back.is_empty()
         && worker.revision == pool.revision
         && !worker.may_leave
         && worker.worn_at.is_none()

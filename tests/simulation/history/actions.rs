@@ -52,7 +52,7 @@ impl History {
         let Some(receiver) = self.workers.get_mut(&worker) else { return };
         receiver.sent += 1;
         receiver.spoiled_at = None;
-        if receiver.holds.is_empty() {
+        if receiver.holds.is_empty() && receiver.taken_back.is_empty() {
             receiver.heard_at = now;
         }
         receiver.holds.push((attempt, id));

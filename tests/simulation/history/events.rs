@@ -67,6 +67,12 @@ impl History {
                 }
             }
             Event::AttemptRecalled { worker, attempt } => self.attempt_recalled(*worker, *attempt),
+            Event::AttemptPassedOver { worker, attempt } => {
+                self.of_worker(*worker, |worker| match worker.taken_back.remove(attempt) {
+                    true => worker.heard_at = now,
+                    false => _ = worker.lied_at.get_or_insert(now),
+                })
+            }
             Event::WorkerHungUp { worker } => self.of_worker(*worker, |worker| {
                 worker.hung_up_at.get_or_insert(now);
             }),
@@ -256,6 +262,11 @@ impl History {
         self.note_lie(worker, id);
         if self.attempt(worker, id).is_some_and(|(_, attempt)| attempt.started_at.is_none()) {
             self.attempt_ended(worker, id, End::Recalled);
+            self.of_worker(worker, |worker| {
+                if worker.ahead > worker.capacity {
+                    worker.taken_back.insert(id);
+                }
+            });
         }
     }
 

@@ -67,10 +67,12 @@ pub struct Worker {
     pub sent: u64,
     /// How many it finished.
     pub finished: u64,
-    /// When it last began or finished something, or had nothing to do.
+    /// When it last began, finished or passed over something, or had nothing to do.
     pub heard_at: Time,
     /// Those it holds.
     pub holds: Vec<(AttemptId, TaskId)>,
+    /// Those that were taken back from it without asking it, and that it has not passed over.
+    pub taken_back: BTreeSet<AttemptId>,
 }
 
 impl Worker {
@@ -117,6 +119,7 @@ impl Worker {
             sent: 0,
             finished: 0,
             holds: Vec::new(),
+            taken_back: BTreeSet::new(),
         }
     }
 
