@@ -13,6 +13,7 @@
 //! `done` is final, and reached exactly once.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -167,6 +168,9 @@ pub struct TaskSpec {
     /// Whether an attached task's connection is told when each attempt starts.
     pub report_start: bool,
 }
+
+/// A specification, as many tasks have in common.
+pub type SharedSpec = Arc<TaskSpec>;
 
 impl TaskSpec {
     /// A task of `function` with every option at its default.

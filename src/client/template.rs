@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::call_error::{CallError, Cause};
 use super::until::lock;
 use crate::id::FunctionName;
-use crate::task::TaskSpec;
+use crate::task::{SharedSpec, TaskSpec};
 use crate::wire::EncodedSpec;
 
 /// Functions that a handle remembers: more than most programs call.
@@ -15,7 +15,7 @@ const TEMPLATES_MAX: usize = 16;
 /// The function and the options of some calls.
 #[derive(Debug)]
 pub(super) struct Template {
-    spec: Arc<TaskSpec>,
+    spec: SharedSpec,
     encoded: EncodedSpec,
 }
 
@@ -35,7 +35,7 @@ impl Template {
         &self.spec.function
     }
 
-    pub(super) fn spec(&self) -> &Arc<TaskSpec> {
+    pub(super) fn spec(&self) -> &SharedSpec {
         &self.spec
     }
 

@@ -28,9 +28,11 @@
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
 //! | `door`, `listener` | how clients come in |
+//! | `alarm`, `clock` | when something is due; what time it is |
 //! | `signals`, `notify`, `logging` | the other ways to the world |
 
 mod access;
+mod alarm;
 mod cgroup;
 mod clients;
 mod clock;
@@ -72,6 +74,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 
+use self::alarm::Alarm;
 use self::cgroup::Confinement;
 use self::clients::Clients;
 use self::clock::Clock;
@@ -105,9 +108,6 @@ const LINGER: Duration = Duration::from_micros(50);
 
 /// Readiness events taken from the poller in one turn.
 const EVENTS_PER_TURN: usize = 4096;
-
-/// The longest the poller is asked to wait: it counts milliseconds in 31 bits.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// Reads the configuration again, given the one in force: gives the new one and what it changes, a line
 /// each, or why it cannot be, in one line.
@@ -166,6 +166,7 @@ struct Daemon<'a> {
     /// Events that came about while actions were carried out.
     events: VecDeque<Event>,
     poll: mio::Poll,
+    alarm: Alarm,
     /// What is to be served in the next turn: it became ready, or was not finished with.
     ready: BTreeSet<Token>,
     /// Events that the supervisor was told of in this turn.
@@ -206,6 +207,7 @@ impl<'a> Daemon<'a> {
         let poll = mio::Poll::new().map_err(setup("open a poller"))?;
         let registry = || poll.registry().try_clone().map_err(setup("share the poller"));
 
+        let alarm = Alarm::new(poll.registry()).map_err(setup("make a timer"))?;
         // Caught before the socket is bound, so that a signal from here on still removes it.
         let signals = Signals::catch(poll.registry()).map_err(setup("catch signals"))?;
         let user = Uid(geteuid().as_raw());
@@ -259,6 +261,7 @@ impl<'a> Daemon<'a> {
             functions: Functions::default(),
             workers,
             closer: Closer::default(),
+            alarm,
             poll,
             spawner,
             door,
@@ -315,8 +318,10 @@ impl<'a> Daemon<'a> {
                 self.spawner.next_timeout(),
                 self.notifier.next_timeout(),
             ];
-            let next = due.into_iter().flatten().min();
-            next.map(|next| next.since(self.clock.now()).min(WAIT_MAX))
+            if let Some(next) = due.into_iter().flatten().min() {
+                self.alarm.ring_by(self.clock.now(), next).map_err(Error::Loop)?;
+            }
+            None
         } else {
             Some(Duration::ZERO)
         };
@@ -347,7 +352,8 @@ impl<'a> Daemon<'a> {
             | Token::Spawner
             | Token::Signals
             | Token::Listener
-            | Token::ServiceManager => {}
+            | Token::ServiceManager
+            | Token::Alarm => {}
         }
         if event.is_writable() {
             self.touched.insert(token);
@@ -414,7 +420,8 @@ impl<'a> Daemon<'a> {
                 | Token::Spawner
                 | Token::Signals
                 | Token::Listener
-                | Token::ServiceManager => false,
+                | Token::ServiceManager
+                | Token::Alarm => false,
             };
             if is_heard {
                 self.ready.insert(token);

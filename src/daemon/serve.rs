@@ -52,6 +52,7 @@ impl Daemon<'_> {
             Token::Signals => self.serve_signals(),
             Token::Listener => self.serve_listener(),
             Token::ServiceManager => self.notifier.send_waiting(),
+            Token::Alarm => self.alarm.rang(),
         }
     }
 

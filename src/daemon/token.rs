@@ -26,6 +26,8 @@ pub(super) enum Token {
     Listener,
     /// The service manager has room for what it is to be told.
     ServiceManager,
+    /// Something is due.
+    Alarm,
 }
 
 /// The two ways a worker prints.
@@ -65,6 +67,7 @@ impl From<Token> for mio::Token {
             Token::Signals => (6, 0),
             Token::Listener => (7, 0),
             Token::ServiceManager => (8, 0),
+            Token::Alarm => (9, 0),
         };
         mio::Token(((number << VARIANT_BITS) | variant) as usize)
     }
@@ -83,7 +86,8 @@ impl From<mio::Token> for Token {
             5 => Token::Spawner,
             6 => Token::Signals,
             7 => Token::Listener,
-            _ => Token::ServiceManager,
+            8 => Token::ServiceManager,
+            _ => Token::Alarm,
         }
     }
 }
@@ -96,7 +100,8 @@ mod tests {
     fn token_survives_the_poller() {
         let slots = [SlotId(0), SlotId(1), SlotId(u32::MAX)];
         let clients = [ConnectionId(1), ConnectionId(u64::from(u32::MAX) + 1), ConnectionId(1 << 59)];
-        let mut tokens = vec![Token::Spawner, Token::Signals, Token::Listener, Token::ServiceManager];
+        let mut tokens =
+            vec![Token::Spawner, Token::Signals, Token::Listener, Token::ServiceManager, Token::Alarm];
         tokens.extend(clients.map(Token::Client));
         for slot in slots {
             tokens.extend([Token::WorkerSocket(slot), Token::WorkerExit(slot)]);

@@ -3,14 +3,12 @@
 //! Every request carries a number of the client's choosing, and every reply names the request it
 //! belongs to; replies to different requests come in any order.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 
 use super::Message;
 use super::status::{FunctionStatus, Status, TaskState, TaskStatus, WorkerStatus};
 use crate::id::{Epoch, FunctionName, Pid, PoolName, RequestId, TaskId};
-use crate::task::{Outcome, Payload, TaskSpec};
+use crate::task::{Outcome, Payload, SharedSpec};
 
 /// What a client asks of the daemon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +25,7 @@ pub enum RequestBody {
     /// Run a task. Answered by [`ReplyBody::Accepted`], then, if it is attached, [`ReplyBody::Done`].
     Submit {
         /// What and how.
-        spec: Arc<TaskSpec>,
+        spec: SharedSpec,
         /// Its arguments.
         args: Payload,
     },

@@ -8,12 +8,12 @@
 //!
 //! An attempt begins, or is taken back, by one compare-and-swap: never both, and without a word on the
 //! socket. One that was taken back is passed over when its turn comes: so the daemon knows that the worker goes on,
-//! and has read what it was sent. What is in the ring was reported, whatever becomes of the worker next. So when a worker dies, the
-//! page says exactly which attempts it had begun and not reported.
+//! and has read what it was sent. What is in the ring was reported, whatever becomes of the worker next. So when a
+//! worker dies, the page says exactly which attempts it had begun and not reported.
 //!
-//! The daemon takes nothing on the page for granted (`fuzz/src/page.rs` puts anything there): all of it is read as atomic words, what was announced is
-//! checked against what can be, and a worker that scribbles over it spoils its own reports alone. The file
-//! behind it cannot be resized by either side, so that no access ever faults.
+//! The daemon takes nothing on the page for granted (`fuzz/src/page.rs` puts anything there): all of it is read as
+//! atomic words, what was announced is checked against what can be, and a worker that scribbles over it spoils its
+//! own reports alone. The file behind it cannot be resized by either side, so that no access ever faults.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -32,12 +32,15 @@ pub(super) struct Pace {
     idle_looks: u32,
     /// Since when nothing was heard of it.
     silent_since: Time,
+    /// Since when it has held something all the time, if it does.
+    busy_since: Time,
 }
 
 impl Pace {
     /// For a worker that may hold at most so many attempts.
     pub(super) fn new(most: u32, now: Time) -> Self {
-        Pace { most, window: 1, finished: 0, is_watched: false, idle_looks: 0, silent_since: now }
+        let (window, finished) = (1, 0);
+        Pace { most, window, finished, is_watched: false, idle_looks: 0, silent_since: now, busy_since: now }
     }
 
     /// Whether attempts are sent ahead at all.
@@ -47,6 +50,12 @@ impl Pace {
 
     pub(super) fn has_room(&self, held: u32) -> bool {
         held < self.window
+    }
+
+    /// It is sent something, and held nothing before.
+    pub(super) fn becomes_busy(&mut self, now: Time) {
+        self.busy_since = now;
+        self.heard(now);
     }
 
     /// Something was heard of it.
@@ -105,6 +114,12 @@ impl Supervisor {
         let first = worker.held.iter().find(|held| held.is_sent()).map(|held| held.attempt);
         if first.is_none() && !worker.must_pass_over() {
             return;
+        }
+        // One short attempt after the other: this one had no time yet.
+        let due = worker.pace.busy_since + LOOK_INTERVAL;
+        if now < due {
+            worker.pace.is_watched = true;
+            return self.timers.arm(Timer::WorkerLook(worker_id), due);
         }
         worker.pace.slow_down();
         let is_silent = !worker.has_begun() && now.since(worker.pace.silent_since) >= start_timeout;

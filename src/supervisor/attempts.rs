@@ -48,7 +48,7 @@ impl Supervisor {
         let pool = &mut self.pools[task.pool.0];
         if worker.pace.is_ahead() {
             if worker.held.len() == 1 {
-                worker.pace.heard(self.now);
+                worker.pace.becomes_busy(self.now);
             }
             pool.least_urgent_sent = pool.least_urgent_sent.min(task.priority);
             self.keep_watch(worker_id.slot);

@@ -1,12 +1,10 @@
 //! Facts that the supervisor is told.
 
-use std::sync::Arc;
-
 use super::Policy;
 use crate::id::{AttemptId, ConnectionId, Credentials, FunctionName, Pid, RequestId, TaskId, WorkerId};
 use crate::message::status::FunctionInfo;
 use crate::message::worker::Report;
-use crate::task::{Exit, Payload, TaskSpec};
+use crate::task::{Exit, Payload, SharedSpec};
 use crate::time::Time;
 
 /// Something that happened. Events about a worker that is no longer its slot's are ignored.
@@ -48,7 +46,7 @@ pub enum Event {
         /// Its number for the request.
         request: RequestId,
         /// What to run and how.
-        spec: Arc<TaskSpec>,
+        spec: SharedSpec,
         /// `spec.deadline` as an instant of the supervisor's time.
         deadline: Option<Time>,
         /// The arguments.

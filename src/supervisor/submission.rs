@@ -1,6 +1,5 @@
 //! Taking tasks in: caps, the choice of a pool, acceptance.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::accounts::Sum;
@@ -17,7 +16,7 @@ use crate::id::{FunctionName, RUN_FUNCTION, TaskId, Uid};
 use crate::limits::{DESCRIPTORS_PER_CLIENT_MAX, RETRIES_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody};
 use crate::message::status::Phase;
-use crate::task::{Attachment, Limit, Outcome, Payload, TaskSpec};
+use crate::task::{Attachment, Limit, Outcome, Payload, SharedSpec, TaskSpec};
 use crate::time::Time;
 
 /// How many edits away a name may be to be suggested for another.
@@ -41,7 +40,7 @@ impl Supervisor {
     pub(super) fn submitted(
         &mut self,
         submitter: Watcher,
-        spec: Arc<TaskSpec>,
+        spec: SharedSpec,
         deadline: Option<Time>,
         args: Payload,
     ) {

@@ -1,12 +1,10 @@
 //! Submissions that wait until some pool says that it has their function.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
 use super::tasks::Watcher;
 use crate::id::{ConnectionId, TaskId, Uid};
-use crate::task::{Payload, TaskSpec};
+use crate::task::{Payload, SharedSpec};
 use crate::time::Time;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What a client submitted.
 #[derive(Debug)]
@@ -15,7 +13,7 @@ pub(super) struct Submission {
     pub(super) user: Uid,
     /// The task whose function submitted it.
     pub(super) parent: Option<TaskId>,
-    pub(super) spec: Arc<TaskSpec>,
+    pub(super) spec: SharedSpec,
     pub(super) deadline: Option<Time>,
     pub(super) args: Payload,
 }

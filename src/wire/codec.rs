@@ -13,7 +13,7 @@ use crate::id::RequestId;
 use crate::limits::{DECODE_BYTES_MAX, DESCRIPTORS_PER_PAYLOAD_MAX, FRAME_BYTES_MAX};
 use crate::message::Message;
 use crate::message::client::{Request, RequestBody};
-use crate::task::{Content, Payload, TaskSpec};
+use crate::task::{Content, Payload, SharedSpec, TaskSpec};
 
 /// Bytes of memory that one encoded byte of a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
 /// hold integers of sixteen bytes.
@@ -155,7 +155,7 @@ fn with_payload<M: Message>(mut message: M, bytes: &[u8]) -> Result<M, WireError
 /// that begins in the same way need not be decoded anew.
 #[derive(Debug, Default)]
 pub(super) struct LastSpec {
-    spec: Option<Arc<TaskSpec>>,
+    spec: Option<SharedSpec>,
     /// How it was encoded, once it has come twice.
     encoded: Option<EncodedSpec>,
 }
@@ -171,7 +171,7 @@ impl LastSpec {
     }
 
     /// Remembers a specification that was received.
-    fn remember(&mut self, spec: &mut Arc<TaskSpec>) {
+    fn remember(&mut self, spec: &mut SharedSpec) {
         match &self.spec {
             Some(last) if last == spec => {
                 *spec = Arc::clone(last);
