@@ -13,6 +13,8 @@ pub(crate) mod environment;
 #[cfg(feature = "daemon")]
 pub(crate) mod fault;
 #[cfg(feature = "daemon")]
+pub(crate) mod fork;
+#[cfg(feature = "daemon")]
 pub(crate) mod landlock;
 pub(crate) mod map;
 #[cfg(feature = "daemon")]

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
     DumpableBehavior, Resource, Rlimit, Signal, fchdir, getpid, getppid, getrlimit,
     kill_current_process_group, kill_process_group, set_dumpable_behavior, set_parent_process_death_signal,
-    setrlimit, setsid,
+    setpgid, setrlimit, setsid,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
@@ -110,6 +110,14 @@ pub(crate) fn set_open_files_max(files: u64) -> io::Result<()> {
 pub(crate) fn enter_group(entrance: &Path) -> io::Result<()> {
     let mut entrance = File::options().write(true).open(entrance)?;
     io::Write::write_all(&mut entrance, b"0")
+}
+
+/// Makes this process the leader of a process group of its own.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn lead_group() -> io::Result<()> {
+    Ok(setpgid(None, None)?)
 }
 
 /// Names the calling thread, which in `main` is the name that `ps` and `top` show: at most 15 bytes.
