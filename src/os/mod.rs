@@ -11,6 +11,8 @@ pub(crate) mod descriptor;
 #[cfg(feature = "daemon")]
 pub(crate) mod environment;
 #[cfg(feature = "daemon")]
+pub(crate) mod execution;
+#[cfg(feature = "daemon")]
 pub(crate) mod fault;
 #[cfg(feature = "daemon")]
 pub(crate) mod fork;
