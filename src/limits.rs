@@ -197,6 +197,14 @@ pub const LAST_WORDS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Processes that the spawner has been asked for at one time.
 pub const SPAWNS_AHEAD: usize = 16;
 
+/// How long the guard lets word of commands gather that come and go: the end of the daemon, and of a worker, it
+/// hears of at once. The pipe to it holds seven thousand records.
+pub const GUARD_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long the template may take to make a copy of itself, which is a matter of 0.1 ms: one that takes longer was
+/// stopped, and is replaced.
+pub const TEMPLATE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// How long a standby that has been put in service has the processors before the next one is started.
 /// It takes about 0.1 ms to begin with an attempt, and the start of a process 1 to 2 ms of a processor.
 pub const SUCCESSION: Duration = Duration::from_millis(1);

@@ -23,7 +23,8 @@ use poold::task::{Payload, TaskSpec};
 use poold::wire::{Hello, Inbox, Role, Verdict, encode};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use support::{
-    Daemon, PATIENCE, assert_error, cpu_ticks, directory_with, parts, pid, replace_program, waits,
+    Daemon, PATIENCE, assert_error, child_named, cpu_ticks, directory_with, parts, pid, replace_program,
+    waits,
 };
 
 const CLIENTS: usize = 200;
@@ -68,7 +69,11 @@ fn assert_sleeps(daemon: &Daemon) {
 
 /// Sets a soft limit of the daemon, such as `--nofile`, as the user that it runs as.
 fn set_limit(daemon: &Daemon, option: &str, limit: u64) {
-    let process = daemon.child.id();
+    set_limit_of(daemon.child.id(), option, limit);
+}
+
+/// Limits what a process may have, in its owner's name.
+fn set_limit_of(process: u32, option: &str, limit: u64) {
     let owner = std::fs::metadata(format!("/proc/{process}")).unwrap();
     let mut command = Command::new("prlimit");
     command.args(["--pid", &process.to_string(), &format!("{option}={limit}:")]);
@@ -168,7 +173,11 @@ fn pool_whose_processes_cannot_be_started_is_degraded_and_heals() {
     daemon.wait_for_log("is ready");
     daemon.wait_for_log("is ready");
     let pids = daemon.worker_pids();
-    set_limit(&daemon, "--nproc", 1);
+    // Workers are copies of the template, and have its limits.
+    let template = child_named(&daemon, "poold: template").unwrap().as_raw_nonzero().get().unsigned_abs();
+    let processes = [daemon.child.id(), template];
+    let set_limits = |limit| processes.map(|process| set_limit_of(process, "--nproc", limit));
+    set_limits(1);
     kill_process(pids[0], Signal::KILL).unwrap();
     let line = daemon.wait_for_log("Resource temporarily unavailable");
     assert!(line.contains("worker"), "{line}");
@@ -177,7 +186,7 @@ fn pool_whose_processes_cannot_be_started_is_degraded_and_heals() {
     still_serves(&daemon);
     let pool = daemon.json(&["status"])["pools"][0].clone();
     assert!(pool["last_failure"].as_str().unwrap().contains("Resource temporarily unavailable"), "{pool}");
-    set_limit(&daemon, "--nproc", 1000);
+    set_limits(1000);
     daemon.wait_for_log("is ready");
     daemon.wait_for_log("pool cpu is well again");
     assert_eq!(daemon.worker_pids().len(), 2);

@@ -11,8 +11,8 @@ use poold::id::{FunctionName, RequestId};
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::task::{Payload, TaskSpec};
 use poold::wire::{HANDSHAKE_BYTES, Hello, Inbox, Role, encode};
-use rustix::process::{Pid, Signal, kill_process};
-use support::{Daemon, assert_error, parts, pid, pidfd, wait_for_exit};
+use rustix::process::{Signal, kill_process};
+use support::{Daemon, assert_error, child_named, parts, pid, pidfd, wait_for_exit};
 
 /// Tasks that are submitted one after the other.
 const TASKS_IN_A_ROW: usize = 100;
@@ -264,11 +264,7 @@ fn worker_that_is_stopped_while_busy_costs_its_attempt_alone() {
 fn guard_that_is_killed_is_replaced_with_the_next_worker() {
     let mut daemon = Daemon::start("[pool.cpu]\nworkers = 1\n");
     daemon.wait_for_log("is ready");
-    let is_guard = |process: &Pid| {
-        let path = format!("/proc/{}/cmdline", process.as_raw_nonzero());
-        std::fs::read(path).is_ok_and(|name| name.starts_with(b"poold: guard"))
-    };
-    let guard = || children_of(&daemon).into_iter().find(is_guard);
+    let guard = || child_named(&daemon, "poold: guard");
     let first = guard().unwrap();
     let first_process = pidfd(first);
     kill_process(first, Signal::KILL).unwrap();
@@ -280,9 +276,33 @@ fn guard_that_is_killed_is_replaced_with_the_next_worker() {
     daemon.wait_for_log("the guard died");
 }
 
-fn children_of(daemon: &Daemon) -> Vec<Pid> {
-    let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
-    let children = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")));
-    let children: String = children.map(Result::unwrap).collect();
-    children.split_whitespace().map(|child| pid(child.parse().unwrap())).collect()
+#[test]
+fn template_that_is_killed_is_replaced_and_meanwhile_done_without() {
+    let mut daemon = Daemon::start("[pool.cpu]\nworkers = 1\n");
+    daemon.wait_for_log("is ready");
+    let template = || child_named(&daemon, "poold: template");
+    let first = template().unwrap();
+    let first_process = pidfd(first);
+    kill_process(first, Signal::KILL).unwrap();
+    wait_for_exit(&first_process);
+    for _ in 0..2 {
+        kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
+        still_serves(&daemon);
+    }
+    let second = template().unwrap();
+    assert_ne!(second, first);
+    daemon.wait_for_log("the template failed");
+}
+
+#[test]
+fn template_that_is_stopped_is_replaced() {
+    let mut daemon = Daemon::start("[pool.cpu]\nworkers = 1\n");
+    daemon.wait_for_log("is ready");
+    let stopped = child_named(&daemon, "poold: template").unwrap();
+    let stopped_process = pidfd(stopped);
+    kill_process(stopped, Signal::STOP).unwrap();
+    kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
+    wait_for_exit(&stopped_process);
+    still_serves(&daemon);
+    daemon.wait_for_log("the template failed");
 }

@@ -26,12 +26,13 @@ use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::cgroup;
 use crate::id::Pid;
+use crate::limits::GUARD_PAUSE;
 use crate::message::guard::{RECORD_BYTES, Record};
 use crate::os::pidfd::{Child, Watched};
 use crate::os::process::kill_group_of;
@@ -43,18 +44,22 @@ const DAEMON_PID: &str = "POOLD_GUARD";
 /// The directory of the control group that all workers are in.
 const CGROUP: &str = "POOLD_GUARD_CGROUP";
 
-/// Bytes asked for in one read of the pipe.
-const READ_BYTES: usize = 64 * 1024;
+/// Bytes asked for in one read of the pipe: hundreds of records.
+const READ_BYTES: usize = 4 * 1024;
 
-/// The daemon's end of the pipe.
+/// The daemon's end of the pipe, and of the bell.
 #[derive(Clone, Debug)]
-pub(super) struct Records(Arc<OwnedFd>);
+pub(super) struct Records(Arc<OwnedFd>, Arc<OwnedFd>);
 
 impl Records {
     /// Tells the guard. Never waits.
     pub(super) fn tell(&self, record: Record) {
         if let Err(error) = rustix::io::retry_on_intr(|| rustix::io::write(&self.0, &record.encode())) {
             log::error!("the guard cannot be told of {record:?}: {error}");
+        }
+        if let Record::WorkerEnded { .. } = record {
+            // One that is full has rung.
+            let _ = rustix::io::write(&self.1, &[0]);
         }
     }
 
@@ -72,6 +77,7 @@ pub(super) struct Guard {
     cgroup: Option<PathBuf>,
     /// Kept open here too: a pipe that lost its reader would kill who writes to it.
     pipe: OwnedFd,
+    bell: OwnedFd,
     process: Option<Child>,
 }
 
@@ -81,7 +87,9 @@ impl Guard {
     pub(super) fn new(program: PathBuf, cgroup: Option<PathBuf>) -> io::Result<(Self, Records)> {
         let (pipe, records) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         descriptor::keep_open_on_exec(&records)?;
-        Ok((Guard { program, cgroup, pipe, process: None }, Records(Arc::new(records))))
+        let (bell, ringer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        let records = Records(Arc::new(records), Arc::new(ringer));
+        Ok((Guard { program, cgroup, pipe, bell, process: None }, records))
     }
 
     /// Its process, if it was started.
@@ -110,7 +118,7 @@ impl Guard {
             .env(DAEMON_PID, process::id().to_string())
             .envs(self.cgroup.as_ref().map(|cgroup| (CGROUP, cgroup)))
             .stdin(Stdio::from(self.pipe.try_clone()?))
-            .stdout(Stdio::null())
+            .stdout(Stdio::from(self.bell.try_clone()?))
             .stderr(Stdio::null())
             .process_group(0);
         let mut process = command.spawn()?;
@@ -142,6 +150,7 @@ fn guard(daemon: Pid) -> io::Result<()> {
     if let Some(daemon) = watch(daemon)? {
         while wait(&daemon)? == Awaited::Record {
             pipe.read(&mut |record| groups.take_in(record))?;
+            let_gather(&daemon)?;
         }
     }
     // What was said before the daemon's end, then what is said by those that are still on their way out.
@@ -177,6 +186,18 @@ fn wait(daemon: &Watched) -> io::Result<Awaited> {
     Ok(if polled[0].revents().is_empty() { Awaited::Record } else { Awaited::End })
 }
 
+/// Lets what is not urgent gather for a while, so that commands that come and go do not wake the guard each time.
+fn let_gather(daemon: &Watched) -> io::Result<()> {
+    let bell = io::stdout();
+    let mut polled = [PollFd::new(daemon, PollFlags::IN), PollFd::new(&bell, PollFlags::IN)];
+    let pause = Timespec::try_from(GUARD_PAUSE).map_err(io::Error::other)?;
+    rustix::io::retry_on_intr(|| poll(&mut polled, Some(&pause)))?;
+    if !polled[1].revents().is_empty() {
+        rustix::io::retry_on_intr(|| rustix::io::read(&bell, &mut [0; 64]))?;
+    }
+    Ok(())
+}
+
 fn wait_for_record() -> io::Result<()> {
     let stdin = io::stdin();
     rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&stdin, PollFlags::IN)], None))?;
@@ -204,14 +225,19 @@ struct Pipe {
 impl Pipe {
     /// Reads all that is there.
     fn read(&mut self, take: &mut dyn FnMut(Record)) -> io::Result<()> {
-        let mut room = vec![0; READ_BYTES];
+        let mut room = [0; READ_BYTES];
         loop {
             match rustix::io::retry_on_intr(|| rustix::io::read(io::stdin().as_fd(), &mut room)) {
                 Ok(0) => {
                     self.is_over = true;
                     return Ok(());
                 }
-                Ok(bytes) => self.take_in(&room[..bytes], take),
+                Ok(bytes) => {
+                    self.take_in(&room[..bytes], take);
+                    if bytes < READ_BYTES {
+                        return Ok(());
+                    }
+                }
                 Err(Errno::AGAIN) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }

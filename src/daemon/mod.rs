@@ -24,6 +24,7 @@
 //! | `sandbox` | what shuts workers in, in words |
 //! | `cgroup`, `strays` | each worker's control group; children that nobody started |
 //! | `closer` | where big payloads end |
+//! | `template` | the process that others are copies of |
 //! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
@@ -56,6 +57,7 @@ mod serve;
 mod signals;
 mod spawner;
 mod strays;
+mod template;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -64,6 +66,7 @@ mod workers;
 pub use door::Audience;
 pub use error::Error;
 pub(crate) use guard::run_if_started_as_guard;
+pub(crate) use template::run_if_started_as_template;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};

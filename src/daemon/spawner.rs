@@ -25,6 +25,7 @@ use std::thread::{self, JoinHandle};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Waker};
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::cgroup::{self, Confinement, WorkerGroup};
 use super::config::{EnvironmentPass, PoolLimits};
@@ -32,12 +33,15 @@ use super::connection::Connection;
 use super::guard::{Guard, Records};
 use super::output::Output;
 use super::strays::{Children, Kind};
+use super::template::{Environment, Template, can_be_copy};
 use super::token::{OutputStream, Token};
-use crate::id::{Pid, PoolName, WorkerId};
+use crate::descriptor::Descriptors;
+use crate::id::{Pid, PoolName, SlotId, WorkerId};
 use crate::limits::{SPAWNS_AHEAD, SUCCESSION};
 use crate::message::command::CommandSpec;
 use crate::message::guard::Record;
 use crate::message::resources::WorkLimits;
+use crate::os::children;
 use crate::os::page::DaemonSide;
 use crate::os::pidfd::Child;
 use crate::time::Time;
@@ -147,16 +151,16 @@ impl Spawner {
         let waker = Waker::new(registry, Token::Spawner.into())?;
         let registry = registry.try_clone()?;
         let children = Children::adopt()?;
-        let (records_of_thread, leftovers) = (records.clone(), Vec::new());
         let mut starter = Starter {
+            template: Template::new(program.clone(), records.clone()),
             program,
             nofile,
             registry,
-            records: records_of_thread,
+            records: records.clone(),
             guard,
             confinement,
             children,
-            leftovers,
+            leftovers: Vec::new(),
         };
         let (errands, to_do) = channel();
         // When it is full the thread waits for the loop, which never waits for the thread.
@@ -258,6 +262,7 @@ struct Starter {
     registry: Registry,
     records: Records,
     guard: Guard,
+    template: Template,
     confinement: Confinement,
     children: Children,
     /// Groups whose last processes were still on their way out.
@@ -267,8 +272,22 @@ struct Starter {
 impl Starter {
     fn answer(&mut self, order: Order) -> Answer {
         let worker = order.worker;
+        if is_as_the_template(&order) {
+            self.keep_template();
+        }
         let started = self.keep_guarded().and_then(|()| self.start_in_group(order));
         started.map(Box::new).map_err(|error| Failed { worker, message: error.to_string() })
+    }
+
+    /// Sees to it that there is a template, which gets ready while the guard is started.
+    fn keep_template(&mut self) {
+        let former = self.template.pid();
+        self.template.keep_running();
+        match (former, self.template.pid()) {
+            (former, now) if former == now => {}
+            (_, Some(template)) => self.children.add(template, Kind::Spared),
+            (_, None) => {}
+        }
     }
 
     fn keep_guarded(&mut self) -> io::Result<()> {
@@ -317,72 +336,102 @@ impl Starter {
     /// Starts the process of `order` as `src/worker` expects it: see there. It enters the group whose `entrance`
     /// that is.
     fn start(&mut self, order: Order, entrance: Option<PathBuf>) -> io::Result<Started> {
-        let Starter { program, nofile, registry, records, children, confinement, .. } = self;
         let (ours, theirs) = UnixStream::pair()?;
+        let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
         // Attempts that run side by side are not told apart on it.
         let page = (order.threads == 1).then(DaemonSide::create).transpose()?;
+        let variables = self.environment(&order, entrance);
+        let pid = self.start_process(&order, variables, [theirs.into(), their_stdout, their_stderr])?;
+        let kind = if order.command.is_none() { Kind::Worker } else { Kind::OtherWorker };
+        self.children.add(pid, kind);
+        self.records.tell(Record::WorkerStarted { worker: pid });
+        let held = self.take_hold(pid, order.worker.slot, ours, [stdout, stderr]);
+        let (child, connection, outputs) = held.inspect_err(|_| self.forsake(pid))?;
+        Ok(Started { order, child, group: None, connection, outputs, page })
+    }
+
+    /// Has the loop's poller watch a process that was started, and the daemon's ends of what it holds.
+    fn take_hold(
+        &self,
+        worker: Pid,
+        slot: SlotId,
+        socket: UnixStream,
+        [stdout, stderr]: [OwnedFd; 2],
+    ) -> io::Result<(Child, Connection, [Output; 2])> {
+        let registry = &self.registry;
+        let output = |stream, pipe| Output::open(stream, pipe, Token::WorkerOutput(slot, stream), registry);
+        let child = Child::hold(worker)?;
+        let outputs = [output(OutputStream::Stdout, stdout)?, output(OutputStream::Stderr, stderr)?];
+        let connection = Connection::open(socket.into(), Role::Worker, Token::WorkerSocket(slot), registry)?;
+        let exit = Token::WorkerExit(slot);
+        registry.register(&mut SourceFd(&child.as_fd().as_raw_fd()), exit.into(), Interest::READABLE)?;
+        Ok((child, connection, outputs))
+    }
+
+    /// All that is in the environment of a worker.
+    fn environment(&self, order: &Order, entrance: Option<PathBuf>) -> Environment {
         let limits = &order.limits;
-        let memory_bytes = limits.memory_bytes.filter(|_| !confinement.limits_memory());
-        let limits = [
+        let memory_bytes = limits.memory_bytes.filter(|_| !self.confinement.limits_memory());
+        let numbers = [
+            ("POOLD_WORKER", Some(u64::from(std::process::id()))),
+            ("POOLD_WORKER_NOFILE", Some(self.nofile)),
+            ("POOLD_WORKER_GUARD", u64::try_from(self.records.fd()).ok()),
             ("POOLD_WORKER_MEMORY", memory_bytes),
             ("POOLD_WORKER_OPEN_FILES", limits.open_files),
             ("POOLD_WORKER_FILE_SIZE", limits.file_size_bytes),
             ("POOLD_WORKER_CORE", Some(limits.core_bytes)),
+            ("POOLD_WORKER_SANDBOX", order.sandbox.then_some(1)),
         ];
-        let limits =
-            limits.into_iter().filter_map(|(variable, amount)| Some((variable, amount?.to_string())));
-        let mut command = Command::new(&*program);
+        let numbers =
+            numbers.into_iter().filter_map(|(name, number)| Some((name.into(), number?.to_string().into())));
+        let added = order.env.iter().map(|(name, value)| (name.into(), value.into()));
+        let inherited = env::vars_os().filter(|(name, _)| order.env_pass.has(name));
+        let entrance = entrance.map(|entrance| ("POOLD_WORKER_CGROUP".into(), entrance.into()));
+        // The later of two of the same name holds.
+        inherited.chain(added).chain(numbers).chain(entrance).collect()
+    }
+
+    /// A copy of the template where that will do, else the program, executed.
+    fn start_process(
+        &mut self,
+        order: &Order,
+        variables: Environment,
+        files: [OwnedFd; 3],
+    ) -> io::Result<Pid> {
+        let title = format!("poold: worker {} ({})", order.worker, order.pool);
+        let files = Descriptors::from(Vec::from(files));
+        if is_as_the_template(order)
+            && can_be_copy(&variables)
+            && let Some(pid) = self.template.copy(&title, &variables, files.clone())
+        {
+            return Ok(pid);
+        }
+        let files: Option<[OwnedFd; 3]> = files.into_files().and_then(|files| files.try_into().ok());
+        let [stdin, stdout, stderr] = files.ok_or(io::ErrorKind::InvalidInput)?;
+        let mut command = Command::new(&self.program);
         command
-            .arg0(format!("poold: worker {} ({})", order.worker, order.pool))
+            .arg0(title)
             .args(order.command.iter().flatten())
             .env_clear()
-            .envs(env::vars_os().filter(|(name, _)| order.env_pass.has(name)))
-            .envs(&order.env)
-            .env("POOLD_WORKER", std::process::id().to_string())
-            .env("POOLD_WORKER_NOFILE", nofile.to_string())
-            .env("POOLD_WORKER_GUARD", records.fd().to_string())
-            .envs(limits)
-            .envs(order.sandbox.then_some(("POOLD_WORKER_SANDBOX", "1")))
-            .envs(entrance.map(|entrance| ("POOLD_WORKER_CGROUP", entrance)))
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .envs(variables)
+            .stdin(Stdio::from(stdin))
+            .stdout(Stdio::from(stdout))
+            .stderr(Stdio::from(stderr))
             .process_group(0);
-        let mut process = command.spawn()?;
-        let kind = if order.command.is_none() { Kind::Worker } else { Kind::OtherWorker };
-        children.add(Pid(process.id()), kind);
-        // Closes the worker's ends: from here on its death is the end of ours.
-        drop(command);
-        records.tell(Record::WorkerStarted { worker: Pid(process.id()) });
-
-        let slot = order.worker.slot;
-        let stdout = process.stdout.take().map(OwnedFd::from);
-        let stderr = process.stderr.take().map(OwnedFd::from);
-        let held = Child::hold(Pid(process.id())).and_then(|child| {
-            let output = |stream, pipe: Option<OwnedFd>| {
-                let pipe = pipe.ok_or(io::ErrorKind::BrokenPipe)?;
-                Output::open(stream, pipe, Token::WorkerOutput(slot, stream), registry)
-            };
-            let outputs = [output(OutputStream::Stdout, stdout)?, output(OutputStream::Stderr, stderr)?];
-            let connection =
-                Connection::open(ours.into(), Role::Worker, Token::WorkerSocket(slot), registry)?;
-            let exit = Token::WorkerExit(slot);
-            registry.register(&mut SourceFd(&child.as_fd().as_raw_fd()), exit.into(), Interest::READABLE)?;
-            Ok((child, connection, outputs))
-        });
-        match held {
-            Ok((child, connection, outputs)) => {
-                Ok(Started { order, child, group: None, connection, outputs, page })
-            }
-            Err(error) => {
-                // Nobody else knows of it: it must not stay, and it is reaped here.
-                if process.kill().and_then(|()| process.wait()).is_err() {
-                    log::error!("process {} could not be ended", process.id());
-                }
-                records.tell(Record::WorkerEnded { worker: Pid(process.id()) });
-                children.remove(Pid(process.id()));
-                Err(error)
-            }
-        }
+        Ok(Pid(command.spawn()?.id()))
     }
+
+    /// Ends a worker that could not be taken hold of, and that nobody else knows of.
+    fn forsake(&mut self, worker: Pid) {
+        children::kill(worker);
+        children::reap(worker);
+        self.records.tell(Record::WorkerEnded { worker });
+        self.children.remove(worker);
+    }
+}
+
+/// Whether a worker runs this program, shut in.
+fn is_as_the_template(order: &Order) -> bool {
+    order.command.is_none() && order.sandbox
 }

@@ -8,6 +8,7 @@ pub mod command;
 pub mod guard;
 pub mod resources;
 pub mod status;
+pub mod template;
 pub mod worker;
 
 use serde::{Serialize, de::DeserializeOwned};

@@ -53,6 +53,16 @@ pub(crate) fn move_standard_input() -> io::Result<OwnedFd> {
     Ok(moved)
 }
 
+/// Has standard input, output and error be these, in that order.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn replace_standard_streams([stdin, stdout, stderr]: [OwnedFd; 3]) -> io::Result<()> {
+    rustix::stdio::dup2_stdin(stdin)?;
+    rustix::stdio::dup2_stdout(stdout)?;
+    Ok(rustix::stdio::dup2_stderr(stderr)?)
+}
+
 /// The inherited descriptor `fd`, owned from here on and closed by `exec`. Adopt each only once.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! The process's own environment variables.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 
 /// Takes every variable that is meant for the daemon, and for nothing that it starts, out of this
 /// process's environment.
@@ -13,6 +13,20 @@ pub(crate) fn remove_the_daemons() {
         // SAFETY: no other thread runs yet that could read the environment meanwhile: the callers are the
         // first lines of `main`. (Readers that use `std::env` would be safe even so.)
         unsafe { env::remove_var(name) };
+    }
+}
+
+/// Makes these all the variables there are. None has an empty name, a `=` in its name or a zero byte.
+///
+/// Only while there is one thread.
+pub(crate) fn replace(variables: impl IntoIterator<Item = (OsString, OsString)>) {
+    for (name, _) in env::vars_os() {
+        // SAFETY: there is no other thread that could read the environment meanwhile.
+        unsafe { env::remove_var(name) };
+    }
+    for (name, value) in variables {
+        // SAFETY: as above.
+        unsafe { env::set_var(name, value) };
     }
 }
 

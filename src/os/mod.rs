@@ -11,7 +11,11 @@ pub(crate) mod descriptor;
 #[cfg(feature = "daemon")]
 pub(crate) mod environment;
 #[cfg(feature = "daemon")]
+pub(crate) mod execution;
+#[cfg(feature = "daemon")]
 pub(crate) mod fault;
+#[cfg(feature = "daemon")]
+pub(crate) mod fork;
 #[cfg(feature = "daemon")]
 pub(crate) mod landlock;
 pub(crate) mod map;

@@ -33,6 +33,14 @@ impl Child {
         Ok(Child { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? })
     }
 
+    /// Takes hold of the child `pid` by the descriptor that came with it (CLONE_PIDFD of clone(2)).
+    ///
+    /// # Errors
+    /// `pid` is no process id.
+    pub(crate) fn hold_by(pid: Pid, pidfd: OwnedFd) -> io::Result<Self> {
+        Ok(Child { pid: as_rustix(pid)?, pidfd })
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> Pid {
         Pid(self.pid.as_raw_nonzero().get().unsigned_abs())

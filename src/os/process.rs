@@ -3,17 +3,14 @@
 use std::ffi::{CStr, OsStr};
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{
-    DumpableBehavior, Resource, Rlimit, Signal, fchdir, getpid, getppid, getrlimit,
-    kill_current_process_group, kill_process_group, set_dumpable_behavior, set_parent_process_death_signal,
-    setrlimit, setsid,
+    DumpableBehavior, Resource, Rlimit, Signal, getrlimit, kill_current_process_group, kill_process_group,
+    set_dumpable_behavior, set_parent_process_death_signal, setpgid, setrlimit,
 };
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set, remove_capability_from_bounding_set,
@@ -112,6 +109,14 @@ pub(crate) fn enter_group(entrance: &Path) -> io::Result<()> {
     io::Write::write_all(&mut entrance, b"0")
 }
 
+/// Makes this process the leader of a process group of its own.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn lead_group() -> io::Result<()> {
+    Ok(setpgid(None, None)?)
+}
+
 /// Names the calling thread, which in `main` is the name that `ps` and `top` show: at most 15 bytes.
 ///
 /// # Errors
@@ -120,47 +125,21 @@ pub(crate) fn name_thread(name: &std::ffi::CStr) -> io::Result<()> {
     Ok(set_name(name)?)
 }
 
-/// Has `command` start as the leader of a session and a process group of its own, which no terminal's
-/// signals reach. Before it executes anything it sees to it that it ends with the thread that starts it,
-/// enters `directory`, takes on `limits` and tells `guard` of its group: from the first moment on, somebody knows of it.
-pub(crate) fn start_in_own_session(
-    command: &mut Command,
-    directory: Option<OwnedFd>,
-    limits: AttemptLimits,
-    guard: Option<&'static OwnedFd>,
-) {
-    let worker = getpid();
-    let before_exec = move || {
-        setsid()?;
-        set_parent_process_death_signal(Some(Signal::KILL))?;
-        // It may have ended before.
-        if getppid() != Some(worker) {
-            return Err(io::Error::from(rustix::io::Errno::CHILD));
-        }
-        if let Some(directory) = &directory {
-            fchdir(directory)?;
-        }
-        if let Some(guard) = guard {
-            let record = Record::GroupStarted { worker: own_id(worker), group: own_id(getpid()) };
-            rustix::io::write(guard, &record.encode())?;
-        }
-        limit_to(limits)
-    };
-    // SAFETY: between fork and exec only what is async-signal-safe may be done (signal-safety(7)), and
-    // the closure only makes system calls: it allocates nothing, takes no lock and cannot panic. The
-    // descriptors it uses are open in the child as they are here.
-    unsafe { command.pre_exec(before_exec) };
-}
-
-/// Takes on `limits`, for this process and all that it starts.
-fn limit_to(AttemptLimits { memory_bytes, cpu_time, file_size_bytes }: AttemptLimits) -> io::Result<()> {
+/// Takes on `limits`, for this process and all that it starts. Only system calls are made.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn limit_to(
+    AttemptLimits { memory_bytes, cpu_time, file_size_bytes }: AttemptLimits,
+) -> io::Result<()> {
     for (resource, amount) in [(Resource::As, memory_bytes), (Resource::Fsize, file_size_bytes)] {
         amount.map_or(Ok(()), |amount| resource::limit(resource, amount))?;
     }
     cpu_time.map_or(Ok(()), resource::limit_cpu_time)
 }
 
-fn own_id(pid: rustix::process::Pid) -> Pid {
+/// The same number.
+pub(crate) fn own_id(pid: rustix::process::Pid) -> Pid {
     Pid(pid.as_raw_pid().unsigned_abs())
 }
 

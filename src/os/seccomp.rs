@@ -118,6 +118,26 @@ const NAMESPACES: [i32; 7] = [
 /// Numbers from here on belong to the x32 interface of x86_64: the same calls under other numbers.
 const X32_NUMBERS: u32 = 0x4000_0000;
 
+/// AUDIT_ARCH_* of linux/audit.h: by which machine's numbers a call is made; where it is not known here there is no
+/// short cut.
+const MACHINE: Option<u32> = if cfg!(target_arch = "x86_64") {
+    Some(0xc000_003e)
+} else if cfg!(target_arch = "aarch64") {
+    Some(0xc000_00b7)
+} else {
+    None
+};
+
+/// Calls in a row, none of them in a rule, that are worth a short cut.
+const SHORTCUT_CALLS_MIN: u32 = 8;
+
+/// Loads a word of what a filter sees (struct seccomp_data of seccomp(2)).
+const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+
+/// Where the number of the call is in it, and the machine.
+const NUMBER_OFFSET: u32 = 0;
+const MACHINE_OFFSET: u32 = 4;
+
 /// Why there is no filter.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FilterError {
@@ -149,9 +169,10 @@ pub(crate) fn filter(daemon: Pid) -> Result<(), FilterError> {
 fn program(daemon: Pid) -> Result<BpfProgram, FilterError> {
     let errno = SeccompAction::Errno(libc::EPERM as u32);
     let machine = std::env::consts::ARCH.try_into()?;
-    let filter: BpfProgram =
-        SeccompFilter::new(rules(daemon)?, SeccompAction::Allow, errno, machine)?.try_into()?;
-    Ok(absent_calls().into_iter().chain(filter).collect())
+    let rules = rules(daemon)?;
+    let shortcut = shortcut(rules.keys().filter_map(|call| u32::try_from(*call).ok()));
+    let filter: BpfProgram = SeccompFilter::new(rules, SeccompAction::Allow, errno, machine)?.try_into()?;
+    Ok(absent_calls().into_iter().chain(shortcut).chain(filter).collect())
 }
 
 fn rules(daemon: Pid) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, FilterError> {
@@ -233,24 +254,89 @@ fn group_of(process: Pid) -> Option<i32> {
     (group != leader).then_some(group)
 }
 
+/// Allows the calls of this machine that lie far from those of the rules, in order, without going through all of the
+/// rules: the kernel does that once for each call there is, when it takes the filter.
+fn shortcut(ruled: impl Iterator<Item = u32>) -> Vec<sock_filter> {
+    let Some(machine) = MACHINE else { return Vec::new() };
+    let mut allowed = Vec::new();
+    let mut first = 0;
+    for call in ruled.chain([X32_NUMBERS]) {
+        if call.saturating_sub(first) >= SHORTCUT_CALLS_MIN {
+            allowed.extend([
+                instruction(compare(libc::BPF_JGE), 0, 2, first),
+                instruction(compare(libc::BPF_JGE), 1, 0, call),
+                instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+            ]);
+        }
+        first = call + 1;
+    }
+    // A longer way than a jump can take is left to the rules.
+    let Ok(length) = u8::try_from(allowed.len() + 1) else { return Vec::new() };
+    let head = [
+        instruction(LOAD, 0, 0, MACHINE_OFFSET),
+        instruction(compare(libc::BPF_JEQ), 0, length, machine),
+        instruction(LOAD, 0, 0, NUMBER_OFFSET),
+    ];
+    head.into_iter().chain(allowed).collect()
+}
+
 /// What comes first: calls that are said not to exist (ENOSYS), so that programs take older ones.
 ///
 /// clone3(2) takes its flags by a pointer, where no filter can see them.
 fn absent_calls() -> [sock_filter; 4] {
-    let instruction = |code, jt, jf, k| sock_filter { code: code as u16, jt, jf, k };
-    let compare = |condition| libc::BPF_JMP | condition | libc::BPF_K;
     [
-        // The number of the call is the first field of what a filter sees.
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        instruction(LOAD, 0, 0, NUMBER_OFFSET),
         instruction(compare(libc::BPF_JGE), 1, 0, X32_NUMBERS),
         instruction(compare(libc::BPF_JEQ), 0, 1, libc::SYS_clone3 as u32),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
     ]
 }
 
+fn instruction(code: u32, jt: u8, jf: u8, k: u32) -> sock_filter {
+    sock_filter { code: code as u16, jt, jf, k }
+}
+
+/// A jump on a comparison with a constant.
+fn compare(condition: u32) -> u32 {
+    libc::BPF_JMP | condition | libc::BPF_K
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shortcut_lets_no_call_of_a_rule_and_no_other_machine_past() {
+        let ruled = [16, 56, 62, 101, 425];
+        let program = shortcut(ruled.into_iter());
+        // What becomes of a call: whether it is allowed before the rules.
+        let is_allowed = |machine: u32, number: u32| {
+            let (mut position, mut loaded) = (0, 0);
+            while let Some(sock_filter { code, jt, jf, k }) = program.get(position) {
+                position += 1;
+                let jump = |condition: bool| usize::from(if condition { *jt } else { *jf });
+                match u32::from(*code) {
+                    LOAD => loaded = if *k == MACHINE_OFFSET { machine } else { number },
+                    code if code == compare(libc::BPF_JEQ) => position += jump(loaded == *k),
+                    code if code == compare(libc::BPF_JGE) => position += jump(loaded >= *k),
+                    _ => return true,
+                }
+            }
+            assert_eq!(position, program.len());
+            false
+        };
+        let Some(machine) = MACHINE else { return };
+        assert!(ruled.into_iter().all(|call| !is_allowed(machine, call)));
+        assert!(
+            [0, 15, 17, 55, 63, 100, 424, 426, X32_NUMBERS - 1]
+                .into_iter()
+                .all(|call| is_allowed(machine, call))
+        );
+        // Too few to be worth it.
+        assert!(!is_allowed(machine, 57));
+        assert!(!is_allowed(machine, X32_NUMBERS));
+        assert!((0..500).all(|call| !is_allowed(machine + 1, call)));
+    }
 
     #[test]
     fn program_is_one_that_the_kernel_takes() {

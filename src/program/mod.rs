@@ -46,6 +46,7 @@ use crate::worker::{self, Registry};
 /// }
 /// ```
 pub fn init(functions: impl FnOnce() -> Registry) {
+    daemon::run_if_started_as_template();
     daemon::run_if_started_as_guard();
     supervisor::run_if_started_as_one();
     worker::run_if_started_as_worker(functions);

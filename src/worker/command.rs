@@ -9,33 +9,37 @@
 //! No shell has a part in it. An argument is a word, or a part of one, and never two; whatever is in it,
 //! it stays as it is.
 
+use std::env;
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::process::{Command, Stdio};
 
 use bytes::Bytes;
 use regex_lite::Regex;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::value::RawValue;
 
 use super::arguments;
-use super::process::{Pipes, Process};
+use super::process::Process;
 use super::signature::shown as cut;
 use super::termination::{self, Termination};
 use crate::limits::{COMMAND_ERROR_BYTES_MAX, OUTPUT_BYTES_MAX};
 use crate::message::command::{CommandSpec, Part, Word};
 use crate::message::status::FunctionInfo;
+use crate::os::execution::Execution;
 use crate::task::{Encoding, Exit, Failure, FailureKind, Payload};
 
 /// Bytes asked for in one read of a command's output.
-const READ_BYTES: usize = 64 * 1024;
+const READ_BYTES: usize = 16 * 1024;
 
 /// Reads of one pipe before it is the others' turn: together, more than a pipe holds and more than a
 /// result may.
-const READS_PER_TURN: usize = 16;
+const READS_PER_TURN: usize = 64;
 
 /// A function that runs a command, ready to be called.
 #[derive(Debug)]
@@ -75,19 +79,9 @@ impl CommandFunction {
     pub(super) fn call(&self, args: Payload) -> Result<Payload, Failure> {
         let args = texts(&args).map_err(|reason| self.refuse(reason))?;
         self.check(&args)?;
-        let mut words = self.fill(&args)?.into_iter();
-        let mut command = Command::new(words.next().unwrap_or_default());
+        let words = self.fill(&args)?;
         let input = self.spec.stdin.map(|number| Bytes::copy_from_slice(&args[number as usize]));
-        command
-            .args(words)
-            .envs(&self.spec.env)
-            .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        if let Some(directory) = &self.spec.cwd {
-            command.current_dir(directory);
-        }
-        self.run(command, input.unwrap_or_default())
+        self.run(words, input)
     }
 
     /// Whether the arguments are as many as they should be, and look as they should.
@@ -151,13 +145,11 @@ impl CommandFunction {
         Ok(words)
     }
 
-    fn run(&self, command: Command, input: Bytes) -> Result<Payload, Failure> {
-        let program = command.get_program().to_string_lossy().into_owned();
+    fn run(&self, words: Vec<OsString>, input: Option<Bytes>) -> Result<Payload, Failure> {
+        let program = words.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
         let system = |what: &str, error: io::Error| self.fail(format!("cannot {what} {program}: {error}"));
         let termination = Termination::heed().map_err(|error| system("prepare to run", error))?;
-        let (process, pipes) =
-            Process::start(command, None, self.spec.limits).map_err(|error| system("run", error))?;
-        let mut dialogue = Dialogue::new(process, pipes, input).map_err(|error| system("talk to", error))?;
+        let mut dialogue = self.start(words, input).map_err(|error| system("run", error))?;
         let ended = dialogue.hold(&termination);
         let Dialogue { process, output, error_end, is_terminated, .. } = dialogue;
         let exit = process.end();
@@ -178,6 +170,30 @@ impl CommandFunction {
             ))),
             (Err(error), _) | (_, Err(error)) => Err(system("talk to", error)),
         }
+    }
+
+    fn start(&self, words: Vec<OsString>, input: Option<Bytes>) -> io::Result<Dialogue> {
+        let mut words = words.into_iter();
+        let directory = self.spec.cwd.as_ref().map(File::open).transpose()?;
+        let (their_stdin, stdin) = match &input {
+            Some(_) => pipe_with(PipeFlags::CLOEXEC).map(|(theirs, ours)| (theirs, Some(ours)))?,
+            None => (File::open("/dev/null")?.into(), None),
+        };
+        let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        let added = self.spec.env.iter().map(|(name, value)| (name.into(), value.into()));
+        let inherited =
+            env::vars_os().filter(|(name, _)| !self.spec.env.iter().any(|(added, _)| name == added.as_str()));
+        let process = Process::start(Execution {
+            program: words.next().unwrap_or_default(),
+            arguments: words.collect(),
+            variables: inherited.chain(added).collect(),
+            directory: directory.as_ref().map(AsFd::as_fd),
+            files: [their_stdin.as_fd(), their_stdout.as_fd(), their_stderr.as_fd()],
+            limits: self.spec.limits,
+            guard: None,
+        })?;
+        Dialogue::new(process, Pipes { stdin, stdout, stderr }, [their_stdout, their_stderr], input)
     }
 
     fn refuse(&self, reason: String) -> Failure {
@@ -243,10 +259,20 @@ enum Ended {
     TooLarge,
 }
 
+/// The worker's ends of the pipes that a command was given.
+struct Pipes {
+    stdin: Option<OwnedFd>,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
 /// A command that runs, and what was read of it.
 struct Dialogue {
     process: Process,
     pipes: Pipes,
+    /// The command's ends of its output: as long as they are open here too, its end is told by one thing alone, its
+    /// process.
+    _others: [OwnedFd; 2],
     /// What it is still to read.
     input: Bytes,
     output: Vec<u8>,
@@ -255,24 +281,37 @@ struct Dialogue {
     is_terminated: bool,
 }
 
+/// What a dialogue waited for.
+struct Happened {
+    /// The command's first process has ended. What it wrote before is there by now.
+    has_ended: bool,
+    /// The worker was asked to end.
+    is_asked: bool,
+}
+
 impl Dialogue {
-    fn new(process: Process, mut pipes: Pipes, input: Bytes) -> io::Result<Self> {
-        for pipe in [&pipes.stdin, &pipes.stdout, &pipes.stderr].into_iter().flatten() {
+    fn new(
+        process: Process,
+        mut pipes: Pipes,
+        others: [OwnedFd; 2],
+        input: Option<Bytes>,
+    ) -> io::Result<Self> {
+        for pipe in [&pipes.stdout, &pipes.stderr].into_iter().chain(&pipes.stdin) {
             rustix::io::ioctl_fionbio(pipe, true)?;
         }
+        let input = input.unwrap_or_default();
         if input.is_empty() {
             pipes.stdin = None;
         }
         let (output, error_end) = (Vec::new(), Vec::new());
-        Ok(Dialogue { process, pipes, input, output, error_end, is_terminated: false })
+        Ok(Dialogue { process, pipes, _others: others, input, output, error_end, is_terminated: false })
     }
 
     /// Gives the command its input and takes its output, until its first process has ended. What others
     /// of its group write later is not waited for.
     fn hold(&mut self, termination: &Termination) -> io::Result<Ended> {
         loop {
-            // Asked before the pipes are read: what it wrote before it ended is there by now.
-            let has_ended = self.process.has_ended();
+            let Happened { has_ended, is_asked } = self.wait(termination)?;
             self.write_input()?;
             self.read_error()?;
             if !self.read_output()? {
@@ -281,23 +320,26 @@ impl Dialogue {
             if has_ended {
                 return Ok(Ended::ByItself);
             }
-            self.wait(termination)?;
-            if termination.has_come() {
+            if is_asked && termination.has_come() {
                 self.is_terminated = true;
                 self.process.terminate();
             }
         }
     }
 
-    fn wait(&self, termination: &Termination) -> io::Result<()> {
-        let (signal, exit) = (termination.signal(), self.process.exit());
-        let mut polled = vec![PollFd::from_borrowed_fd(signal, PollFlags::IN)];
+    fn wait(&self, termination: &Termination) -> io::Result<Happened> {
+        let Pipes { stdin, stdout, stderr } = &self.pipes;
+        let mut polled = vec![
+            PollFd::from_borrowed_fd(termination.signal(), PollFlags::IN),
+            PollFd::new(stdout, PollFlags::IN),
+            PollFd::new(stderr, PollFlags::IN),
+        ];
+        polled.extend(stdin.iter().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
+        let exit = self.process.exit();
         polled.extend(exit.map(|exit| PollFd::from_borrowed_fd(exit, PollFlags::IN)));
-        let outputs = [&self.pipes.stdout, &self.pipes.stderr].into_iter().flatten();
-        polled.extend(outputs.map(|pipe| PollFd::new(pipe, PollFlags::IN)));
-        polled.extend(self.pipes.stdin.iter().map(|pipe| PollFd::new(pipe, PollFlags::OUT)));
         rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
-        Ok(())
+        let has_ended = exit.is_none() || polled.last().is_some_and(|exit| !exit.revents().is_empty());
+        Ok(Happened { has_ended, is_asked: !polled[0].revents().is_empty() })
     }
 
     fn write_input(&mut self) -> io::Result<()> {
@@ -319,7 +361,7 @@ impl Dialogue {
     /// Says whether what it wrote may still be returned.
     fn read_output(&mut self) -> io::Result<bool> {
         let output = &mut self.output;
-        read_all(&mut self.pipes.stdout, |bytes| {
+        read_all(&self.pipes.stdout, |bytes| {
             output.extend_from_slice(bytes);
             output.len() <= OUTPUT_BYTES_MAX
         })
@@ -327,7 +369,7 @@ impl Dialogue {
 
     fn read_error(&mut self) -> io::Result<()> {
         let end = &mut self.error_end;
-        read_all(&mut self.pipes.stderr, |bytes| {
+        read_all(&self.pipes.stderr, |bytes| {
             // The daemon logs it; if it cannot, that is no failure of the command.
             let _ = io::stderr().write_all(bytes);
             end.extend_from_slice(bytes);
@@ -338,16 +380,14 @@ impl Dialogue {
     }
 }
 
-/// Reads what is in `pipe`, a turn's worth at the most, and drops it at its end. Says whether `take` would take more.
-fn read_all(pipe: &mut Option<OwnedFd>, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
-    let mut room = [0; READ_BYTES];
+/// Reads what is in `pipe`, a turn's worth at the most. Says whether `take` would take more.
+fn read_all(pipe: &OwnedFd, mut take: impl FnMut(&[u8]) -> bool) -> io::Result<bool> {
+    let mut room = [MaybeUninit::uninit(); READ_BYTES];
     for _ in 0..READS_PER_TURN {
-        let Some(open) = pipe else { break };
-        match rustix::io::retry_on_intr(|| rustix::io::read(open.as_fd(), &mut room)) {
-            Ok(0) => *pipe = None,
-            Ok(bytes) if !take(&room[..bytes]) => return Ok(false),
-            Ok(_) => {}
-            Err(Errno::AGAIN) => return Ok(true),
+        match rustix::io::read(pipe, &mut room) {
+            Ok(([], _)) | Err(Errno::AGAIN) => break,
+            Ok((bytes, _)) if !take(bytes) => return Ok(false),
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,7 +1,7 @@
 //! The processes of a command: started in a group of their own, and all gone when the attempt is over.
 //!
 //! ```text
-//!   worker ──fork──> command: own session, killed with its worker, tells the guard its group ──exec──>
+//!   worker ──vfork──> command: own session, killed with its worker, tells the guard its group ──exec──>
 //!      │                                                          │
 //!      └── its leader ended: group killed ──> guard told ──> leader reaped
 //! ```
@@ -12,12 +12,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::id::Pid;
 use crate::message::guard::Record;
 use crate::message::resources::AttemptLimits;
+use crate::os::execution::Execution;
 use crate::os::pidfd::Child;
 use crate::os::process;
 use crate::task::Exit;
@@ -52,38 +52,15 @@ pub(super) struct Process {
     child: Option<Child>,
 }
 
-/// The worker's ends of the pipes that a command was given.
-#[derive(Debug, Default)]
-pub(super) struct Pipes {
-    pub(super) stdin: Option<OwnedFd>,
-    pub(super) stdout: Option<OwnedFd>,
-    pub(super) stderr: Option<OwnedFd>,
-}
-
 impl Process {
-    /// Starts `command` within `limits`, in `directory`, by default where it says itself.
+    /// Starts a command within its own limits, and within those of all commands where it has none.
     ///
     /// # Errors
     /// What the system gives: above all that there is no such program, or that it may not be executed.
-    pub(super) fn start(
-        mut command: Command,
-        directory: Option<OwnedFd>,
-        limits: AttemptLimits,
-    ) -> io::Result<(Self, Pipes)> {
-        let limits = limits.or(LIMITS.get().copied().unwrap_or_default());
-        process::start_in_own_session(&mut command, directory, limits, GUARD.get());
-        let mut started = command.spawn()?;
-        let child = Child::hold(Pid(started.id())).inspect_err(|_| {
-            // Nobody else knows of it. Failing, it would be because it has ended.
-            process::kill_group_of(Pid(started.id()));
-            let _ = started.wait();
-        })?;
-        let pipes = Pipes {
-            stdin: started.stdin.take().map(OwnedFd::from),
-            stdout: started.stdout.take().map(OwnedFd::from),
-            stderr: started.stderr.take().map(OwnedFd::from),
-        };
-        Ok((Process { child: Some(child) }, pipes))
+    pub(super) fn start(mut execution: Execution<'_>) -> io::Result<Self> {
+        execution.limits = execution.limits.or(LIMITS.get().copied().unwrap_or_default());
+        execution.guard = GUARD.get();
+        Ok(Process { child: Some(execution.start()?) })
     }
 
     /// Whether its first process has ended.

@@ -8,11 +8,10 @@
 //! Who may call it is the supervisor's affair. Its arguments are texts: `NAME=VALUE` for each variable of
 //! the environment, then `--`, then the command's words. Its result says how the command ended.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, Stdio};
+use std::os::unix::ffi::OsStringExt;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -21,6 +20,7 @@ use super::process::Process;
 use super::termination::{self, Termination};
 use crate::message::command::RunEnd;
 use crate::message::resources::AttemptLimits;
+use crate::os::execution::Execution;
 use crate::task::{Encoding, Exit, Failure, FailureKind, Payload};
 
 /// What listings show.
@@ -28,6 +28,13 @@ pub(super) const SIGNATURE: &str = "run(NAME=VALUE..., --, COMMAND, ARG...)";
 
 /// What it does.
 pub(super) const SUMMARY: &str = "Runs a command on the caller's files, for `poolctl run`.";
+
+/// A command line and an environment.
+struct Command {
+    program: OsString,
+    arguments: Vec<OsString>,
+    variables: Vec<(OsString, OsString)>,
+}
 
 /// The open files that come with the arguments, in their order.
 struct Files {
@@ -67,29 +74,41 @@ fn read(args: Payload) -> Option<(Command, Files)> {
         Encoding::Json | Encoding::Bincode | Encoding::Bytes | Encoding::Pickle => return None,
     };
     let mut texts = texts.into_iter();
+    let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
     let mut variables = Vec::new();
-    for text in texts.by_ref().take_while(|text| *text != b"--") {
-        let equals = text.iter().position(|byte| *byte == b'=')?;
-        variables.push((OsStr::from_bytes(&text[..equals]), OsStr::from_bytes(&text[equals + 1..])));
+    for variable in texts.by_ref().take_while(|text| *text != b"--") {
+        let equals = variable.iter().position(|byte| *byte == b'=')?;
+        variables.push((text(&variable[..equals]), text(&variable[equals + 1..])));
     }
-    let mut command = Command::new(OsStr::from_bytes(texts.next()?));
-    command.args(texts.map(OsStr::from_bytes)).env_clear().envs(variables);
+    let program = text(texts.next()?);
+    let command = Command { program, arguments: texts.map(text).collect(), variables };
     let files: [OwnedFd; 5] = args.descriptors.into_files()?.try_into().ok()?;
     let [directory, stdin, stdout, stderr, signals] = files;
     Some((command, Files { directory, stdin, stdout, stderr, signals }))
 }
 
 /// Starts the command on `files`, passes signals on, and says how it ended.
-fn follow(mut command: Command, files: Files) -> io::Result<RunEnd> {
+fn follow(command: Command, files: Files) -> io::Result<RunEnd> {
     let Files { directory, stdin, stdout, stderr, signals } = files;
-    let program = command.get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(stderr));
+    let Command { program, arguments, variables } = command;
+    let shown = program.to_string_lossy().into_owned();
     let termination = Termination::heed()?;
-    let process = match Process::start(command, Some(directory), AttemptLimits::default()) {
-        Ok((process, _)) => process,
+    let started = Process::start(Execution {
+        program,
+        arguments,
+        variables,
+        directory: Some(directory.as_fd()),
+        files: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        limits: AttemptLimits::default(),
+        guard: None,
+    });
+    // What the command closes is closed for everyone.
+    drop((directory, stdin, stdout, stderr));
+    let process = match started {
+        Ok(process) => process,
         Err(error) => {
             let is_missing = error.kind() == io::ErrorKind::NotFound;
-            let reason = format!("cannot run {program}: {error}");
+            let reason = format!("cannot run {shown}: {error}");
             return Ok(RunEnd::NotStarted { reason, is_missing });
         }
     };

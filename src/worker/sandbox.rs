@@ -14,15 +14,17 @@ use super::complain;
 use crate::id::Pid;
 use crate::os::{landlock, process, seccomp};
 
-/// Shuts this process in, which has one thread and no new privileges.
-pub(super) fn enter(daemon: Pid) {
+/// Shuts this process in, which has one thread and no new privileges, and whose system calls may be filtered already.
+pub(super) fn enter(daemon: Pid, is_filtered: bool) {
     report("drop its capabilities", process::drop_capabilities());
     if let Some(reach) = landlock::reach() {
         report("enter a Landlock domain", landlock::enter(reach));
     } else if !process::may_dump_core() {
         report("keep others from looking into it", process::forbid_looking_in());
     }
-    report("filter its system calls", seccomp::filter(daemon));
+    if !is_filtered {
+        report("filter its system calls", seccomp::filter(daemon));
+    }
 }
 
 fn report<E: Display>(what: &str, done: Result<(), E>) {

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use signal_hook::consts::SIGTERM;
-use signal_hook::low_level::{emulate_default_handler, pipe, unregister};
-use signal_hook::{SigId, flag};
+use signal_hook::flag;
+use signal_hook::low_level::{emulate_default_handler, pipe};
 
 /// What the signal does by itself.
 struct Switch {
@@ -20,6 +20,8 @@ struct Switch {
     ends: Arc<AtomicBool>,
     /// Commands that run. With any, it does not.
     commands: usize,
+    /// Sockets on which it is heard of, that no command needs now.
+    spare: Vec<Arc<UnixStream>>,
 }
 
 /// None until the first command.
@@ -28,8 +30,7 @@ static SWITCH: Mutex<Option<Switch>> = Mutex::new(None);
 /// The signal, as long as one command runs.
 #[derive(Debug)]
 pub(super) struct Termination {
-    asked: UnixStream,
-    id: SigId,
+    asked: Arc<UnixStream>,
 }
 
 impl Termination {
@@ -38,21 +39,22 @@ impl Termination {
     /// # Errors
     /// What the system gives: above all that no descriptor is left.
     pub(super) fn heed() -> io::Result<Self> {
-        let (asked, ask) = UnixStream::pair()?;
-        asked.set_nonblocking(true)?;
         let mut switch = lock();
         let switch = match &mut *switch {
             Some(switch) => switch,
             unset => {
                 let ends = Arc::new(AtomicBool::new(true));
                 flag::register_conditional_default(SIGTERM, Arc::clone(&ends))?;
-                unset.insert(Switch { ends, commands: 0 })
+                unset.insert(Switch { ends, commands: 0, spare: Vec::new() })
             }
         };
-        let id = pipe::register(SIGTERM, ask)?;
+        let asked = switch.spare.pop().map_or_else(listen, Ok)?;
+        let termination = Termination { asked };
+        // It may have come for another command.
+        termination.has_come();
         switch.commands += 1;
         switch.ends.store(false, Ordering::SeqCst);
-        Ok(Termination { asked, id })
+        Ok(termination)
     }
 
     /// Polls readable when the signal has come.
@@ -62,8 +64,16 @@ impl Termination {
 
     /// Whether it has come since this was asked last.
     pub(super) fn has_come(&self) -> bool {
-        (&self.asked).read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0)
+        (&*self.asked).read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0)
     }
+}
+
+/// A socket on which the signal is heard of from here on.
+fn listen() -> io::Result<Arc<UnixStream>> {
+    let (asked, ask) = UnixStream::pair()?;
+    asked.set_nonblocking(true)?;
+    pipe::register(SIGTERM, ask)?;
+    Ok(Arc::new(asked))
 }
 
 /// What the signal did to a command that is over, it does to the process.
@@ -79,8 +89,8 @@ impl Drop for Termination {
         if let Some(switch) = &mut *lock() {
             switch.commands -= 1;
             switch.ends.store(switch.commands == 0, Ordering::SeqCst);
+            switch.spare.push(Arc::clone(&self.asked));
         }
-        unregister(self.id);
     }
 }
 

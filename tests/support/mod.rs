@@ -294,14 +294,32 @@ pub fn wait_for_exit(process: &OwnedFd) {
     assert_eq!(ready, 1, "a process that should have ended lives on");
 }
 
-/// The processes that a daemon started as workers, by their environment, dead or alive.
+/// The processes that a daemon started as workers, and the template that it copies them from, by the environment that
+/// they were executed with, dead or alive.
 pub fn workers_of(daemon: Pid) -> Vec<Pid> {
-    let mark = format!("POOLD_WORKER={}\0", daemon.as_raw_nonzero());
+    let marks = ["WORKER", "TEMPLATE"].map(|name| format!("POOLD_{name}={}\0", daemon.as_raw_nonzero()));
     let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i64>().ok());
     let is_worker = |number: &i64| {
         let environment = std::fs::read(Path::new("/proc").join(number.to_string()).join("environ"));
-        environment.is_ok_and(|bytes| bytes.windows(mark.len()).any(|window| window == mark.as_bytes()))
+        let has = |bytes: &[u8], mark: &String| bytes.windows(mark.len()).any(|it| it == mark.as_bytes());
+        environment.is_ok_and(|bytes| marks.iter().any(|mark| has(&bytes, mark)))
     };
     numbers.filter(is_worker).map(pid).collect()
+}
+
+/// A child of the daemon whose command line begins like this.
+pub fn child_named(daemon: &Daemon, name: &str) -> Option<Pid> {
+    let is_named = |process: &Pid| {
+        let path = format!("/proc/{}/cmdline", process.as_raw_nonzero());
+        std::fs::read(path).is_ok_and(|line| line.starts_with(name.as_bytes()))
+    };
+    children_of(daemon).into_iter().find(is_named)
+}
+
+fn children_of(daemon: &Daemon) -> Vec<Pid> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+    let children = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")));
+    let children: String = children.map(Result::unwrap).collect();
+    children.split_whitespace().map(|child| pid(child.parse().unwrap())).collect()
 }

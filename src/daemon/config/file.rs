@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::section::{Mistake, Section, Word};
-use super::{Config, Limits, Pool, access, environment, function, resources, user_share};
+use super::{Config, Limits, Pool, access, default_pools, environment, function, resources, user_share};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
 use crate::supervisor::{RestartPolicy, WhenDegraded};
@@ -17,7 +17,8 @@ const FROM_ONE: std::ops::RangeInclusive<u64> = 1..=u64::MAX;
 pub(super) fn parse(bytes: &[u8]) -> Result<Config, Mistake> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| Mistake::new(error.valid_up_to(), "not UTF-8; save the file as UTF-8".to_owned()))?;
-    let default = Config::default();
+    // To count the cores for pools that the file does not want takes a while.
+    let default = Config::with_pools(Vec::new());
     let mut top = Section::parse(text)?;
     let config = Config {
         socket: socket(&mut top)?,
@@ -30,7 +31,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Config, Mistake> {
         restart: restart(top.section("restart")?, default.restart)?,
         quarantine_after: quarantine_after(&mut top)?.unwrap_or(default.quarantine_after),
         functions: Vec::new(),
-        pools: pools(top.section("pool")?)?.unwrap_or(default.pools),
+        pools: pools(top.section("pool")?)?.unwrap_or_else(default_pools),
     };
     let functions = function::functions(top.section("function")?, &config.pools)?;
     top.finish()?;

@@ -236,6 +236,13 @@ pub enum ConfigError {
 impl Default for Config {
     /// A pool with a worker per available core, one of threads for what waits, and [`limits`] for the rest.
     fn default() -> Self {
+        Config::with_pools(default_pools())
+    }
+}
+
+impl Config {
+    /// These pools, and [`limits`] for the rest.
+    pub(crate) fn with_pools(pools: Vec<Pool>) -> Self {
         Config {
             socket: None,
             socket_mode: limits::SOCKET_MODE,
@@ -247,7 +254,7 @@ impl Default for Config {
             restart: RestartPolicy::default(),
             quarantine_after: Some(limits::QUARANTINE_AFTER),
             functions: Vec::new(),
-            pools: default_pools(),
+            pools,
         }
     }
 }
