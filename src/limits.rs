@@ -94,8 +94,9 @@ pub const REPORT_DELAY_MAX: Duration = Duration::from_micros(100);
 pub const PROCESS_START_MIN: Duration = Duration::from_micros(5);
 
 /// How long after an attempt was sent the daemon looks at the page whether it has begun, if nothing was heard of
-/// it: attempts that take longer are known to run by then, and nothing waits longer behind one of them.
-pub const LOOK_INTERVAL: Duration = Duration::from_millis(1);
+/// it: attempts that take longer are known to run by then, and nothing waits longer behind one of them. Much longer
+/// than a round trip, since a timer that goes off costs two of them on a virtual machine.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(3);
 
 /// Arguments that a function which runs a command may take.
 pub const COMMAND_ARGUMENTS_MAX: u32 = 1024;
