@@ -31,7 +31,8 @@ impl Daemon<'_> {
             Action::RecallAttempt { worker, attempt } => {
                 self.touched.insert(Token::WorkerSocket(worker.slot));
                 match self.workers.recall(worker, attempt) {
-                    Ok(event) => self.events.extend(event),
+                    // At once: what is found on the worker's page next may have come of it.
+                    Ok(event) => event.into_iter().for_each(|event| self.step(event)),
                     Err(error) => {
                         log::error!("a message to worker {worker} does not fit into a frame: {error}")
                     }

@@ -88,7 +88,7 @@ impl Pace {
 }
 
 /// How often the wait for the next look doubles while nothing is new.
-const LOOK_DOUBLINGS_MAX: u32 = 6;
+const LOOK_DOUBLINGS_MAX: u32 = 4;
 
 impl Supervisor {
     /// Has a worker looked at in time that was sent an attempt, or has to pass one over.
@@ -225,8 +225,8 @@ mod tests {
     #[test]
     fn worker_of_which_nothing_is_heard_is_looked_at_ever_less_often() {
         let mut pace = quickened(0);
-        let waits: Vec<u32> = (0..9).map(|_| pace.next_look().as_millis() as u32).collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 64, 64]);
+        let waits: Vec<_> = (0..7).map(|_| pace.next_look()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 16, 16].map(|times| times * LOOK_INTERVAL));
         pace.heard(Time::ZERO);
         assert_eq!(pace.next_look(), LOOK_INTERVAL);
     }
