@@ -255,6 +255,6 @@ mod tests {
     #[test]
     fn task_takes_little_memory_while_it_waits() {
         let bytes = size_of::<Task>();
-        assert!(bytes <= 192, "{bytes} bytes");
+        assert!(bytes <= 184, "{bytes} bytes");
     }
 }
