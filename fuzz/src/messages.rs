@@ -10,9 +10,21 @@ use poold::message::client::{Reply, Request};
 use poold::message::worker::{FromWorker, ToWorker};
 use poold::wire::{Inbox, WireError, encode};
 
-/// A client's request.
+/// A client's request; and that it is the same after others like it, which are not decoded anew.
 pub fn request(input: &[u8]) {
     comes_back::<Request>(input);
+    let Some((end, rest)) = input.split_first() else { return };
+    let shorter = &rest[..rest.len().saturating_sub(usize::from(*end))];
+    for head in [rest, shorter] {
+        let expected = received::<Request>(&frame(head, &[]));
+        let sent = [rest, rest, head, head].map(|head| frame(head, &[])).concat();
+        let mut inbox = Inbox::default();
+        inbox.room().extend_from_slice(&sent);
+        let mut next = (0..4).map(|_| inbox.next_request());
+        if next.by_ref().take(2).all(|before| before.is_ok()) {
+            assert_eq!(next.next(), Some(expected));
+        }
+    }
 }
 
 /// The daemon's reply to a client.
