@@ -13,6 +13,11 @@ pub struct Footprint {
 }
 
 impl Footprint {
+    /// Whether nothing is left of what died: that is cleared away once its successor is there.
+    pub fn has_nothing_left_since(&self, before: &Footprint) -> bool {
+        self.descriptors == before.descriptors && self.zombies == 0
+    }
+
     pub fn of(pid: Pid) -> Self {
         let number = pid.as_raw_nonzero();
         let status = fs::read_to_string(format!("/proc/{number}/status")).unwrap();
