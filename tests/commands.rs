@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
+
 use poold::limits::OUTPUT_BYTES_MAX;
 use rustix::process::{Pid, Signal};
 use support::{Daemon, assert_error, parts, pid, pidfd, text, wait_for_exit, workers_of};
@@ -135,6 +137,27 @@ fn directory_and_environment_are_the_configured_ones() {
         "0\n",
         "the daemon's variables are not handed on"
     );
+}
+
+#[test]
+fn directory_need_not_be_readable() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o111)).unwrap();
+    let path = directory.path().display();
+    let daemon = daemon(&format!("[function.where]\nexec = [\"pwd\"]\ncwd = \"{path}\"\n"));
+    assert_eq!(parts(&daemon.run(&["submit", "where"])), (0, format!("{path}\n"), String::new()));
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn pipe_in_place_of_a_directory_is_refused_and_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("pipe");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+    let daemon = daemon(&format!("[function.where]\nexec = [\"pwd\"]\ncwd = \"{}\"\n", pipe.display()));
+    // The timeout ends only a call that waits.
+    let output = daemon.run(&["submit", "--timeout", "1m", "where"]);
+    assert_error(&output, 1, &["cannot run pwd", "Not a directory"]);
 }
 
 #[test]

@@ -175,8 +175,8 @@ impl Plan<'_> {
             return Err(Errno::CHILD.into());
         }
         for (number, file) in (0..).zip(files) {
-            // SAFETY: the call touches no memory. It replaces a standard stream of the child, whose table of descriptors
-            // is its own.
+            // SAFETY: the call touches no memory. It replaces a standard stream of the child, whose table of
+            // descriptors is its own.
             if unsafe { libc::dup2(file.as_raw_fd(), number) } < 0 {
                 return Err(io::Error::last_os_error());
             }

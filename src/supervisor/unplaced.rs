@@ -1,10 +1,11 @@
 //! Submissions that wait until some pool says that it has their function.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::tasks::Watcher;
 use crate::id::{ConnectionId, TaskId, Uid};
 use crate::task::{Payload, SharedSpec};
 use crate::time::Time;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// What a client submitted.
 #[derive(Debug)]

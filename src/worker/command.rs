@@ -20,6 +20,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use bytes::Bytes;
 use regex_lite::Regex;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde_json::value::RawValue;
@@ -174,7 +175,7 @@ impl CommandFunction {
 
     fn start(&self, words: Vec<OsString>, input: Option<Bytes>) -> io::Result<Dialogue> {
         let mut words = words.into_iter();
-        let directory = self.spec.cwd.as_ref().map(File::open).transpose()?;
+        let directory = self.spec.cwd.as_deref().map(open_directory).transpose()?;
         let (their_stdin, stdin) = match &input {
             Some(_) => pipe_with(PipeFlags::CLOEXEC).map(|(theirs, ours)| (theirs, Some(ours)))?,
             None => (File::open("/dev/null")?.into(), None),
@@ -208,6 +209,11 @@ impl CommandFunction {
     fn fail(&self, message: String) -> Failure {
         Failure { kind: FailureKind::Error, message, location: None }
     }
+}
+
+/// A directory to run in: it need not be readable, and what is none is refused and not waited for.
+fn open_directory(path: &str) -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// `pattern`, to match a text as a whole.

@@ -8,6 +8,7 @@
 //! Who may call it is the supervisor's affair. Its arguments are texts: `NAME=VALUE` for each variable of
 //! the environment, then `--`, then the command's words. Its result says how the command ended.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,7 +34,8 @@ pub(super) const SUMMARY: &str = "Runs a command on the caller's files, for `poo
 struct Command {
     program: OsString,
     arguments: Vec<OsString>,
-    variables: Vec<(OsString, OsString)>,
+    /// One for each name, the last: programs differ in which of several they take.
+    variables: BTreeMap<OsString, OsString>,
 }
 
 /// The open files that come with the arguments, in their order.
@@ -74,17 +76,22 @@ fn read(args: Payload) -> Option<(Command, Files)> {
         Encoding::Json | Encoding::Bincode | Encoding::Bytes | Encoding::Pickle => return None,
     };
     let mut texts = texts.into_iter();
-    let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
-    let mut variables = Vec::new();
-    for variable in texts.by_ref().take_while(|text| *text != b"--") {
-        let equals = variable.iter().position(|byte| *byte == b'=')?;
-        variables.push((text(&variable[..equals]), text(&variable[equals + 1..])));
-    }
+    let variables = texts.by_ref().take_while(|text| *text != b"--").map(variable).collect::<Option<_>>()?;
     let program = text(texts.next()?);
     let command = Command { program, arguments: texts.map(text).collect(), variables };
     let files: [OwnedFd; 5] = args.descriptors.into_files()?.try_into().ok()?;
     let [directory, stdin, stdout, stderr, signals] = files;
     Some((command, Files { directory, stdin, stdout, stderr, signals }))
+}
+
+/// A name, which has one byte at least and may begin with `=`, and its value.
+fn variable(bytes: &[u8]) -> Option<(OsString, OsString)> {
+    let equals = 1 + bytes.iter().skip(1).position(|byte| *byte == b'=')?;
+    Some((text(&bytes[..equals]), text(&bytes[equals + 1..])))
+}
+
+fn text(bytes: &[u8]) -> OsString {
+    OsString::from_vec(bytes.to_vec())
 }
 
 /// Starts the command on `files`, passes signals on, and says how it ended.
@@ -96,7 +103,7 @@ fn follow(command: Command, files: Files) -> io::Result<RunEnd> {
     let started = Process::start(Execution {
         program,
         arguments,
-        variables,
+        variables: variables.into_iter().collect(),
         directory: Some(directory.as_fd()),
         files: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
         limits: AttemptLimits::default(),
@@ -154,4 +161,40 @@ fn pass_on(process: &Process, signals: &mut Option<OwnedFd>) -> io::Result<()> {
         Ok(count) => numbers[..count].iter().for_each(|number| process.signal((*number).into())),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// The environment of a command with these arguments.
+    fn variables(args: &[&str]) -> Option<Vec<(String, String)>> {
+        let null = || OwnedFd::from(File::open("/dev/null").expect("every system has it"));
+        let mut args = Payload::from_args(args);
+        args.descriptors = vec![null(), null(), null(), null(), null()].into();
+        let (command, _) = read(args)?;
+        let shown = |text: OsString| text.to_string_lossy().into_owned();
+        Some(command.variables.into_iter().map(|(name, value)| (shown(name), shown(value))).collect())
+    }
+
+    #[test]
+    fn name_that_is_given_twice_has_its_last_value() {
+        let variables = variables(&["PATH=/first", "A=", "PATH=/last", "--", "PATH=/word"]);
+        let expected = [("A", ""), ("PATH", "/last")];
+        assert_eq!(variables, Some(expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into()));
+    }
+
+    #[test]
+    fn name_may_begin_with_the_sign_that_ends_it_and_is_never_empty() {
+        let expected = [("=a", "1"), ("=b", "=2")];
+        assert_eq!(
+            variables(&["=a=1", "=b==2", "--", "id"]),
+            Some(expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+        );
+        for wrong in ["", "=", "=a", "a"] {
+            assert_eq!(variables(&[wrong, "--", "id"]), None, "{wrong:?}");
+        }
+    }
 }

@@ -64,7 +64,12 @@ impl Termination {
 
     /// Whether it has come since this was asked last.
     pub(super) fn has_come(&self) -> bool {
-        (&*self.asked).read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0)
+        let mut has_come = false;
+        // All that is there: what is left would be taken for the next command's.
+        while (&*self.asked).read(&mut [0; 64]).is_ok_and(|bytes| bytes > 0) {
+            has_come = true;
+        }
+        has_come
     }
 }
 
@@ -97,4 +102,24 @@ impl Drop for Termination {
 fn lock() -> MutexGuard<'static, Option<Switch>> {
     // Whatever panicked, counts and switch are changed together.
     SWITCH.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+#[cfg(test)]
+mod tests {
+    use signal_hook::low_level::raise;
+
+    use super::*;
+
+    #[test]
+    fn next_command_hears_nothing_of_signals_that_came_before_it_however_many() {
+        let running = Termination::heed().expect("descriptors are left");
+        drop(Termination::heed().expect("descriptors are left"));
+        for _ in 0..100 {
+            raise(SIGTERM).expect("it is heeded");
+        }
+        let next = Termination::heed().expect("a socket is spare");
+        assert!(!next.has_come());
+        assert!(running.has_come());
+        assert!(!running.has_come(), "it is told once");
+    }
 }
