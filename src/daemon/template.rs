@@ -39,7 +39,7 @@ use crate::limits::{POOL_NAME_BYTES_MAX, TEMPLATE_PATIENCE};
 use crate::message::template::{Copied, Copy};
 use crate::os::fork::{Forked, Forker, Title};
 use crate::os::pidfd::Child;
-use crate::os::{descriptor, environment, process as own, seccomp, signal};
+use crate::os::{descriptor, environment, landlock, process as own, seccomp, signal};
 use crate::task::Payload;
 use crate::wire::{Inbox, Outbox, ReceiveError, WireError};
 
@@ -257,8 +257,11 @@ fn make_copies(daemon: Pid) -> io::Result<()> {
     title.set(TITLE);
     let forker = Forker::new()?;
     own::forbid_new_privileges()?;
+    if landlock::reach().is_none() {
+        own::forbid_looking_in()?;
+    }
     // A copy that is not filtered tries again, and says why it cannot be.
-    let is_filtered = seccomp::filter(daemon).is_ok();
+    let is_filtered = seccomp::filter(daemon, Some(Pid(process::id()))).is_ok();
     let socket = UnixStream::from(descriptor::move_standard_input()?);
     let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
     loop {
@@ -281,6 +284,8 @@ fn go_on_as(Copy { title, environment, files }: Copy, room: &Title, is_filtered:
     let files: Option<[OwnedFd; 3]> = files.descriptors.into_files().and_then(|files| files.try_into().ok());
     descriptor::replace_standard_streams(files.ok_or(io::ErrorKind::InvalidInput)?)?;
     own::lead_group()?;
+    // As exec has it. The sandbox forbids it again, but for a worker that may leave a core dump.
+    own::allow_looking_in()?;
     room.set(&title);
     let text = OsString::from_vec;
     let variables = environment.into_iter().map(|(name, value)| (text(name), text(value)));
