@@ -12,7 +12,7 @@ use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::task::{Payload, TaskSpec};
 use poold::wire::{HANDSHAKE_BYTES, Hello, Inbox, Role, encode};
 use rustix::process::{Signal, kill_process};
-use support::{Daemon, assert_error, child_named, parts, pid, pidfd, wait_for_exit};
+use support::{Daemon, assert_error, child_named, directory_with, parts, pid, pidfd, wait_for_exit};
 
 /// Tasks that are submitted one after the other.
 const TASKS_IN_A_ROW: usize = 100;
@@ -305,4 +305,49 @@ fn template_that_is_stopped_is_replaced() {
     wait_for_exit(&stopped_process);
     still_serves(&daemon);
     daemon.wait_for_log("the template failed");
+}
+
+/// A daemon whose workers have so many variables of 125,000 bytes.
+fn with_large_environment(variables: usize) -> Daemon {
+    let value = "x".repeat(125_000);
+    let variables: Vec<String> = (0..variables).map(|number| format!("V{number} = \"{value}\"")).collect();
+    let mut daemon =
+        Daemon::start(&format!("[pool.cpu]\nworkers = 1\nenv = {{ {} }}\n", variables.join(", ")));
+    daemon.wait_for_log("is ready");
+    daemon
+}
+
+#[test]
+fn template_that_takes_no_more_is_replaced() {
+    // More than a socket holds by default.
+    let mut daemon = with_large_environment(2);
+    let stopped = child_named(&daemon, "poold: template").unwrap();
+    let stopped_process = pidfd(stopped);
+    kill_process(stopped, Signal::STOP).unwrap();
+    kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
+    wait_for_exit(&stopped_process);
+    still_serves(&daemon);
+    daemon.wait_for_log("the template failed");
+}
+
+#[test]
+fn environment_too_large_for_a_copy_is_executed_and_spares_the_template() {
+    let mut daemon = with_large_environment(3);
+    let template = child_named(&daemon, "poold: template");
+    assert!(template.is_some());
+    kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
+    daemon.wait_for_log("a worker is executed, and no copy");
+    still_serves(&daemon);
+    assert_eq!(child_named(&daemon, "poold: template"), template);
+}
+
+#[test]
+fn variable_whose_name_begins_with_an_equals_sign_is_inherited() {
+    let dir = directory_with("[pool.cpu]\nworkers = 1\nenv_pass = [\"*\"]\n");
+    let mut daemon = Daemon::launch_in(dir, |command| _ = command.env("=x", "y"));
+    daemon.wait_until_ready();
+    still_serves(&daemon);
+    let worker = daemon.worker_pids()[0].as_raw_nonzero();
+    let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
+    assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"=x=y"));
 }

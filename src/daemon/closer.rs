@@ -15,35 +15,34 @@ use crate::task::Payload;
 const FILES_WAITING_MAX: usize = 64;
 
 /// The loop's side of the thread.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Closer {
-    /// None until there is something to be closed.
+    /// None if there could be no thread.
     files: Option<SyncSender<OwnedFd>>,
 }
 
 impl Closer {
-    /// Will close the memory of `payload`, if it is in any.
-    pub(super) fn take_over(&mut self, payload: &Payload) {
-        let Some(memory) = payload.content.memory() else { return };
-        if self.files.is_none() {
-            self.files = start();
-        }
-        if let Some(files) = &self.files {
-            memory.close_by(files);
-        }
+    /// Starts the thread, if there can be one. It ends when nothing is left that could be closed.
+    ///
+    /// To be called before a worker is started: the daemon's threads that are there by then are those that workers
+    /// are kept from signalling.
+    pub(super) fn start() -> Self {
+        let (files, to_close) = sync_channel::<OwnedFd>(FILES_WAITING_MAX);
+        let thread = thread::Builder::new()
+            .name("closer".to_owned())
+            .spawn(move || to_close.into_iter().for_each(drop))
+            .inspect_err(|error| {
+                log::warn!("big payloads are closed by the loop: no thread can be started: {error}");
+            });
+        Closer { files: thread.is_ok().then_some(files) }
     }
-}
 
-/// Starts the thread, if there can be one. It ends when nothing is left that could be closed.
-fn start() -> Option<SyncSender<OwnedFd>> {
-    let (files, to_close) = sync_channel::<OwnedFd>(FILES_WAITING_MAX);
-    let thread =
-        thread::Builder::new().name("closer".to_owned()).spawn(move || to_close.into_iter().for_each(drop));
-    match thread {
-        Ok(_) => Some(files),
-        Err(error) => {
-            log::warn!("big payloads are closed by the loop: no thread can be started: {error}");
-            None
+    /// Will close the memory of `payload`, if it is in any.
+    pub(super) fn take_over(&self, payload: &Payload) {
+        if let Some(files) = &self.files
+            && let Some(memory) = payload.content.memory()
+        {
+            memory.close_by(files);
         }
     }
 }

@@ -244,6 +244,7 @@ impl<'a> Daemon<'a> {
         let sees_processes = sandbox::sees_processes();
         let guard = Guard::new(program.clone(), confinement.path());
         let guard = guard.map_err(setup("make a pipe to the guard"))?;
+        let closer = Closer::start();
         let spawner = Spawner::start(program, guard, confinement, poll.registry(), nofile);
         let spawner = spawner.map_err(setup("start the spawner"))?;
         let workers = Workers::new(registry()?, spawner.records());
@@ -263,7 +264,7 @@ impl<'a> Daemon<'a> {
             clients,
             functions: Functions::default(),
             workers,
-            closer: Closer::default(),
+            closer,
             alarm,
             poll,
             spawner,

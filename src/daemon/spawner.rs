@@ -1,7 +1,8 @@
 //! Starts worker processes, on a thread of its own since starting one blocks its caller.
 //!
 //! ```text
-//!   loop ──Order──> (channel) ──> thread: control group, socketpair, pipes, posix_spawn, pidfd
+//!   loop ──Order──> (channel) ──> thread: control group, socketpair, pipes, then a copy of the template
+//!                                      or posix_spawn, pidfd
 //!   loop <──Answer── (channel, then a wake of the poller) <──┘
 //!   loop ──Remains──> (channel) ──> thread: strays, control group
 //! ```
@@ -35,7 +36,6 @@ use super::output::Output;
 use super::strays::{Children, Kind};
 use super::template::{Environment, Template, can_be_copy};
 use super::token::{OutputStream, Token};
-use crate::descriptor::Descriptors;
 use crate::id::{Pid, PoolName, SlotId, WorkerId};
 use crate::limits::{SPAWNS_AHEAD, SUCCESSION};
 use crate::message::command::CommandSpec;
@@ -176,7 +176,7 @@ impl Spawner {
                         }
                     }
                     Errand::ClearAway(remains) => starter.clear_away(remains),
-                    Errand::SweepStrays => starter.children.sweep(),
+                    Errand::SweepStrays => starter.sweep(),
                 }
             }
             starter.finish();
@@ -281,21 +281,22 @@ impl Starter {
 
     /// Sees to it that there is a template, which gets ready while the guard is started.
     fn keep_template(&mut self) {
+        self.with_template(Template::keep_running);
+    }
+
+    /// Does something by which there may be another template, or none.
+    fn with_template<T>(&mut self, act: impl FnOnce(&mut Template) -> T) -> T {
         let former = self.template.pid();
-        self.template.keep_running();
-        match (former, self.template.pid()) {
-            (former, now) if former == now => {}
-            (_, Some(template)) => self.children.add(template, Kind::Spared),
-            (_, None) => {}
-        }
+        let done = act(&mut self.template);
+        self.children.replace(former, self.template.pid());
+        done
     }
 
     fn keep_guarded(&mut self) -> io::Result<()> {
-        self.guard.keep_running()?;
-        if let Some(guard) = self.guard.pid() {
-            self.children.add(guard, Kind::Spared);
-        }
-        Ok(())
+        let former = self.guard.pid();
+        let kept = self.guard.keep_running();
+        self.children.replace(former, self.guard.pid());
+        kept
     }
 
     fn start_in_group(&mut self, order: Order) -> io::Result<Started> {
@@ -317,6 +318,12 @@ impl Starter {
         self.remove_leftovers();
     }
 
+    /// A child has ended, and it may be the template.
+    fn sweep(&mut self) {
+        self.with_template(Template::reap_if_ended);
+        self.children.sweep();
+    }
+
     /// Removes the groups that are empty by now.
     fn remove_leftovers(&mut self) {
         self.leftovers.retain(|group| match group.remove() {
@@ -336,17 +343,14 @@ impl Starter {
     /// Starts the process of `order` as `src/worker` expects it: see there. It enters the group whose `entrance`
     /// that is.
     fn start(&mut self, order: Order, entrance: Option<PathBuf>) -> io::Result<Started> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-        let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
         // Attempts that run side by side are not told apart on it.
         let page = (order.threads == 1).then(DaemonSide::create).transpose()?;
         let variables = self.environment(&order, entrance);
-        let pid = self.start_process(&order, variables, [theirs.into(), their_stdout, their_stderr])?;
+        let (pid, ends) = self.start_process(&order, variables)?;
         let kind = if order.command.is_none() { Kind::Worker } else { Kind::OtherWorker };
         self.children.add(pid, kind);
         self.records.tell(Record::WorkerStarted { worker: pid });
-        let held = self.take_hold(pid, order.worker.slot, ours, [stdout, stderr]);
+        let held = self.take_hold(pid, order.worker.slot, ends);
         let (child, connection, outputs) = held.inspect_err(|_| self.forsake(pid))?;
         Ok(Started { order, child, group: None, connection, outputs, page })
     }
@@ -356,8 +360,7 @@ impl Starter {
         &self,
         worker: Pid,
         slot: SlotId,
-        socket: UnixStream,
-        [stdout, stderr]: [OwnedFd; 2],
+        Ends { socket, stdout, stderr }: Ends,
     ) -> io::Result<(Child, Connection, [Output; 2])> {
         let registry = &self.registry;
         let output = |stream, pipe| Output::open(stream, pipe, Token::WorkerOutput(slot, stream), registry);
@@ -393,22 +396,15 @@ impl Starter {
     }
 
     /// A copy of the template where that will do, else the program, executed.
-    fn start_process(
-        &mut self,
-        order: &Order,
-        variables: Environment,
-        files: [OwnedFd; 3],
-    ) -> io::Result<Pid> {
+    fn start_process(&mut self, order: &Order, variables: Environment) -> io::Result<(Pid, Ends)> {
         let title = format!("poold: worker {} ({})", order.worker, order.pool);
-        let files = Descriptors::from(Vec::from(files));
-        if is_as_the_template(order)
-            && can_be_copy(&variables)
-            && let Some(pid) = self.template.copy(&title, &variables, files.clone())
-        {
-            return Ok(pid);
+        if is_as_the_template(order) && can_be_copy(&variables) {
+            let (ends, files) = Ends::make()?;
+            if let Some(pid) = self.with_template(|template| template.copy(&title, &variables, files)) {
+                return Ok((pid, ends));
+            }
         }
-        let files: Option<[OwnedFd; 3]> = files.into_files().and_then(|files| files.try_into().ok());
-        let [stdin, stdout, stderr] = files.ok_or(io::ErrorKind::InvalidInput)?;
+        let (ends, [stdin, stdout, stderr]) = Ends::make()?;
         let mut command = Command::new(&self.program);
         command
             .arg0(title)
@@ -419,7 +415,7 @@ impl Starter {
             .stdout(Stdio::from(stdout))
             .stderr(Stdio::from(stderr))
             .process_group(0);
-        Ok(Pid(command.spawn()?.id()))
+        Ok((Pid(command.spawn()?.id()), ends))
     }
 
     /// Ends a worker that could not be taken hold of, and that nobody else knows of.
@@ -428,6 +424,23 @@ impl Starter {
         children::reap(worker);
         self.records.tell(Record::WorkerEnded { worker });
         self.children.remove(worker);
+    }
+}
+
+/// The daemon's ends of a worker's standard streams.
+struct Ends {
+    socket: UnixStream,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
+impl Ends {
+    /// These, and the worker's: its standard input, which is its socket, output and error.
+    fn make() -> io::Result<(Self, [OwnedFd; 3])> {
+        let (socket, stdin) = UnixStream::pair()?;
+        let (stdout, their_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (stderr, their_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
+        Ok((Ends { socket, stdout, stderr }, [stdin.into(), their_stdout, their_stderr]))
     }
 }
 

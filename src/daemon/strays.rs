@@ -20,7 +20,7 @@ pub(super) struct Children(BTreeMap<Pid, Kind>);
 /// Why a child is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// It was there before, or is the guard.
+    /// It was there before, or is the guard or the template.
     Spared,
     /// A worker that ends by itself what its attempts leave behind.
     Worker,
@@ -42,6 +42,12 @@ impl Children {
     /// A child was started.
     pub(super) fn add(&mut self, child: Pid, kind: Kind) {
         self.0.insert(child, kind);
+    }
+
+    /// What was there before another child took its place is reaped; either may be none.
+    pub(super) fn replace(&mut self, former: Option<Pid>, now: Option<Pid>) {
+        former.into_iter().for_each(|former| self.remove(former));
+        now.into_iter().for_each(|now| self.add(now, Kind::Spared));
     }
 
     /// A worker is reaped.

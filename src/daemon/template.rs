@@ -20,7 +20,8 @@
 //! processors that the template was started with, whatever the daemon's are by then.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt::Display;
 use std::io;
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -30,16 +31,17 @@ use std::os::unix::process::{CommandExt, parent_id};
 use std::path::PathBuf;
 use std::process::{self, Command, Stdio};
 
+use rustix::io::Errno;
+
 use super::guard::Records;
-use crate::descriptor::Descriptors;
 use crate::id::Pid;
 use crate::limits::{POOL_NAME_BYTES_MAX, TEMPLATE_PATIENCE};
 use crate::message::template::{Copied, Copy};
 use crate::os::fork::{Forked, Forker, Title};
 use crate::os::pidfd::Child;
-use crate::os::{descriptor, environment, process as own, seccomp, signal};
+use crate::os::{descriptor, environment, landlock, process as own, seccomp, signal};
 use crate::task::Payload;
-use crate::wire::{Inbox, Outbox, ReceiveError};
+use crate::wire::{Inbox, Outbox, ReceiveError, WireError};
 
 /// Says to a process that it is the template, by the daemon's process id. Its socket is standard input.
 const DAEMON_PID: &str = "POOLD_TEMPLATE";
@@ -91,10 +93,16 @@ struct Running {
 /// Why there is no copy.
 #[derive(Debug, thiserror::Error)]
 enum CopyError {
+    /// The order is larger than a frame may be.
     #[error(transparent)]
-    Unsaid(#[from] crate::wire::WireError),
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    Unsaid(#[from] WireError),
+    /// As many descriptors of this user are on their way as may be (unix(7)).
+    #[error("too many descriptors are on their way")]
+    TooManyFiles,
+    #[error("it cannot be told: {0}")]
+    Unsent(Errno),
+    #[error("it does not take what it is told")]
+    Untaken,
     #[error(transparent)]
     Unanswered(#[from] ReceiveError),
 }
@@ -147,8 +155,8 @@ impl Template {
     }
 
     /// A copy of it that goes on with this title, this environment and these three files; nothing if the program is to
-    /// be executed instead.
-    pub(super) fn copy(&mut self, title: &str, variables: &Environment, files: Descriptors) -> Option<Pid> {
+    /// be executed instead, with other files: there may be a copy that has these and was not heard of.
+    pub(super) fn copy(&mut self, title: &str, variables: &Environment, files: [OwnedFd; 3]) -> Option<Pid> {
         let State::Present(running) = &mut self.state else { return None };
         match running.copy(title, variables, files) {
             Ok(Copied(Ok(pid))) => {
@@ -157,15 +165,28 @@ impl Template {
             }
             // To execute the program will say the same, if there is no process to be had.
             Ok(Copied(Err(_))) => None,
-            Err(error) => {
+            Err(error @ (CopyError::Unsaid(_) | CopyError::TooManyFiles)) => {
+                log::debug!("a worker is executed, and no copy: {error}");
+                None
+            }
+            Err(error @ (CopyError::Unsent(_) | CopyError::Untaken | CopyError::Unanswered(_))) => {
                 self.give_up(&error);
                 None
             }
         }
     }
 
+    /// Reaps it if it has ended.
+    pub(super) fn reap_if_ended(&mut self) {
+        if let State::Present(running) = &self.state
+            && running.process.has_ended()
+        {
+            self.give_up(&"it has ended");
+        }
+    }
+
     /// Ends a template that failed. If it has ever worked, another is started with the next worker.
-    fn give_up(&mut self, error: &CopyError) {
+    fn give_up(&mut self, error: &dyn Display) {
         let State::Present(running) = mem::replace(&mut self.state, State::Absent) else { return };
         running.process.kill_group();
         let exit = running.process.reap().map_or_else(|error| error.to_string(), |exit| exit.to_string());
@@ -178,11 +199,12 @@ impl Template {
     }
 }
 
-/// Whether a process with this environment can be a copy.
+/// Whether a process with this environment can be a copy: there is no variable that only execve(2) could give it, such
+/// as one whose name has a `=`, and none that is heeded when a program is executed.
 pub(super) fn can_be_copy(variables: &Environment) -> bool {
-    let heeds =
-        |name: &OsString| LOADER_VARIABLES.iter().any(|start| name.as_bytes().starts_with(start.as_bytes()));
-    !variables.iter().any(|(name, _)| heeds(name))
+    let is_heeded =
+        |name: &OsStr| LOADER_VARIABLES.iter().any(|start| name.as_bytes().starts_with(start.as_bytes()));
+    variables.iter().all(|(name, value)| environment::can_be_set(name, value) && !is_heeded(name))
 }
 
 impl Running {
@@ -190,14 +212,20 @@ impl Running {
         &mut self,
         title: &str,
         variables: &Environment,
-        files: Descriptors,
+        files: [OwnedFd; 3],
     ) -> Result<Copied, CopyError> {
         let variables = variables.iter().cloned();
         let environment = variables.map(|(name, value)| (name.into_vec(), value.into_vec()));
-        let files = Payload { descriptors: files, ..Payload::default() };
+        let files = Payload { descriptors: Vec::from(files).into(), ..Payload::default() };
         let mut outbox = Outbox::default();
         outbox.push(&Copy { title: title.to_owned(), environment: environment.collect(), files })?;
-        outbox.send_all(&self.socket).map_err(io::Error::from)?;
+        outbox.send(&self.socket).map_err(|error| match error {
+            Errno::TOOMANYREFS => CopyError::TooManyFiles,
+            error => CopyError::Unsent(error),
+        })?;
+        if !outbox.is_empty() {
+            return Err(CopyError::Untaken);
+        }
         Ok(Inbox::default().receive_from(&self.socket)?)
     }
 }
@@ -229,8 +257,11 @@ fn make_copies(daemon: Pid) -> io::Result<()> {
     title.set(TITLE);
     let forker = Forker::new()?;
     own::forbid_new_privileges()?;
+    if landlock::reach().is_none() {
+        own::forbid_looking_in()?;
+    }
     // A copy that is not filtered tries again, and says why it cannot be.
-    let is_filtered = seccomp::filter(daemon).is_ok();
+    let is_filtered = seccomp::filter(daemon, Some(Pid(process::id()))).is_ok();
     let socket = UnixStream::from(descriptor::move_standard_input()?);
     let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
     loop {
@@ -253,6 +284,8 @@ fn go_on_as(Copy { title, environment, files }: Copy, room: &Title, is_filtered:
     let files: Option<[OwnedFd; 3]> = files.descriptors.into_files().and_then(|files| files.try_into().ok());
     descriptor::replace_standard_streams(files.ok_or(io::ErrorKind::InvalidInput)?)?;
     own::lead_group()?;
+    // As exec has it. The sandbox forbids it again, but for a worker that may leave a core dump.
+    own::allow_looking_in()?;
     room.set(&title);
     let text = OsString::from_vec;
     let variables = environment.into_iter().map(|(name, value)| (text(name), text(value)));

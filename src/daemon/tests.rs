@@ -446,15 +446,20 @@ const SLOT: SlotId = SlotId(3);
 
 impl Shell {
     fn start(script: &str) -> Self {
+        Self::start_by("/bin/sh", Some(vec!["-c".to_owned(), script.to_owned()]))
+    }
+
+    /// Another program in its place.
+    fn start_by(program: &str, command: Option<Vec<String>>) -> Self {
         let poll = mio::Poll::new().expect("a poller");
         let registry = poll.registry().try_clone().expect("it can be shared");
         let spawner =
-            Spawner::start("/bin/sh".into(), guard(), unconfined(), &registry, 1024).expect("a thread");
+            Spawner::start(program.into(), guard(), unconfined(), &registry, 1024).expect("a thread");
         let mut shell = Shell { poll, workers: Workers::new(registry, spawner.records()), spawner };
         shell.spawner.order(Order {
             worker: WorkerId { slot: SLOT, generation: Generation(0) },
             pool: PoolName::new("cpu").expect("a name"),
-            command: Some(vec!["-c".to_owned(), script.to_owned()]),
+            command,
             env_pass: EnvironmentPass::default(),
             env: BTreeMap::new(),
             allow_fault_injection: false,
@@ -495,6 +500,13 @@ fn printf_format(bytes: &[u8]) -> String {
 #[test]
 fn worker_exit_is_told_with_its_status() {
     let events = Shell::start("exit 3").events();
+    assert!(matches!(events[..], [Event::WorkerExited { exit: Exit::Code(3), .. }]), "{events:?}");
+}
+
+#[test]
+fn files_of_a_copy_that_was_not_heard_of_are_not_used_again() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/protocol/template.py");
+    let events = Shell::start_by(program, None).events();
     assert!(matches!(events[..], [Event::WorkerExited { exit: Exit::Code(3), .. }]), "{events:?}");
 }
 

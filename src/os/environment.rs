@@ -16,7 +16,13 @@ pub(crate) fn remove_the_daemons() {
     }
 }
 
-/// Makes these all the variables there are. None has an empty name, a `=` in its name or a zero byte.
+/// Whether [`replace`] can set this variable. One that was inherited may have a name that begins with `=`.
+pub(crate) fn can_be_set(name: &OsStr, value: &OsStr) -> bool {
+    let (name, value) = (name.as_encoded_bytes(), value.as_encoded_bytes());
+    !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) && !value.contains(&0)
+}
+
+/// Makes these all the variables there are. All [can be set](can_be_set).
 ///
 /// Only while there is one thread.
 pub(crate) fn replace(variables: impl IntoIterator<Item = (OsString, OsString)>) {
@@ -39,6 +45,15 @@ fn is_the_daemons(name: &OsStr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variable_that_cannot_be_set_is_told_from_others() {
+        let can_be_set = |name: &str, value: &str| can_be_set(name.as_ref(), value.as_ref());
+        assert!(can_be_set("x", "") && can_be_set("x", "=y"));
+        for (name, value) in [("", "y"), ("=x", "y"), ("x=", "y"), ("x\0", "y"), ("x", "y\0")] {
+            assert!(!can_be_set(name, value), "{name:?} {value:?}");
+        }
+    }
 
     #[test]
     fn daemons_variables_are_told_from_others() {

@@ -77,9 +77,14 @@ impl Forker {
             return Ok(Forked::Original(Pid(u32::try_from(copied).map_err(|_| Errno::RANGE)?)));
         }
         // SAFETY: it is what the C library had registered, at the same address.
-        checked(unsafe {
+        let registered = checked(unsafe {
             libc::syscall(libc::SYS_set_robust_list, self.robust_list, self.robust_list_bytes)
-        })?;
+        });
+        if registered.is_err() {
+            // An error would be taken for the original's.
+            // SAFETY: the call ends this process and runs nothing of it.
+            unsafe { libc::_exit(1) }
+        }
         Ok(Forked::Copy)
     }
 }

@@ -90,6 +90,14 @@ pub(crate) fn forbid_looking_in() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
+/// Takes [`forbid_looking_in`] back.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn allow_looking_in() -> io::Result<()> {
+    Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?)
+}
+
 /// Sets how many descriptors this process may have open, as far as the hard limit allows.
 ///
 /// # Errors

@@ -158,28 +158,30 @@ pub(crate) fn is_available() -> bool {
     result == 0
 }
 
-/// Filters the calls of this process, for good. It has one thread; the daemon is its parent.
+/// Filters the calls of this process, for good. It has one thread; the daemon is its parent. The `template` that it is,
+/// if it is one, is not reached either.
 ///
 /// # Errors
 /// Why there is no filter now.
-pub(crate) fn filter(daemon: Pid) -> Result<(), FilterError> {
-    Ok(apply_filter(&program(daemon)?)?)
+pub(crate) fn filter(daemon: Pid, template: Option<Pid>) -> Result<(), FilterError> {
+    Ok(apply_filter(&program(daemon, template)?)?)
 }
 
-fn program(daemon: Pid) -> Result<BpfProgram, FilterError> {
+fn program(daemon: Pid, template: Option<Pid>) -> Result<BpfProgram, FilterError> {
     let errno = SeccompAction::Errno(libc::EPERM as u32);
     let machine = std::env::consts::ARCH.try_into()?;
-    let rules = rules(daemon)?;
+    let rules = rules(daemon, template)?;
     let shortcut = shortcut(rules.keys().filter_map(|call| u32::try_from(*call).ok()));
     let filter: BpfProgram = SeccompFilter::new(rules, SeccompAction::Allow, errno, machine)?.try_into()?;
     Ok(absent_calls().into_iter().chain(shortcut).chain(filter).collect())
 }
 
-fn rules(daemon: Pid) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, FilterError> {
+fn rules(daemon: Pid, template: Option<Pid>) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, FilterError> {
     let mut rules = BTreeMap::new();
     let group = group_of(daemon);
     let mut reached = threads_of(daemon);
     reached.extend(group);
+    reached.extend(template.map(|template| template.0.cast_signed()));
     for (call, argument) in REACHING {
         let aimed = reached.iter().map(|id| rule(&[is(*argument, *id)]));
         rules.insert(*call, aimed.collect::<Result<Vec<SeccompRule>, FilterError>>()?);
@@ -340,7 +342,7 @@ mod tests {
 
     #[test]
     fn program_is_one_that_the_kernel_takes() {
-        let program = program(Pid(std::process::id())).expect("a filter");
+        let program = program(Pid(std::process::id()), Some(Pid(2))).expect("a filter");
         assert!(program.len() <= libc::BPF_MAXINSNS as usize, "{} instructions", program.len());
     }
 

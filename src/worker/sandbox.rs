@@ -23,7 +23,7 @@ pub(super) fn enter(daemon: Pid, is_filtered: bool) {
         report("keep others from looking into it", process::forbid_looking_in());
     }
     if !is_filtered {
-        report("filter its system calls", seccomp::filter(daemon));
+        report("filter its system calls", seccomp::filter(daemon, None));
     }
 }
 

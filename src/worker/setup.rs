@@ -1,7 +1,7 @@
 //! The first lines of a worker process: it hardens itself, then stays or executes the pool's `command`.
 //!
-//! The daemon starts its own executable and prepares nothing in between (no code runs between fork and
-//! exec), so everything a worker must not inherit is put away here.
+//! The daemon executes its own executable, or has the template make a copy of itself (src/daemon/template.rs), and
+//! neither prepares anything in between: everything a worker must not inherit is put away here.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
