@@ -10,7 +10,7 @@
 
 use super::action::EndReason;
 use super::pools::PoolId;
-use super::slots::{Held, Slot};
+use super::slots::{Held, Progress, Slot};
 use super::timers::Timer;
 use super::{Action, Supervisor};
 use crate::id::{AttemptId, SlotId, WorkerId};
@@ -142,14 +142,23 @@ impl Supervisor {
     pub(super) fn even_out(&mut self, id: PoolId) {
         let pool = self.pool(id);
         match (pool.open.first(), pool.queue.most_urgent()) {
-            (Some((0, _)), None) => {
+            (Some((0, _)), None) if !self.is_taking_back(id) => {
                 if let Some(&slot) = pool.waiting_in.first() {
                     self.take_back_sent(slot, |_| true);
                 }
             }
-            (None, Some(priority)) if priority > pool.least_urgent_sent => self.make_way(id, priority),
+            (None, Some(priority)) if priority > pool.least_urgent_sent && !self.is_taking_back(id) => {
+                self.make_way(id, priority);
+            }
             (_, _) => {}
         }
+    }
+
+    /// Whether it is not known yet what came of taking attempts back: so long no more are.
+    fn is_taking_back(&self, id: PoolId) -> bool {
+        let workers = self.pool(id).slots.iter().filter_map(|slot| self.slots.get(slot)?.worker());
+        let mut held = workers.filter(|worker| worker.pace.is_ahead()).flat_map(|worker| &worker.held);
+        held.any(|held| held.progress == Progress::Recalled)
     }
 
     /// Makes room for a task of that priority where the fewest attempts stand before it.
