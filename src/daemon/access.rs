@@ -51,7 +51,7 @@ impl Daemon<'_> {
     /// Whether `process` comes from one that the daemon has started.
     fn is_own(&self, process: Pid) -> bool {
         let daemon = Pid(std::process::id());
-        self.sees_processes && descends(process, daemon, children::parent_of)
+        self.sees_processes && descends(process, daemon, children::parent_of, children::is_of_another_user)
     }
 
     /// Whether a client may do something that concerns everyone; if not, it is told so.

@@ -13,16 +13,23 @@ const WALKS_MAX: usize = 16;
 /// Parents in the longest chain that is followed.
 const PARENTS_MAX: usize = 4096;
 
-/// Whether `process` descends from `ancestor` and is another one, as far as `parent_of` knows: it gives the parent of a process, and
-/// none if it cannot be seen.
-pub(super) fn descends(process: Pid, ancestor: Pid, parent_of: impl Fn(Pid) -> Option<Pid>) -> bool {
+/// Whether `process` descends from `ancestor` and is another one, as far as `parent_of` knows: it gives the parent of a
+/// process, and none if it cannot be seen. Where those of others are hidden (`ProtectProc=` of systemd.exec(5)),
+/// `is_of_another_user` says of one that cannot be seen whether it is there, and not of the user of `ancestor`.
+pub(super) fn descends(
+    process: Pid,
+    ancestor: Pid,
+    parent_of: impl Fn(Pid) -> Option<Pid>,
+    is_of_another_user: impl Fn(Pid) -> bool,
+) -> bool {
     let mut unseen_before = None;
     for _ in 0..WALKS_MAX {
         match walk(process, ancestor, &parent_of) {
             Walk::Met => return process != ancestor,
             Walk::Top => return false,
-            // Another user's, where those are hidden: what comes from the daemon is of its own user.
-            Walk::Unseen(parent) if unseen_before == Some(parent) => return parent == process,
+            // What comes from the daemon is of its own user. Of that user, those are hidden that nobody may look into:
+            // workers are.
+            Walk::Unseen(parent) if unseen_before == Some(parent) => return !is_of_another_user(parent),
             // It has ended meanwhile, and what it left has another parent now.
             Walk::Unseen(parent) => unseen_before = Some(parent),
         }
@@ -66,6 +73,11 @@ mod tests {
     const DAEMON: Pid = Pid(100);
     const PEER: Pid = Pid(500);
 
+    /// All that are there are of the daemon's user.
+    fn nobody(_: Pid) -> bool {
+        false
+    }
+
     /// A table of parents.
     fn parents(table: &'static [(u32, u32)]) -> impl Fn(Pid) -> Option<Pid> {
         |process| table.iter().find(|(child, _)| *child == process.0).map(|(_, parent)| Pid(*parent))
@@ -73,26 +85,32 @@ mod tests {
 
     #[test]
     fn whoever_has_the_daemon_among_its_parents_descends_from_it() {
-        assert!(descends(PEER, DAEMON, parents(&[(500, 400), (400, 100), (100, 1)])));
-        assert!(descends(PEER, Pid(1), parents(&[(500, 1)])));
+        assert!(descends(PEER, DAEMON, parents(&[(500, 400), (400, 100), (100, 1)]), nobody));
+        assert!(descends(PEER, Pid(1), parents(&[(500, 1)]), nobody));
     }
 
     #[test]
     fn whoever_comes_from_elsewhere_does_not() {
-        assert!(!descends(PEER, DAEMON, parents(&[(500, 400), (400, 1)])));
-        assert!(!descends(PEER, DAEMON, parents(&[(500, 0)])));
-        assert!(!descends(Pid(0), DAEMON, parents(&[])));
-        assert!(!descends(DAEMON, DAEMON, parents(&[])));
+        assert!(!descends(PEER, DAEMON, parents(&[(500, 400), (400, 1)]), nobody));
+        assert!(!descends(PEER, DAEMON, parents(&[(500, 0)]), nobody));
+        assert!(!descends(Pid(0), DAEMON, parents(&[]), nobody));
+        assert!(!descends(DAEMON, DAEMON, parents(&[]), nobody));
     }
 
     #[test]
-    fn parent_that_stays_hidden_is_another_users() {
-        assert!(!descends(PEER, DAEMON, parents(&[(500, 400)])));
+    fn hidden_peer_or_parent_of_another_user_comes_from_elsewhere() {
+        assert!(!descends(PEER, DAEMON, parents(&[(500, 400)]), |process| process == Pid(400)));
+        assert!(!descends(PEER, DAEMON, parents(&[]), |process| process == PEER));
+    }
+
+    #[test]
+    fn hidden_parent_of_the_same_user_counts_as_a_worker() {
+        assert!(descends(PEER, DAEMON, parents(&[(500, 400)]), nobody));
     }
 
     #[test]
     fn peer_that_is_gone_counts_as_a_descendant() {
-        assert!(descends(PEER, DAEMON, parents(&[])));
+        assert!(descends(PEER, DAEMON, parents(&[]), nobody));
     }
 
     #[test]
@@ -107,7 +125,7 @@ mod tests {
                 (_, _) => None,
             }
         };
-        assert!(descends(PEER, DAEMON, parent_of));
+        assert!(descends(PEER, DAEMON, parent_of, nobody));
     }
 
     #[test]
@@ -117,6 +135,6 @@ mod tests {
             next.set(next.get() + 1);
             (process == PEER).then_some(Pid(next.get()))
         };
-        assert!(descends(PEER, DAEMON, parent_of));
+        assert!(descends(PEER, DAEMON, parent_of, nobody));
     }
 }

@@ -6,7 +6,8 @@ use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{
-    Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, set_child_subreaper, waitid, waitpid,
+    Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, set_child_subreaper, test_kill_process, waitid,
+    waitpid,
 };
 
 use crate::id::Pid;
@@ -57,6 +58,11 @@ pub(crate) fn parent_of(process: Pid) -> Option<Pid> {
     // The name is in parentheses and may hold anything; the state and the parent follow.
     let name_end = stat.iter().rposition(|byte| *byte == b')')?;
     std::str::from_utf8(&stat[name_end + 1..]).ok()?.split_whitespace().nth(1)?.parse().ok().map(Pid)
+}
+
+/// Whether a process is there and this one may not signal it, which one of the same user always may.
+pub(crate) fn is_of_another_user(process: Pid) -> bool {
+    as_rustix(process).is_some_and(|process| test_kill_process(process) == Err(Errno::PERM))
 }
 
 /// Kills a child that this process has not reaped.
