@@ -142,8 +142,10 @@ impl Supervisor {
     pub(super) fn even_out(&mut self, id: PoolId) {
         let pool = self.pool(id);
         match (pool.open.first(), pool.queue.most_urgent()) {
-            (Some((0, _)), None) if !self.is_taking_back(id) => {
-                if let Some(&slot) = pool.waiting_in.first() {
+            (Some((0, _)), None) => {
+                if let Some(&slot) = pool.waiting_in.first()
+                    && !self.is_taking_back(id)
+                {
                     self.take_back_sent(slot, |_| true);
                 }
             }
