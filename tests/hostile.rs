@@ -5,13 +5,14 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 
 use bytes::BytesMut;
 use poold::id::{FunctionName, RequestId};
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::task::{Payload, TaskSpec};
 use poold::wire::{HANDSHAKE_BYTES, Hello, Inbox, Role, encode};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use support::{Daemon, assert_error, child_named, directory_with, parts, pid, pidfd, wait_for_exit};
 
 /// Tasks that are submitted one after the other.
@@ -260,19 +261,23 @@ fn worker_that_is_stopped_while_busy_costs_its_attempt_alone() {
     still_serves(&daemon);
 }
 
+/// Kills the child of a daemon with that name, and waits for its end.
+fn kill_child(daemon: &Daemon, name: &str) -> Pid {
+    let child = child_named(daemon, name).unwrap();
+    let process = pidfd(child);
+    kill_process(child, Signal::KILL).unwrap();
+    wait_for_exit(&process);
+    child
+}
+
 #[test]
 fn guard_that_is_killed_is_replaced_with_the_next_worker() {
     let mut daemon = Daemon::start("[pool.cpu]\nworkers = 1\n");
     daemon.wait_for_log("is ready");
-    let guard = || child_named(&daemon, "poold: guard");
-    let first = guard().unwrap();
-    let first_process = pidfd(first);
-    kill_process(first, Signal::KILL).unwrap();
-    wait_for_exit(&first_process);
+    let first = kill_child(&daemon, "poold: guard");
     kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
     still_serves(&daemon);
-    let second = guard().unwrap();
-    assert_ne!(second, first);
+    assert_ne!(child_named(&daemon, "poold: guard").unwrap(), first);
     daemon.wait_for_log("the guard died");
 }
 
@@ -280,17 +285,12 @@ fn guard_that_is_killed_is_replaced_with_the_next_worker() {
 fn template_that_is_killed_is_replaced_and_meanwhile_done_without() {
     let mut daemon = Daemon::start("[pool.cpu]\nworkers = 1\n");
     daemon.wait_for_log("is ready");
-    let template = || child_named(&daemon, "poold: template");
-    let first = template().unwrap();
-    let first_process = pidfd(first);
-    kill_process(first, Signal::KILL).unwrap();
-    wait_for_exit(&first_process);
+    let first = kill_child(&daemon, "poold: template");
     for _ in 0..2 {
         kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
         still_serves(&daemon);
     }
-    let second = template().unwrap();
-    assert_ne!(second, first);
+    assert_ne!(child_named(&daemon, "poold: template").unwrap(), first);
     daemon.wait_for_log("the template failed");
 }
 
@@ -298,13 +298,19 @@ fn template_that_is_killed_is_replaced_and_meanwhile_done_without() {
 fn template_that_is_stopped_is_replaced() {
     let mut daemon = Daemon::start("[pool.cpu]\nworkers = 1\n");
     daemon.wait_for_log("is ready");
-    let stopped = child_named(&daemon, "poold: template").unwrap();
-    let stopped_process = pidfd(stopped);
-    kill_process(stopped, Signal::STOP).unwrap();
+    let stopped = stop_template(&daemon);
     kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
-    wait_for_exit(&stopped_process);
+    wait_for_exit(&stopped);
     still_serves(&daemon);
     daemon.wait_for_log("the template failed");
+}
+
+/// Stops the template of a daemon.
+fn stop_template(daemon: &Daemon) -> OwnedFd {
+    let template = child_named(daemon, "poold: template").unwrap();
+    let process = pidfd(template);
+    kill_process(template, Signal::STOP).unwrap();
+    process
 }
 
 /// A daemon whose workers have so many variables of 125,000 bytes.
@@ -321,11 +327,9 @@ fn with_large_environment(variables: usize) -> Daemon {
 fn template_that_takes_no_more_is_replaced() {
     // More than a socket holds by default.
     let mut daemon = with_large_environment(2);
-    let stopped = child_named(&daemon, "poold: template").unwrap();
-    let stopped_process = pidfd(stopped);
-    kill_process(stopped, Signal::STOP).unwrap();
+    let stopped = stop_template(&daemon);
     kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
-    wait_for_exit(&stopped_process);
+    wait_for_exit(&stopped);
     still_serves(&daemon);
     daemon.wait_for_log("the template failed");
 }
