@@ -120,7 +120,7 @@ fn misbehave() -> Result<(), Failure> {
         let (signature, summary) = (format!("{name}()"), "Misbehaves.".to_owned());
         functions.push(FunctionInfo { name: FunctionName::new(name)?, signature, summary });
     }
-    outbox.push(&FromWorker::Ready { functions, capacity: 1, uses_page: false })?;
+    outbox.push(&FromWorker::Ready { functions, capacity: 1, uses_page: false, sentinel: None })?;
     outbox.send(&socket)?;
     loop {
         let ToWorker::Attempt { attempt, function, .. } = inbox.receive(&mut socket)? else { continue };

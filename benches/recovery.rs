@@ -1,9 +1,9 @@
 //! From the death of a busy worker to the next attempt running in its place, against the start of a process of
 //! the same binary up to its first message. `cargo bench --bench recovery`
 //!
-//! Each round starts a bare process, kills a worker of a pool without standbys, and kills one of a pool with a
-//! standby: so all three meet the same machine. The instants are those of the machine's monotonic clock, taken
-//! here before the kill and in the next attempt as its first act.
+//! Each round starts a bare process, kills a worker of a pool without standbys, and kills two of a pool with a
+//! standby, the second of which holds much memory: so all meet the same machine. The instants are those of the
+//! machine's monotonic clock, taken here before the kill and in the next attempt as its first act.
 
 use std::error::Error;
 use std::io::Read;
@@ -17,8 +17,8 @@ use poold::{Executor, Function, PoolOptions};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::time::{ClockId, clock_gettime};
 
-/// Tells its process to the socket of that path, and never returns.
-const HANG: Function<(String,), ()> = Function::new("hang");
+/// Takes so many bytes of memory, tells its process to the socket of that path, and never returns.
+const HANG: Function<(u64, String), ()> = Function::new("hang");
 /// When it was called: nanoseconds of the monotonic clock.
 const NOW: Function<(), u64> = Function::new("now");
 
@@ -26,6 +26,9 @@ const NOW: Function<(), u64> = Function::new("now");
 const BARE: &str = "--bare";
 
 const ROUNDS: usize = 200;
+
+/// Bytes that a worker with much memory has.
+const MUCH: u64 = 256 << 20;
 
 /// Between two rounds, so that a lost standby is there again: long against the start of a process.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -35,7 +38,8 @@ fn now() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-fn hang((path,): (String,)) {
+fn hang((bytes, path): (u64, String)) {
+    std::hint::black_box(vec![1_u8; bytes as usize].leak());
     let tell = || UnixDatagram::unbound()?.send_to(&std::process::id().to_ne_bytes(), path);
     if let Err(error) = tell() {
         panic!("nobody is told which process this is: {error}");
@@ -46,7 +50,9 @@ fn hang((path,): (String,)) {
 }
 
 fn functions() -> Registry {
-    Registry::new().add(HANG, &["PATH"], "Hangs.", hang).add(NOW, &[], "When it was called.", |()| now())
+    Registry::new()
+        .add(HANG, &["BYTES", "PATH"], "Hangs.", hang)
+        .add(NOW, &[], "When it was called.", |()| now())
 }
 
 /// Microseconds from the order for a process to its first message.
@@ -63,9 +69,9 @@ fn start_bare() -> Result<f64, Box<dyn Error>> {
     Ok(micros)
 }
 
-/// Microseconds from the kill of the worker that runs an attempt to the start of the next one.
-fn recover(pool: &Executor, socket: &UnixDatagram, path: &str) -> Result<f64, Box<dyn Error>> {
-    let hanging = pool.call(HANG, (path.to_owned(),))?;
+/// Microseconds from the kill of the worker that runs an attempt and holds so many bytes to the start of the next one.
+fn recover(pool: &Executor, bytes: u64, socket: &UnixDatagram, path: &str) -> Result<f64, Box<dyn Error>> {
+    let hanging = pool.call(HANG, (bytes, path.to_owned()))?;
     let next = pool.call(NOW, ())?;
     let mut pid = [0; 4];
     socket.recv(&mut pid)?;
@@ -104,17 +110,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     let without = Executor::private([PoolOptions::new("cpu").workers(1)])?;
     let with = Executor::private([PoolOptions::new("cpu").workers(1).standby(1)])?;
 
-    let (mut bare, mut cold, mut warm) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bare, mut cold, mut warm, mut large) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         bare.push(start_bare()?);
-        cold.push(recover(&without, &socket, path)?);
-        warm.push(recover(&with, &socket, path)?);
+        cold.push(recover(&without, 0, &socket, path)?);
+        warm.push(recover(&with, 0, &socket, path)?);
+        std::thread::sleep(PAUSE);
+        large.push(recover(&with, MUCH, &socket, path)?);
         std::thread::sleep(PAUSE);
     }
     println!("{ROUNDS} rounds, microseconds{:>22} {:>9} {:>9} {:>9}", "min", "median", "95 %", "max");
     let bare = tell("bare process to its first message", bare);
     let cold = tell("recovery without a standby", cold);
     let warm = tell("recovery with a standby", warm);
+    tell("the same, of a worker of 256 MiB", large);
     println!("without a standby, of the bare process: {:.2}", cold / bare);
     println!("with a standby, of the bare process: {:.2}", warm / bare);
     Ok(())

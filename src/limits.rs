@@ -159,8 +159,8 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// next to nothing.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 4 * 1024;
 
-/// Descriptors of one worker: its socket, its two outputs and its process.
-pub const DESCRIPTORS_PER_WORKER: u64 = 4;
+/// Descriptors of one worker: its socket, its two outputs, its process and its sentinel.
+pub const DESCRIPTORS_PER_WORKER: u64 = 5;
 
 /// Descriptors that are kept from clients for all else: the daemon's own, some fifteen, those that it
 /// takes to start a process, and the files that it reads.

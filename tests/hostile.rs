@@ -12,7 +12,10 @@ use poold::id::{FunctionName, RequestId};
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::task::{Payload, TaskSpec};
 use poold::wire::{HANDSHAKE_BYTES, Hello, Inbox, Role, encode};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
+use rustix::thread::gettid;
 use support::{Daemon, assert_error, child_named, directory_with, parts, pid, pidfd, wait_for_exit};
 
 /// Tasks that are submitted one after the other.
@@ -156,9 +159,32 @@ fn worker_that_closes_its_socket_and_lives_is_killed() {
     daemon.wait_until_ready();
     let output = daemon.run(&["submit", "--pool", "bad", "--deadline", "1s", "echo", "x"]);
     assert_error(&output, 124, &["timed out", "deadline"]);
-    daemon.wait_for_log("SIGKILL, because it closed its socket");
+    daemon.wait_for_log("SIGKILL, because its socket or its sentinel ended");
     daemon.wait_for_log("restarted in");
     still_serves(&daemon);
+}
+
+#[test]
+fn worker_that_outlives_its_sentinel_is_killed() {
+    const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
+    if pidfd_open(gettid(), PIDFD_THREAD).is_err_and(|error| error == Errno::INVAL) {
+        println!("NOT RUN: this kernel has no descriptors of threads (Linux 6.9)");
+        return;
+    }
+    let mut daemon = with_worker(&["end-sentinel"]);
+    daemon.wait_until_ready();
+    let output = daemon.run(&["submit", "--pool", "bad", "echo", "x"]);
+    assert_error(&output, 137, &["SIGKILL"]);
+    daemon.wait_for_log("SIGKILL, because its socket or its sentinel ended");
+    still_serves(&daemon);
+}
+
+#[test]
+fn sentinel_that_is_no_thread_of_the_worker_is_not_minded() {
+    let mut daemon = with_worker(&["foreign-sentinel"]);
+    daemon.wait_until_ready();
+    let output = daemon.run(&["submit", "--pool", "bad", "echo", "x"]);
+    assert_eq!(parts(&output), (0, "x\n".to_owned(), String::new()));
 }
 
 #[test]

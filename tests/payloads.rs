@@ -445,7 +445,7 @@ stream = socket.socket(fileno=int(os.environ['POOLD_WORKER_FD']))
 connection = wire.Connection(stream, wire.WORKER)
 connection.receive('ToWorker')
 info = {'name': 'lie', 'signature': 'lie()', 'summary': ''}
-connection.send('FromWorker', {'Ready': {'functions': [info], 'capacity': 1, 'uses_page': False}})
+connection.send('FromWorker', {'Ready': {'functions': [info], 'capacity': 1, 'uses_page': False, 'sentinel': None}})
 attempt = connection.receive('ToWorker')[0]['Attempt']['attempt']
 connection.send('FromWorker', {'Started': {'attempt': attempt}})
 report = {'Ok': {'encoding': 'Bytes', 'content': {'Shared': 5}, 'descriptors': 0}}

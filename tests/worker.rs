@@ -87,7 +87,7 @@ impl Worker {
     fn ready(self, allow_fault_injection: bool) -> (Self, Vec<String>) {
         let mut worker = self.open(allow_fault_injection);
         match worker.hear() {
-            FromWorker::Ready { functions, capacity: 1, uses_page: false } => {
+            FromWorker::Ready { functions, capacity: 1, uses_page: false, sentinel: Some(_) } => {
                 let names = functions.into_iter().map(|function| function.name.to_string()).collect();
                 (worker, names)
             }

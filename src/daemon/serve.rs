@@ -44,9 +44,7 @@ impl Daemon<'_> {
                 }
             }
             Token::WorkerSocket(slot) => self.serve_worker(slot),
-            Token::WorkerExit(slot) => {
-                self.serve_worker_exit(slot);
-            }
+            Token::WorkerExit(slot) => self.serve_worker_exit(slot),
             Token::Client(client) => self.serve_client(client),
             Token::Spawner => self.serve_spawner(),
             Token::Signals => self.serve_signals(),
@@ -62,15 +60,7 @@ impl Daemon<'_> {
         let mut budget_requests = REQUESTS_PER_TURN;
         while budget_requests > 0 && budget_bytes > 0 {
             match self.workers.hear(slot, &mut budget_bytes) {
-                WorkerDid::Event(event) => {
-                    let is_lost = matches!(event, Event::WorkerHungUp { .. });
-                    self.take_from_worker(event);
-                    if is_lost {
-                        // Another may have been sent what it would have been: that goes out before its remains are
-                        // cleared away.
-                        self.flush();
-                    }
-                }
+                WorkerDid::Event(event) => self.take_from_worker(event),
                 // A worker may write there as fast as it is read.
                 WorkerDid::Publish => budget_bytes = budget_bytes.saturating_sub(self.look_at(slot)),
                 WorkerDid::Ask(ask) => {
@@ -106,15 +96,28 @@ impl Daemon<'_> {
         if let Event::AttemptFinished { worker, .. } = event {
             self.measure(worker);
         }
+        let is_lost = matches!(event, Event::WorkerHungUp { .. });
         self.step_of_worker(event);
+        if is_lost {
+            // Another may have been sent what it would have been: that goes out before its remains are cleared away.
+            self.flush();
+        }
     }
 
     fn serve_worker_exit(&mut self, slot: SlotId) {
-        let Some((events, remains)) = self.workers.take_ended(slot) else { return };
-        // Before its successor is started.
-        self.spawner.clear_away(remains);
-        for event in events {
-            self.step_of_worker(event);
+        match self.workers.take_ended(slot) {
+            Some((events, remains)) => {
+                // Before its successor is started.
+                self.spawner.clear_away(remains);
+                for event in events {
+                    self.step_of_worker(event);
+                }
+            }
+            None => {
+                for event in self.workers.take_dying(slot) {
+                    self.take_from_worker(event);
+                }
+            }
         }
     }
 

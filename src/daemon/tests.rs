@@ -513,8 +513,11 @@ fn files_of_a_copy_that_was_not_heard_of_are_not_used_again() {
 #[test]
 fn what_a_worker_said_before_it_was_killed_is_told_before_its_exit() {
     let mut said = bytes::BytesMut::from(&Hello::new(Role::Worker).encode()[..]);
-    encode(&FromWorker::Ready { functions: Vec::new(), capacity: 1, uses_page: false }, &mut said)
-        .expect("it fits");
+    encode(
+        &FromWorker::Ready { functions: Vec::new(), capacity: 1, uses_page: false, sentinel: None },
+        &mut said,
+    )
+    .expect("it fits");
     let script = format!("printf '{}' >&0; kill -KILL $$", printf_format(&said));
     let events = Shell::start(&script).events();
     assert!(

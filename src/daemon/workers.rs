@@ -1,8 +1,8 @@
 //! The worker processes: each with its socket, its output and its exit.
 //!
 //! ```text
-//!   started ──> Handshake ──hello──> Open ──socket ended, or violation──> Deaf
-//!                   └────────────────────────────────────────────────────────^
+//!   started ──> Handshake ──hello──> Open ──socket or sentinel ended, or violation──> Deaf
+//!                   └────────────────────────────────────────────────────────────────────^
 //!   process ended ──> group killed, rest of output and socket read, reaped ──> (gone)
 //! ```
 //!
@@ -12,8 +12,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use mio::Registry;
 use mio::unix::SourceFd;
+use mio::{Interest, Registry};
 
 use super::cgroup::WorkerGroup;
 use super::connection::{Connection, Heard, answer_to, in_words};
@@ -21,7 +21,7 @@ use super::functions::Ask;
 use super::guard::Records;
 use super::output::{Output, Speaker};
 use super::spawner::{Order, Remains, Started};
-use super::token::OutputStream;
+use super::token::{OutputStream, Token};
 use crate::id::{AttemptId, Pid, PoolName, SlotId, TaskId, WorkerId};
 use crate::limits::{
     ATTEMPTS_AHEAD_MAX, ATTEMPTS_PER_WORKER_MAX, FUNCTION_TEXT_BYTES_MAX, FUNCTIONS_PER_WORKER_MAX,
@@ -30,7 +30,7 @@ use crate::limits::{
 use crate::message::guard::Record;
 use crate::message::worker::{FromWorker, Report, Setup, ToWorker};
 use crate::os::page::{DaemonSide, Spoiled};
-use crate::os::pidfd::Child;
+use crate::os::pidfd::{Child, WatchedThread};
 use crate::supervisor::{Event, Signal};
 use crate::task::{Exit, Failure, FailureKind, Payload};
 use crate::wire::{Answer, Inbox, Role, Verdict, WireError};
@@ -48,6 +48,8 @@ pub(super) struct Workers {
 struct Worker {
     order: Order,
     child: Child,
+    /// A thread that ends only with it, if it has named one.
+    sentinel: Option<WatchedThread>,
     /// Its control group, where there is one.
     group: Option<WorkerGroup>,
     connection: Connection,
@@ -87,7 +89,7 @@ enum Stage {
     Handshake,
     /// It is told attempts, and reports.
     Open,
-    /// Its socket ended or it broke the protocol, which the supervisor knows. Its exit is awaited.
+    /// It can say no more, or broke the protocol, which the supervisor knows. Its exit is awaited.
     Deaf,
 }
 
@@ -121,8 +123,19 @@ impl Workers {
         let (attempts, stage) = (VecDeque::new(), Stage::Handshake);
         let page = page.map(|(side, file)| Page { side, file: Some(file), reports: Inbox::default() });
         let (capacity, taken_back) = (1, Vec::new());
-        let worker =
-            Worker { order, child, group, connection, outputs, page, capacity, attempts, taken_back, stage };
+        let worker = Worker {
+            order,
+            child,
+            sentinel: None,
+            group,
+            connection,
+            outputs,
+            page,
+            capacity,
+            attempts,
+            taken_back,
+            stage,
+        };
         self.by_slot.insert(id.slot, worker);
         (id, pid)
     }
@@ -150,7 +163,7 @@ impl Workers {
             Heard::Silence => WorkerDid::Nothing,
             Heard::Pause => WorkerDid::Pause,
             Heard::Hello(hello) => worker.greet(answer_to(Role::Worker, hello)),
-            Heard::Message(message) => worker.take_in(message),
+            Heard::Message(message) => worker.take_in(message, &self.registry),
             Heard::Violation(error) => worker.break_off(error.to_string()),
             Heard::End(error) => {
                 if let Some(error) = error {
@@ -164,7 +177,6 @@ impl Workers {
 
     /// If a worker's process has ended: ends its groups, reads all that it left, and reaps it.
     pub(super) fn take_ended(&mut self, slot: SlotId) -> Option<(Vec<Event>, Remains)> {
-        let mut events = Vec::new();
         let worker = self.by_slot.get_mut(&slot).filter(|worker| worker.child.has_ended())?;
         worker.kill();
         self.guard.tell(Record::WorkerEnded { worker: worker.child.pid() });
@@ -172,10 +184,32 @@ impl Workers {
         for stream in OutputStream::ALL {
             worker.read_output(stream, LAST_WORDS_BYTES_MAX);
         }
+        let mut events = self.hear_out(slot);
+        let (exited, remains) = self.by_slot.remove(&slot)?.bury(&self.registry);
+        events.push(exited);
+        Some((events, remains))
+    }
+
+    /// If a worker is dying, reads all that it left: it says no more.
+    pub(super) fn take_dying(&mut self, slot: SlotId) -> Vec<Event> {
+        let is_dying = |worker: &&Worker| {
+            worker.stage != Stage::Deaf && worker.sentinel.as_ref().is_some_and(WatchedThread::has_ended)
+        };
+        let Some(worker) = self.by_slot.get(&slot).filter(is_dying) else { return Vec::new() };
+        let worker = worker.order.worker;
+        let mut events = self.hear_out(slot);
+        self.by_slot.entry(slot).and_modify(|worker| worker.stage = Stage::Deaf);
+        events.push(Event::WorkerHungUp { worker });
+        events
+    }
+
+    /// Reads all that a worker left that says no more.
+    fn hear_out(&mut self, slot: SlotId) -> Vec<Event> {
+        let mut events = Vec::new();
         let mut budget_bytes = LAST_WORDS_BYTES_MAX;
         loop {
             match self.hear(slot, &mut budget_bytes) {
-                // Its exit says as much.
+                // That is known.
                 WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
                 WorkerDid::Publish => events.extend(self.look(slot).0),
@@ -185,9 +219,7 @@ impl Workers {
             }
         }
         events.extend(self.look(slot).0);
-        let (exited, remains) = self.by_slot.remove(&slot)?.bury(&self.registry);
-        events.push(exited);
-        Some((events, remains))
+        events
     }
 
     /// Puts `message` into a worker's outbox, if it is there and listens.
@@ -299,7 +331,7 @@ impl Worker {
     }
 
     /// A worker's message as an event, within the caps that hold for what is passed on.
-    fn take_in(&mut self, message: FromWorker) -> WorkerDid {
+    fn take_in(&mut self, message: FromWorker, registry: &Registry) -> WorkerDid {
         let worker = self.order.worker;
         WorkerDid::Event(match message {
             FromWorker::Ready { functions, .. } if functions.len() > FUNCTIONS_PER_WORKER_MAX => {
@@ -311,7 +343,10 @@ impl Worker {
             FromWorker::Ready { capacity: 0, .. } => {
                 return self.break_off("it announced a capacity of 0".to_owned());
             }
-            FromWorker::Ready { mut functions, capacity, uses_page } => {
+            FromWorker::Ready { mut functions, capacity, uses_page, sentinel } => {
+                if let Some(thread) = sentinel {
+                    self.post(thread, registry);
+                }
                 for info in &mut functions {
                     cut(&mut info.signature, FUNCTION_TEXT_BYTES_MAX);
                     cut(&mut info.summary, FUNCTION_TEXT_BYTES_MAX);
@@ -351,6 +386,23 @@ impl Worker {
             }
             FromWorker::Published => return WorkerDid::Publish,
         })
+    }
+
+    /// Has the poller watch a thread of it. What cannot be watched is done without: its process is, anyway.
+    fn post(&mut self, thread: Pid, registry: &Registry) {
+        let posted = WatchedThread::open(self.child.pid(), thread).and_then(|sentinel| {
+            let exit = Token::WorkerExit(self.order.worker.slot);
+            registry.register(
+                &mut SourceFd(&sentinel.as_fd().as_raw_fd()),
+                exit.into(),
+                Interest::READABLE,
+            )?;
+            Ok(sentinel)
+        });
+        match posted {
+            Ok(sentinel) => self.sentinel = Some(sentinel),
+            Err(error) => log::debug!("worker {} has no sentinel: {error}", self.order.worker),
+        }
     }
 
     /// Takes what is on its page: how attempts ended, and nothing else may stand there. Says how many bytes that took.
@@ -437,6 +489,9 @@ impl Worker {
         self.connection.close(registry);
         // Failing, it would be because the poller no longer has it, which is what is wanted.
         let _ = registry.deregister(&mut SourceFd(&self.child.as_fd().as_raw_fd()));
+        if let Some(sentinel) = &self.sentinel {
+            let _ = registry.deregister(&mut SourceFd(&sentinel.as_fd().as_raw_fd()));
+        }
         let remains = Remains { pid: self.child.pid(), group: self.group };
         let exit = self.child.reap().unwrap_or_else(|error| {
             log::error!("how worker {worker} ended is unknown: waiting for it failed: {error}");

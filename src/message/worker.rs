@@ -25,7 +25,7 @@ use super::client::{Reply, Request};
 use super::command::CommandSpec;
 use super::resources::WorkLimits;
 use super::status::FunctionInfo;
-use crate::id::{AttemptId, FunctionName, TaskId, WorkerId};
+use crate::id::{AttemptId, FunctionName, Pid, TaskId, WorkerId};
 use crate::task::{Failure, Payload};
 
 /// What the daemon says to a worker.
@@ -90,6 +90,9 @@ pub enum FromWorker {
         capacity: u32,
         /// Whether it keeps to the page, so that more can be sent ahead.
         uses_page: bool,
+        /// A thread of it, not its first, that ends only when it does: once that has ended the worker is dying, however
+        /// long the kernel takes to take down its memory.
+        sentinel: Option<Pid>,
     },
     /// It could not become ready, and exits.
     NotReady {

@@ -5,9 +5,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, FromRawFd, OwnedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_getfd, fcntl_setfd};
 use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
@@ -23,22 +24,22 @@ const FIRST_FD: RawFd = 3;
 /// What the system gives; `ENOSYS` on an older kernel.
 pub(crate) fn close_inherited(but: Option<RawFd>) -> io::Result<()> {
     match but.and_then(|fd| libc::c_uint::try_from(fd).ok()) {
-        None => close_range(FIRST_FD.unsigned_abs(), libc::c_uint::MAX),
+        None => close_range(FIRST_FD.unsigned_abs(), libc::c_uint::MAX, 0),
         Some(but) => {
-            close_range(FIRST_FD.unsigned_abs(), but.saturating_sub(1))?;
-            close_range(but.saturating_add(1), libc::c_uint::MAX)
+            close_range(FIRST_FD.unsigned_abs(), but.saturating_sub(1), 0)?;
+            close_range(but.saturating_add(1), libc::c_uint::MAX, 0)
         }
     }
 }
 
 /// Closes the descriptors from `first` to `last`, if there are any.
-fn close_range(first: libc::c_uint, last: libc::c_uint) -> io::Result<()> {
+fn close_range(first: libc::c_uint, last: libc::c_uint, flags: libc::c_uint) -> io::Result<()> {
     if first > last {
         return Ok(());
     }
-    // SAFETY: the call reads no memory of ours. What it closes was inherited: `close_inherited` runs before
-    // anything in this process has opened a descriptor, so no `OwnedFd` loses its own.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    // SAFETY: the call reads no memory of ours, and no `OwnedFd` loses its own. `close_inherited` runs before anything
+    // in this process has opened a descriptor; `wait_for_hangup_alone` closes those of its own thread, which uses none.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -105,21 +106,40 @@ pub(crate) fn is_readable(fd: impl AsFd) -> io::Result<bool> {
 
 /// Waits until the other end of `socket` is closed, also for writing alone. Data does not wake it.
 ///
+/// It holds nothing open meanwhile, the socket neither: the calling thread gets a table of descriptors of its own, and
+/// that has only a poller in it. So when the other threads of its process have ended, all that these had open is
+/// closed, though this one lives on.
+///
+/// To be called by a thread that uses no descriptor afterwards, and drops none.
+///
 /// # Errors
 /// What the system gives.
-pub(crate) fn wait_for_hangup(socket: impl AsFd) -> io::Result<()> {
+pub(crate) fn wait_for_hangup_alone(socket: impl AsFd) -> io::Result<()> {
+    let fd = socket.as_fd().as_raw_fd().unsigned_abs();
+    close_range(fd.saturating_add(1), libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE)?;
+    if let Some(last) = fd.checked_sub(1) {
+        close_range(0, last, 0)?;
+    }
+    let poller = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     // HUP and ERR are reported without being asked for.
-    let mut polled = [PollFd::new(&socket, PollFlags::RDHUP)];
-    rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+    epoll::add(&poller, &socket, epoll::EventData::new_u64(0), epoll::EventFlags::RDHUP)?;
+    close_range(fd, fd, 0)?;
+    let mut event = [MaybeUninit::uninit()];
+    rustix::io::retry_on_intr(|| epoll::wait(&poller, &mut event, None).map(|_| ()))?;
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::fs;
+    use std::io::{Read, Write};
+    use std::os::fd::{BorrowedFd, IntoRawFd};
     use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::thread::{self, JoinHandle};
+
+    use rustix::thread::gettid;
 
     #[test]
     fn standard_stream_is_not_adopted() {
@@ -157,11 +177,36 @@ mod tests {
         assert!(is_readable(&near).unwrap());
     }
 
+    /// A thread that waits for a hangup, which may come once it holds nothing open but its poller.
+    fn wait_for_hangup_beside(near: &UnixStream) -> JoinHandle<io::Result<()>> {
+        let near = near.as_raw_fd();
+        let (tell, told) = mpsc::channel();
+        let waiting = thread::spawn(move || {
+            tell.send(gettid().as_raw_pid()).unwrap();
+            // SAFETY: it is open until this thread is known to have no use for it.
+            wait_for_hangup_alone(unsafe { BorrowedFd::borrow_raw(near) })
+        });
+        let descriptors = format!("/proc/self/task/{}/fd", told.recv().unwrap());
+        while !waiting.is_finished() && fs::read_dir(&descriptors).is_ok_and(|open| open.count() != 1) {
+            thread::yield_now();
+        }
+        waiting
+    }
+
     #[test]
     fn hangup_is_seen_behind_unread_data() {
         let (near, mut far) = UnixStream::pair().unwrap();
         far.write_all(b"unread").unwrap();
         drop(far);
-        wait_for_hangup(&near).unwrap();
+        wait_for_hangup_beside(&near).join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn whoever_waits_for_a_hangup_holds_nothing_open() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let waiting = wait_for_hangup_beside(&near);
+        drop(near);
+        assert_eq!(far.read(&mut [0]).unwrap(), 0);
+        assert!(!waiting.is_finished());
     }
 }

@@ -6,13 +6,19 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::OFlags;
 use rustix::process::{
     PidfdFlags, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, pidfd_open,
     waitid,
 };
 
+use super::descriptor;
+
 use crate::id::Pid;
 use crate::task::Exit;
+
+/// Has a descriptor tell of one thread's end.
+const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
 
 /// A child process that was started as the leader of its own process group and is not reaped yet.
 ///
@@ -114,6 +120,41 @@ impl Watched {
 }
 
 impl AsFd for Watched {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// One thread of another process.
+///
+/// Its descriptor polls readable when the thread has ended, be it the first of its process to end or the last
+/// (PIDFD_THREAD of pidfd_open(2), since Linux 6.9).
+#[derive(Debug)]
+pub(crate) struct WatchedThread(OwnedFd);
+
+impl WatchedThread {
+    /// Takes hold of the thread that has the id `thread` now, if it is one of `process`, which is not reaped.
+    ///
+    /// # Errors
+    /// `ESRCH` if it is none of its threads; `EINVAL` if the kernel has no such descriptors; else what the system gives.
+    pub(crate) fn open(process: Pid, thread: Pid) -> io::Result<Self> {
+        let pidfd = pidfd_open(as_rustix(thread)?, PIDFD_THREAD)?;
+        // Whose thread is held can be told only now: before, the id might have become another's.
+        let (process, thread) = (as_rustix(process)?.as_raw_nonzero(), as_rustix(thread)?.as_raw_nonzero());
+        // SAFETY: three numbers are passed, and no signal is sent.
+        match unsafe { libc::syscall(libc::SYS_tgkill, process.get(), thread.get(), 0) } {
+            0 => Ok(WatchedThread(pidfd)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        descriptor::is_readable(self).unwrap_or(false)
+    }
+}
+
+impl AsFd for WatchedThread {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

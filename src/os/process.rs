@@ -151,6 +151,11 @@ pub(crate) fn own_id(pid: rustix::process::Pid) -> Pid {
     Pid(pid.as_raw_pid().unsigned_abs())
 }
 
+/// The calling thread's id, as gettid(2) gives it.
+pub(crate) fn own_thread_id() -> Pid {
+    own_id(rustix::thread::gettid())
+}
+
 /// Kills every process of the group that `leader` leads or led.
 ///
 /// The caller knows that the group is the one it means. Process 1 and whatever is no process id are left

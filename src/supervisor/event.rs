@@ -165,7 +165,7 @@ pub enum Event {
         /// Bytes of it that are resident.
         rss_bytes: u64,
     },
-    /// A worker's socket ended. Nearly always because its process does, which is then told next.
+    /// A worker's socket or its sentinel ended. Nearly always because its process does, which is then told next.
     WorkerHungUp {
         /// Which.
         worker: WorkerId,

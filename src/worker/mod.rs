@@ -170,7 +170,9 @@ fn run(
             // Without the page it is sent one attempt at a time.
             let reports = setup.page.as_ref().and_then(|page| Reports::on(page).ok());
             let uses_page = reports.is_some();
-            session.sender.say(&FromWorker::Ready { functions, capacity: setup.threads, uses_page })?;
+            let sentinel = Some(workplace.hangup.watcher());
+            let capacity = setup.threads;
+            session.sender.say(&FromWorker::Ready { functions, capacity, uses_page, sentinel })?;
             match setup.threads {
                 1 => attempts::run(&mut session, &workplace, reports)?,
                 threads => threads::run(session, threads, &workplace)?,

@@ -11,13 +11,17 @@ all that docs/PROTOCOL.md asks of a worker. With one:
     garbage               answers its first attempt with bytes that are no frame, and hangs
     close                 closes its socket at its first attempt, and hangs
     ignore-term           ignores TERM, and hangs in its first attempt
+    end-sentinel          ends the thread that is its sentinel in its first attempt, and hangs
+    foreign-sentinel      names another process as its sentinel, and ends that in its first attempt
 """
 
 import json
 import os
 import signal
 import socket
+import subprocess
 import sys
+import threading
 
 sys.dont_write_bytecode = True  # the repository is no place for it
 import wire
@@ -43,7 +47,36 @@ def hang():
         signal.pause()
 
 
-def run(connection, attempt, function, args, payload, misbehaviour):
+class Thread:
+    """A thread that does nothing until it is ended."""
+
+    def __init__(self):
+        self.ends = threading.Event()
+        self.thread = threading.Thread(target=self.ends.wait)
+        self.thread.start()
+        self.id = self.thread.native_id
+
+    def end(self):
+        self.ends.set()
+        self.thread.join()
+
+
+class Process:
+    """Another process that does nothing until it is ended."""
+
+    def __init__(self):
+        self.process = subprocess.Popen(["sleep", "1000"])
+        self.id = self.process.pid
+
+    def end(self):
+        self.process.kill()
+        self.process.wait()
+
+
+SENTINELS = {"end-sentinel": Thread, "foreign-sentinel": Process}
+
+
+def run(connection, attempt, function, args, payload, misbehaviour, sentinel):
     """Runs one attempt, or misbehaves at it."""
     if misbehaviour == "garbage":
         connection.send_bytes(b"\xff" * 64)
@@ -53,6 +86,10 @@ def run(connection, attempt, function, args, payload, misbehaviour):
         hang()
     connection.send("FromWorker", {"Started": {"attempt": attempt}})
     if misbehaviour == "ignore-term":
+        hang()
+    if sentinel:
+        sentinel.end()
+    if misbehaviour == "end-sentinel":
         hang()
     assert function == "echo", function
     report, result = echo(args["encoding"], payload)
@@ -72,7 +109,9 @@ def main():
         hang()
     if misbehaviour == "exit-before-ready":
         sys.exit(int(rest[0]))
-    connection.send("FromWorker", {"Ready": {"functions": [ECHO], "capacity": 1, "uses_page": False}})
+    sentinel = SENTINELS[misbehaviour]() if misbehaviour in SENTINELS else None
+    ready = {"functions": [ECHO], "capacity": 1, "uses_page": False, "sentinel": sentinel and sentinel.id}
+    connection.send("FromWorker", {"Ready": ready})
 
     while True:
         try:
@@ -84,7 +123,7 @@ def main():
         # An attempt starts as soon as it is read, so a Recall always comes too late.
         if "Attempt" in message:
             fields = message["Attempt"]
-            run(connection, fields["attempt"], fields["function"], fields["args"], payload, misbehaviour)
+            run(connection, fields["attempt"], fields["function"], fields["args"], payload, misbehaviour, sentinel)
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ impl Worker {
     fn start_ready(arguments: &[&str]) -> Self {
         let mut worker = Worker::start(arguments);
         match worker.peer.receive().expect("the worker says something") {
-            FromWorker::Ready { functions, capacity: 1, uses_page: false } => {
+            FromWorker::Ready { functions, capacity: 1, uses_page: false, sentinel: None } => {
                 assert!(functions.into_iter().map(|info| info.name).eq([echo()]));
             }
             other => panic!("not ready: {other:?}"),

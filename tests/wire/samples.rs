@@ -329,7 +329,15 @@ pub fn from_worker() -> Vec<(String, FromWorker)> {
     };
     let not_ready = FromWorker::NotReady { message: "no module named `sums`".to_owned() };
     let mut messages = vec![
-        ("ready".to_owned(), FromWorker::Ready { functions: vec![info], capacity: 1, uses_page: true }),
+        (
+            "ready".to_owned(),
+            FromWorker::Ready {
+                functions: vec![info],
+                capacity: 1,
+                uses_page: true,
+                sentinel: Some(Pid(4711)),
+            },
+        ),
         ("not_ready".to_owned(), not_ready),
         ("started".to_owned(), FromWorker::Started { attempt: AttemptId(1) }),
     ];
