@@ -30,6 +30,8 @@ mod workers;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use poold::client::{self, Connection};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag::register_conditional_shutdown;
 
 use crate::error::Error;
 use crate::usage::usage_line;
@@ -101,8 +104,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return finish(not_a_command(&error, &arguments)),
     };
-    if !matches!(cli.command, Command::Run(_)) {
-        exit_on_signals();
+    match cli.command {
+        // Its command gets them.
+        Command::Run(_) => {}
+        Command::Map(_) => clear_and_exit_on_signals(),
+        _ => exit_on_signals(),
     }
     finish(run(cli))
 }
@@ -168,7 +174,15 @@ fn command_of(arguments: &[OsString]) -> String {
 
 /// Ends the program on Ctrl-C or SIGTERM. The end of the connection cancels what was submitted.
 fn exit_on_signals() {
-    // Without it the system's own way remains: the signal ends the program, and so the connection.
+    for signal in [SIGINT, SIGTERM] {
+        let always = Arc::new(AtomicBool::new(true));
+        // Without it the system's own way remains: the signal ends the program, and so the connection.
+        let _ = register_conditional_shutdown(signal, error::INTERRUPTED.into(), always);
+    }
+}
+
+/// The same, for a command that shows progress.
+fn clear_and_exit_on_signals() {
     let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else { return };
     thread::spawn(move || {
         if signals.forever().next().is_some() {
