@@ -247,6 +247,9 @@ impl<'a> Daemon<'a> {
         let closer = Closer::start();
         let spawner = Spawner::start(program, guard, confinement, poll.registry(), nofile);
         let spawner = spawner.map_err(setup("start the spawner"))?;
+        if config.pools.iter().any(|pool| pool.command.is_none() && pool.sandbox) {
+            spawner.prepare();
+        }
         let workers = Workers::new(registry()?, spawner.records());
         let notifier = Notifier::from_environment(now, registry()?);
         let mut supervisor = Supervisor::new(now, policy, epoch, random.hash_one("seed"));

@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -117,6 +118,8 @@ pub(super) struct Remains {
 /// Something for the thread to do.
 #[derive(Debug)]
 enum Errand {
+    /// Start the template, since there will be workers that can be copies of it.
+    Prepare,
     /// Start a worker.
     Start(Box<Order>),
     /// Clear away what is left of one.
@@ -169,6 +172,7 @@ impl Spawner {
             for errand in to_do {
                 starter.remove_leftovers();
                 match errand {
+                    Errand::Prepare => starter.keep_template(),
                     Errand::Start(order) => {
                         let answer = starter.answer(*order);
                         if done.send(answer).is_err() || waker.wake().is_err() {
@@ -189,6 +193,11 @@ impl Spawner {
             records,
             thread: thread?,
         })
+    }
+
+    /// Says that there will be workers of this program that are shut in.
+    pub(super) fn prepare(&self) {
+        self.errand(Errand::Prepare);
     }
 
     /// Has a process started, once the thread is handed the order. Its answer comes later.
@@ -247,10 +256,14 @@ impl Spawner {
         if now < self.not_before {
             return;
         }
-        for errand in self.backlog.drain(..) {
-            if self.errands.send(errand).is_err() {
-                log::error!("the thread that starts workers is gone");
-            }
+        for errand in mem::take(&mut self.backlog) {
+            self.errand(errand);
+        }
+    }
+
+    fn errand(&self, errand: Errand) {
+        if self.errands.send(errand).is_err() {
+            log::error!("the thread that starts workers is gone");
         }
     }
 }

@@ -1,7 +1,9 @@
 //! The template: a process that was executed once, has done nothing yet, and makes copies of itself.
 //!
 //! ```text
-//!   spawner ──Copy: title, environment, files──> template ──fork──> copy: goes on in `main` as if executed
+//!   spawner ──Common: filter──────────────────> template: is filtered, for all its copies
+//!      │
+//!      └──────Copy: title, environment, files──> template ──fork──> copy: goes on in `main` as if executed
 //!      ^                                            │                  │
 //!      └───────────Copied: process id───────────────┘                  └── a child of the daemon, like the template
 //! ```
@@ -13,7 +15,8 @@
 //! as any worker does. It is a child of the daemon (CLONE_PARENT of clone(2)), which alone watches and reaps it.
 //!
 //! The template has the filter of system calls in force that is the same for every worker that is shut in, and copies
-//! inherit it: to check and translate it takes the kernel longer than the copy. So workers that are not shut in are
+//! inherit it: to check and translate it takes the kernel longer than the copy. The spawner makes it, while the template
+//! still starts. So workers that are not shut in are
 //! executed. So is what executes another program, and every worker where there is no template, or it fails.
 //!
 //! Copies have their addresses in common, which executed processes draw at random each for itself; and the limits and
@@ -36,7 +39,8 @@ use rustix::io::Errno;
 use super::guard::Records;
 use crate::id::Pid;
 use crate::limits::{POOL_NAME_BYTES_MAX, TEMPLATE_PATIENCE};
-use crate::message::template::{Copied, Copy};
+use crate::message::Message;
+use crate::message::template::{Common, Copied, Copy};
 use crate::os::fork::{Forked, Forker, Title};
 use crate::os::pidfd::Child;
 use crate::os::{descriptor, environment, landlock, process as own, seccomp, signal};
@@ -49,8 +53,8 @@ const DAEMON_PID: &str = "POOLD_TEMPLATE";
 /// The descriptor of the guard's pipe, which copies inherit.
 const GUARD_FD: &str = "POOLD_TEMPLATE_GUARD";
 
-/// Says to a copy that its system calls are filtered as those of every worker that is shut in (src/worker/setup.rs).
-const FILTERED: &str = "POOLD_WORKER_FILTERED";
+/// Says to a copy that a part of what shuts it in was done by the template (src/worker/setup.rs).
+const PREPARED: &str = "POOLD_WORKER_PREPARED";
 
 /// What process listings show.
 const TITLE: &str = "poold: template";
@@ -151,7 +155,10 @@ impl Template {
             // Nobody else knows of it. Failing, it would be because it has ended.
             let _ = process.kill().and_then(|()| process.wait());
         })?;
-        Ok(Running { process: child, socket: ours, has_copied: false })
+        let running = Running { process: child, socket: ours, has_copied: false };
+        // While it starts. What cannot be said is found out with the first copy.
+        let _ = running.tell_in_common();
+        Ok(running)
     }
 
     /// A copy of it that goes on with this title, this environment and these three files; nothing if the program is to
@@ -208,6 +215,13 @@ pub(super) fn can_be_copy(variables: &Environment) -> bool {
 }
 
 impl Running {
+    /// Says what all its copies have in common. The daemon has started all its threads by now.
+    fn tell_in_common(&self) -> Result<(), CopyError> {
+        // Where there is no filter, each copy says why.
+        let filter = seccomp::program(Pid(process::id()), Some(self.process.pid())).unwrap_or_default();
+        self.say(&Common { filter })
+    }
+
     fn copy(
         &mut self,
         title: &str,
@@ -217,16 +231,18 @@ impl Running {
         let variables = variables.iter().cloned();
         let environment = variables.map(|(name, value)| (name.into_vec(), value.into_vec()));
         let files = Payload { descriptors: Vec::from(files).into(), ..Payload::default() };
+        self.say(&Copy { title: title.to_owned(), environment: environment.collect(), files })?;
+        Ok(Inbox::default().receive_from(&self.socket)?)
+    }
+
+    fn say<M: Message>(&self, message: &M) -> Result<(), CopyError> {
         let mut outbox = Outbox::default();
-        outbox.push(&Copy { title: title.to_owned(), environment: environment.collect(), files })?;
+        outbox.push(message)?;
         outbox.send(&self.socket).map_err(|error| match error {
             Errno::TOOMANYREFS => CopyError::TooManyFiles,
             error => CopyError::Unsent(error),
         })?;
-        if !outbox.is_empty() {
-            return Err(CopyError::Untaken);
-        }
-        Ok(Inbox::default().receive_from(&self.socket)?)
+        if outbox.is_empty() { Ok(()) } else { Err(CopyError::Untaken) }
     }
 }
 
@@ -260,16 +276,18 @@ fn make_copies(daemon: Pid) -> io::Result<()> {
     if landlock::reach().is_none() {
         own::forbid_looking_in()?;
     }
-    // A copy that is not filtered tries again, and says why it cannot be.
-    let is_filtered = seccomp::filter(daemon, Some(Pid(process::id()))).is_ok();
+    own::drop_bounding_set();
     let socket = UnixStream::from(descriptor::move_standard_input()?);
     let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
+    let Common { filter } = hear(&mut inbox, &socket)?;
+    // A copy that is not filtered tries again, and says why it cannot be.
+    let is_prepared = seccomp::filter(&filter).is_ok();
     loop {
-        let order: Copy = inbox.receive_from(&socket).map_err(|_| io::ErrorKind::UnexpectedEof)?;
+        let order: Copy = hear(&mut inbox, &socket)?;
         let copied = match forker.fork() {
             Ok(Forked::Copy) => {
                 drop(socket);
-                return go_on_as(order, &title, is_filtered);
+                return go_on_as(order, &title, is_prepared);
             }
             Ok(Forked::Original(pid)) => Copied(Ok(pid)),
             Err(error) => Copied(Err(error.raw_os_error().unwrap_or(0))),
@@ -279,8 +297,12 @@ fn make_copies(daemon: Pid) -> io::Result<()> {
     }
 }
 
+fn hear<M: Message>(inbox: &mut Inbox, socket: &UnixStream) -> io::Result<M> {
+    inbox.receive_from(socket).map_err(|_| io::ErrorKind::UnexpectedEof.into())
+}
+
 /// Makes of this copy what exec would have made of it.
-fn go_on_as(Copy { title, environment, files }: Copy, room: &Title, is_filtered: bool) -> io::Result<()> {
+fn go_on_as(Copy { title, environment, files }: Copy, room: &Title, is_prepared: bool) -> io::Result<()> {
     let files: Option<[OwnedFd; 3]> = files.descriptors.into_files().and_then(|files| files.try_into().ok());
     descriptor::replace_standard_streams(files.ok_or(io::ErrorKind::InvalidInput)?)?;
     own::lead_group()?;
@@ -289,6 +311,6 @@ fn go_on_as(Copy { title, environment, files }: Copy, room: &Title, is_filtered:
     room.set(&title);
     let text = OsString::from_vec;
     let variables = environment.into_iter().map(|(name, value)| (text(name), text(value)));
-    environment::replace(variables.chain(is_filtered.then(|| (FILTERED.into(), "1".into()))));
+    environment::replace(variables.chain(is_prepared.then(|| (PREPARED.into(), "1".into()))));
     Ok(())
 }

@@ -1,10 +1,31 @@
-//! What is said to the template: which process it is to make of a copy of itself, and what became of it.
+//! What is said to the template: what its copies have in common, which process it is to make of one, and what became of
+//! it.
 
 use serde::{Deserialize, Serialize};
 
 use super::Message;
 use crate::id::Pid;
 use crate::task::Payload;
+
+/// What all copies have in common. Said once, before the first is asked for.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Common {
+    /// The filter of their system calls, as seccomp(2) takes it. None: they are not filtered.
+    pub filter: Vec<Instruction>,
+}
+
+/// An instruction of a filter: struct sock_filter of linux/filter.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instruction {
+    /// What it does.
+    pub code: u16,
+    /// How many instructions are skipped if a comparison holds.
+    pub jump_if_true: u8,
+    /// How many if it does not.
+    pub jump_if_false: u8,
+    /// Its constant.
+    pub constant: u32,
+}
 
 /// What a process is started with, as execve(2) would be told.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +44,16 @@ pub struct Copied(
     /// Its process; or the number of the error (errno(3)) for which there is none.
     pub Result<Pid, i32>,
 );
+
+impl Message for Common {
+    fn payload(&self) -> Option<&Payload> {
+        None
+    }
+
+    fn payload_mut(&mut self) -> Option<&mut Payload> {
+        None
+    }
+}
 
 impl Message for Copy {
     fn payload(&self) -> Option<&Payload> {

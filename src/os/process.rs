@@ -60,17 +60,20 @@ pub(crate) fn forbid_new_privileges() -> io::Result<()> {
     Ok(set_no_new_privs(true)?)
 }
 
-/// Takes every capability from this process, which has one thread, and from all that it starts. It may gain no
-/// new privileges.
-///
-/// # Errors
-/// What the system gives.
-pub(crate) fn drop_capabilities() -> io::Result<()> {
+/// Has this process, which has one thread, and all that it starts gain no capability by executing a file.
+pub(crate) fn drop_bounding_set() {
     for capability in CapabilitySet::all().iter() {
         // EPERM where it has none that it could drop, and then no new privileges are what keeps it so; EINVAL
         // where the kernel does not know it.
         let _ = remove_capability_from_bounding_set(capability);
     }
+}
+
+/// Takes every capability from this process, which has one thread. It may gain no new privileges.
+///
+/// # Errors
+/// What the system gives.
+pub(crate) fn drop_capabilities() -> io::Result<()> {
     clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();
     Ok(set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })?)

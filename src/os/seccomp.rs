@@ -15,6 +15,7 @@ use seccompiler::{
 };
 
 use crate::id::Pid;
+use crate::message::template::Instruction;
 
 /// Calls that are refused whatever their arguments.
 const REFUSED: &[c_long] = &[
@@ -158,16 +159,33 @@ pub(crate) fn is_available() -> bool {
     result == 0
 }
 
-/// Filters the calls of this process, for good. It has one thread; the daemon is its parent. The `template` that it is,
-/// if it is one, is not reached either.
+/// Filters the calls of this process by `program`, for good. It has one thread.
 ///
 /// # Errors
 /// Why there is no filter now.
-pub(crate) fn filter(daemon: Pid, template: Option<Pid>) -> Result<(), FilterError> {
-    Ok(apply_filter(&program(daemon, template)?)?)
+pub(crate) fn filter(program: &[Instruction]) -> Result<(), FilterError> {
+    let instructions = program.iter().map(|&Instruction { code, jump_if_true, jump_if_false, constant }| {
+        instruction(code.into(), jump_if_true, jump_if_false, constant)
+    });
+    Ok(apply_filter(&instructions.collect::<BpfProgram>())?)
 }
 
-fn program(daemon: Pid, template: Option<Pid>) -> Result<BpfProgram, FilterError> {
+/// The filter for a worker of the `daemon`, with all threads that it has now. The `template` that the worker is a copy
+/// of is not reached either.
+///
+/// # Errors
+/// Why there is none.
+pub(crate) fn program(daemon: Pid, template: Option<Pid>) -> Result<Vec<Instruction>, FilterError> {
+    let instruction = |sock_filter { code, jt, jf, k }| Instruction {
+        code,
+        jump_if_true: jt,
+        jump_if_false: jf,
+        constant: k,
+    };
+    Ok(bpf_program(daemon, template)?.into_iter().map(instruction).collect())
+}
+
+fn bpf_program(daemon: Pid, template: Option<Pid>) -> Result<BpfProgram, FilterError> {
     let errno = SeccompAction::Errno(libc::EPERM as u32);
     let machine = std::env::consts::ARCH.try_into()?;
     let rules = rules(daemon, template)?;

@@ -14,16 +14,21 @@ use super::complain;
 use crate::id::Pid;
 use crate::os::{landlock, process, seccomp};
 
-/// Shuts this process in, which has one thread and no new privileges, and whose system calls may be filtered already.
-pub(super) fn enter(daemon: Pid, is_filtered: bool) {
+/// Shuts this process in, which has one thread and no new privileges. As a copy of the template it may have a part of that
+/// behind it.
+pub(super) fn enter(daemon: Pid, is_prepared: bool) {
+    if !is_prepared {
+        process::drop_bounding_set();
+    }
     report("drop its capabilities", process::drop_capabilities());
     if let Some(reach) = landlock::reach() {
         report("enter a Landlock domain", landlock::enter(reach));
     } else if !process::may_dump_core() {
         report("keep others from looking into it", process::forbid_looking_in());
     }
-    if !is_filtered {
-        report("filter its system calls", seccomp::filter(daemon, None));
+    if !is_prepared {
+        let filtered = seccomp::program(daemon, None).and_then(|program| seccomp::filter(&program));
+        report("filter its system calls", filtered);
     }
 }
 

@@ -36,8 +36,9 @@ const LIMITS: [(&str, Resource); 4] = [
 /// Says that this process is to be shut in.
 const SANDBOX: &str = "POOLD_WORKER_SANDBOX";
 
-/// Says that its system calls are filtered already, as the sandbox has it.
-const FILTERED: &str = "POOLD_WORKER_FILTERED";
+/// Says that it is a copy of the template, which has entered a part of the sandbox: its system calls are filtered, and it
+/// gains no capabilities.
+const PREPARED: &str = "POOLD_WORKER_PREPARED";
 
 /// The descriptor on which the guard is told which commands run.
 const GUARD_FD: &str = "POOLD_WORKER_GUARD";
@@ -118,7 +119,7 @@ fn first_stage(daemon: u32) -> Result<Stage, SetupError> {
     }
     process::name_thread(c"poold-worker").map_err(failed_to("name the process"))?;
     if env::var_os(SANDBOX).is_some() {
-        sandbox::enter(Pid(daemon), env::var_os(FILTERED).is_some());
+        sandbox::enter(Pid(daemon), env::var_os(PREPARED).is_some());
     }
     environment::remove_the_daemons();
 
