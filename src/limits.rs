@@ -159,6 +159,13 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// next to nothing.
 pub const IDLE_BUFFER_BYTES_MAX: usize = 4 * 1024;
 
+/// Descriptors that a client keeps of the big results that it holds: these are mapped when they are read, and copied
+/// not even when they are passed on. The others are mapped as they come.
+pub const MEMORY_DESCRIPTORS_KEPT_MAX: u64 = 64;
+
+/// Of the descriptors that a client may have, those for big results are at most one in so many.
+pub const MEMORY_DESCRIPTORS_KEPT_SHARE: u64 = 16;
+
 /// Descriptors of one worker: its socket, its two outputs, its process and its sentinel.
 pub const DESCRIPTORS_PER_WORKER: u64 = 5;
 

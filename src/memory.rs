@@ -12,6 +12,7 @@
 use std::fmt;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +23,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::limits::{MEMORY_DESCRIPTORS_KEPT_MAX, MEMORY_DESCRIPTORS_KEPT_SHARE};
 
 /// What a memory file is called in /proc.
 const NAME: &str = "poold";
@@ -65,6 +68,30 @@ struct Held {
     mapped: OnceLock<Bytes>,
     /// Who closes it, if not whoever drops it.
     closer: OnceLock<SyncSender<OwnedFd>>,
+    /// There if it counts among those whose descriptors may be kept.
+    kept: OnceLock<Kept>,
+}
+
+/// One of the descriptors of memory that this process keeps though it could do without.
+struct Kept;
+
+/// How many there are.
+static KEPT: AtomicU64 = AtomicU64::new(0);
+
+impl Kept {
+    /// One more, if there may be.
+    fn one() -> Option<Self> {
+        let soft_limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let max = MEMORY_DESCRIPTORS_KEPT_MAX.min(soft_limit / MEMORY_DESCRIPTORS_KEPT_SHARE);
+        let more = |kept| (kept < max).then_some(kept + 1);
+        KEPT.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Kept)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        KEPT.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[cfg_attr(not(feature = "daemon"), allow(dead_code, reason = "the daemon and workers alone use all of it"))]
@@ -85,7 +112,12 @@ impl SealedMemory {
     }
 
     fn of(file: OwnedFd, bytes: u64) -> Self {
-        let held = Held { file: Some(file), mapped: OnceLock::new(), closer: OnceLock::new() };
+        let held = Held {
+            file: Some(file),
+            mapped: OnceLock::new(),
+            closer: OnceLock::new(),
+            kept: OnceLock::new(),
+        };
         SealedMemory { bytes, held: Some(Arc::new(held)) }
     }
 
@@ -115,6 +147,12 @@ impl SealedMemory {
                 Ok(held.mapped.get_or_init(|| mapped))
             }
         }
+    }
+
+    /// Whether its descriptor may be kept though this process could do without: it is one of few, and counts from here on.
+    pub(crate) fn may_be_kept(&self) -> bool {
+        let Some(held) = &self.held else { return false };
+        held.kept.get().is_some() || Kept::one().is_some_and(|kept| held.kept.set(kept).is_ok())
     }
 
     /// Whether `bytes` are all of it, as it is mapped here.
@@ -267,6 +305,23 @@ mod tests {
 
     fn copy(memory: &SealedMemory) -> OwnedFd {
         memory.file().unwrap().try_clone_to_owned().unwrap()
+    }
+
+    #[test]
+    fn few_descriptors_are_kept_and_each_that_is_dropped_makes_room() {
+        let mut kept = Vec::new();
+        let refused = loop {
+            let memory = sealed(b"x");
+            if !memory.may_be_kept() {
+                break memory;
+            }
+            kept.push(memory);
+        };
+        assert!(!kept.is_empty() && kept.len() as u64 <= MEMORY_DESCRIPTORS_KEPT_MAX, "{}", kept.len());
+        assert!(kept[0].may_be_kept(), "it is counted once");
+        assert!(!refused.may_be_kept());
+        drop(kept.pop());
+        assert!(refused.may_be_kept());
     }
 
     fn unsealed(seals: SealFlags) -> OwnedFd {

@@ -43,10 +43,12 @@ impl Payload {
         }
     }
 
-    /// Maps it if it is in shared memory, and does without the descriptor from then on: a program may hold more results
-    /// than it may have descriptors. If it cannot be mapped, [`bytes`](Self::bytes) says why.
-    pub(crate) fn give_up_descriptor(&mut self) {
+    /// If it is in shared memory and this process keeps many descriptors of such memory, maps it and does without its own
+    /// from then on: a program may hold more results than it may have descriptors. If it cannot be mapped,
+    /// [`bytes`](Self::bytes) says why.
+    pub(crate) fn spare_descriptor(&mut self) {
         if let Content::Shared(memory) = &self.content
+            && !memory.may_be_kept()
             && let Ok(bytes) = map::map(memory)
         {
             self.content = Content::Inline(bytes.clone().into());

@@ -332,7 +332,7 @@ impl Receiver {
     /// The first of the replies that one stands for.
     fn take_in(&mut self, mut reply: Reply) -> Result<(RequestId, ReplyBody), Error> {
         if let Some(result) = reply.payload_mut() {
-            result.give_up_descriptor();
+            result.spare_descriptor();
         }
         match numbered(reply)? {
             (request, ReplyBody::AllAccepted { first, count }) => {
