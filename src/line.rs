@@ -1,7 +1,7 @@
 //! The line of a function that runs: how it reaches the daemon as a client, over its worker's socket.
 //!
 //! ```text
-//!   worker: around each call, the thread has `Lines` ──┐
+//!   worker: around each call, its thread has `Lines` ──┐
 //!                                                      v
 //!   client: `Place::here()` ──> a function, and a `Line` of its own in place of a socket
 //! ```
@@ -16,7 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::id::TaskId;
+use crate::id::{AttemptId, TaskId};
 use crate::message::client::{Reply, Request};
 use crate::wire::WireError;
 
@@ -56,20 +56,28 @@ pub(crate) trait Line: Debug + Send + Sync {
     fn close(&self);
 }
 
-/// Where the function that runs on a thread gets its lines.
+/// Where the functions of a worker get their lines.
 pub(crate) trait Lines {
-    /// A new line.
+    /// A new line, for the function that runs as that attempt at that task.
     ///
     /// # Errors
     /// [`LineError`]
-    fn open(&self) -> Result<Arc<dyn Line>, LineError>;
+    fn open(self: Arc<Self>, attempt: AttemptId, task: TaskId) -> Result<Arc<dyn Line>, LineError>;
+}
+
+/// The function that runs on a thread.
+#[derive(Clone)]
+struct Caller {
+    lines: Arc<dyn Lines>,
+    attempt: AttemptId,
+    task: TaskId,
 }
 
 /// Whether this process is a worker.
 static IS_WORKER: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    static LINES: RefCell<Option<Arc<dyn Lines>>> = const { RefCell::new(None) };
+    static CALLER: RefCell<Option<Caller>> = const { RefCell::new(None) };
 }
 
 /// What the code that asks is part of.
@@ -90,9 +98,9 @@ impl Place {
     /// [`LineError`], in a function whose line cannot be opened.
     pub(crate) fn here() -> Result<Self, LineError> {
         // A thread that is ending may have given its variables up: it runs no function.
-        let lines = LINES.try_with(|lines| lines.borrow().clone()).ok().flatten();
-        match lines {
-            Some(lines) => lines.open().map(Place::Function),
+        let caller = CALLER.try_with(|caller| caller.borrow().clone()).ok().flatten();
+        match caller {
+            Some(Caller { lines, attempt, task }) => lines.open(attempt, task).map(Place::Function),
             None if IS_WORKER.load(Ordering::Relaxed) => Ok(Place::BesideFunctions),
             None => Ok(Place::Program),
         }
@@ -104,15 +112,20 @@ pub(crate) fn this_process_is_a_worker() {
     IS_WORKER.store(true, Ordering::Relaxed);
 }
 
-/// Calls `function` with `lines` on this thread.
-pub(crate) fn with_lines<T>(lines: Arc<dyn Lines>, function: impl FnOnce() -> T) -> T {
+/// Calls `function` with `lines` on this thread, as that attempt at that task.
+pub(crate) fn with_lines<T>(
+    lines: Arc<dyn Lines>,
+    attempt: AttemptId,
+    task: TaskId,
+    function: impl FnOnce() -> T,
+) -> T {
     /// Takes them away also when `function` panics.
-    struct Restore(Option<Arc<dyn Lines>>);
+    struct Restore(Option<Caller>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            LINES.set(self.0.take());
+            CALLER.set(self.0.take());
         }
     }
-    let _restore = Restore(LINES.replace(Some(lines)));
+    let _restore = Restore(CALLER.replace(Some(Caller { lines, attempt, task })));
     function()
 }

@@ -68,10 +68,9 @@ pub use error::Error;
 pub(crate) use guard::run_if_started_as_guard;
 pub(crate) use template::run_if_started_as_template;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::mem;
 use std::thread;
 use std::time::Duration;
 
@@ -91,7 +90,7 @@ use self::notify::Notifier;
 use self::serve::memory_descriptors;
 use self::signals::Signals;
 use self::spawner::Spawner;
-use self::token::Token;
+use self::token::{Token, Tokens};
 use self::workers::Workers;
 use crate::id::{Epoch, Pid, Uid};
 use crate::limits::FAREWELL_TIMEOUT;
@@ -171,11 +170,13 @@ struct Daemon<'a> {
     poll: mio::Poll,
     alarm: Alarm,
     /// What is to be served in the next turn: it became ready, or was not finished with.
-    ready: BTreeSet<Token>,
+    ready: Tokens,
     /// Events that the supervisor was told of in this turn.
     steps: u32,
+    /// Room for what is found on a worker's page, used again and again.
+    found: Vec<Event>,
     /// Whose outbox is to be written in this turn.
-    touched: BTreeSet<Token>,
+    touched: Tokens,
     clients: Clients,
     functions: Functions,
     workers: Workers,
@@ -261,9 +262,10 @@ impl<'a> Daemon<'a> {
             now,
             supervisor,
             events: VecDeque::new(),
-            ready: BTreeSet::new(),
+            ready: Tokens::default(),
             steps: 0,
-            touched: BTreeSet::new(),
+            found: Vec::new(),
+            touched: Tokens::default(),
             clients,
             functions: Functions::default(),
             workers,
@@ -341,9 +343,11 @@ impl<'a> Daemon<'a> {
         for event in readiness {
             self.note(event);
         }
-        for token in mem::take(&mut self.ready) {
-            self.serve(token);
+        let ready = self.ready.take();
+        for token in &ready {
+            self.serve(*token);
         }
+        self.ready.give_back(ready);
         self.pass_time();
         self.flush();
         self.spawner.hand_over(self.now);
@@ -406,35 +410,44 @@ impl<'a> Daemon<'a> {
     /// Carries out what is decided, and writes to everyone who was told something.
     fn flush(&mut self) {
         self.dispatch();
-        while let Some(token) = self.touched.pop_first() {
-            let is_heard = match token {
-                Token::Client(client) => {
-                    let flushed = self.clients.flush(self.now, client, &self.config.limits);
-                    if let Some(event) = flushed.event {
-                        self.step(event);
-                    }
-                    flushed.is_heard
-                }
-                Token::WorkerSocket(slot) => {
-                    let flushed = self.workers.flush(slot);
-                    if let Some((worker, unread_bytes)) = self.workers.unread(slot) {
-                        self.heed_unread(worker, unread_bytes);
-                    }
-                    flushed
-                }
-                Token::WorkerOutput(..)
-                | Token::WorkerExit(_)
-                | Token::Spawner
-                | Token::Signals
-                | Token::Listener
-                | Token::ServiceManager
-                | Token::Alarm => false,
-            };
-            if is_heard {
-                self.ready.insert(token);
+        while !self.touched.is_empty() {
+            let touched = self.touched.take();
+            for token in &touched {
+                self.flush_to(*token);
             }
-            self.dispatch();
+            self.touched.give_back(touched);
         }
+    }
+
+    /// Writes to one that was told something, and carries out what comes of it.
+    fn flush_to(&mut self, token: Token) {
+        let is_heard = match token {
+            Token::Client(client) => {
+                let flushed = self.clients.flush(self.now, client, &self.config.limits);
+                if let Some(event) = flushed.event {
+                    self.step(event);
+                }
+                flushed.is_heard
+            }
+            Token::WorkerSocket(slot) => {
+                let flushed = self.workers.flush(slot);
+                if let Some((worker, unread_bytes)) = self.workers.unread(slot) {
+                    self.heed_unread(worker, unread_bytes);
+                }
+                flushed
+            }
+            Token::WorkerOutput(..)
+            | Token::WorkerExit(_)
+            | Token::Spawner
+            | Token::Signals
+            | Token::Listener
+            | Token::ServiceManager
+            | Token::Alarm => false,
+        };
+        if is_heard {
+            self.ready.insert(token);
+        }
+        self.dispatch();
     }
 
     /// Gets the last replies out, as far as the clients read them in time.

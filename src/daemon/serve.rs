@@ -2,6 +2,8 @@
 //!
 //! None takes more than its budget: what is left over is served in the next turn.
 
+use std::mem;
+
 use interprocess::os::unix::uds_local_socket::Stream;
 
 use super::access::Objection;
@@ -69,7 +71,7 @@ impl Daemon<'_> {
                     self.look_at(slot);
                     self.take_ask(ask);
                 }
-                WorkerDid::Enter => _ = self.touched.insert(token),
+                WorkerDid::Enter => self.touched.insert(token),
                 WorkerDid::Nothing => return,
                 WorkerDid::Pause => break,
             }
@@ -80,15 +82,17 @@ impl Daemon<'_> {
     /// Takes what a worker has put on its page; says how many bytes that was.
     pub(super) fn look_at(&mut self, slot: SlotId) -> usize {
         let mut is_measured = false;
-        let (events, bytes) = self.workers.look(slot);
-        for event in events {
+        let mut found = mem::take(&mut self.found);
+        let bytes = self.workers.look(slot, &mut found);
+        for event in found.drain(..) {
             if let Event::AttemptFinished { worker, .. } = event
-                && !std::mem::replace(&mut is_measured, true)
+                && !mem::replace(&mut is_measured, true)
             {
                 self.measure(worker);
             }
             self.step_of_worker(event);
         }
+        self.found = found;
         bytes
     }
 

@@ -1,5 +1,7 @@
 //! What a readiness event is about: the meaning of the numbers that the poller hands back.
 
+use std::mem;
+
 use crate::id::{ConnectionId, SlotId};
 
 /// Something that can become ready.
@@ -28,6 +30,50 @@ pub(super) enum Token {
     ServiceManager,
     /// Something is due.
     Alarm,
+}
+
+/// What is to be served: each once, and in order. Its memory is used again and again.
+#[derive(Debug, Default)]
+pub(super) struct Tokens {
+    /// In any order; some more than once.
+    noted: Vec<Token>,
+    /// Room that was used before.
+    spare: Vec<Token>,
+}
+
+impl Tokens {
+    /// Notes one.
+    pub(super) fn insert(&mut self, token: Token) {
+        // Much that is done in a row is for the same one.
+        if self.noted.last() != Some(&token) {
+            self.noted.push(token);
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.noted.is_empty()
+    }
+
+    /// All there are, in order; none is left. To be given back, when they have been served.
+    pub(super) fn take(&mut self) -> Vec<Token> {
+        let mut taken = mem::replace(&mut self.noted, mem::take(&mut self.spare));
+        taken.sort_unstable();
+        taken.dedup();
+        taken
+    }
+
+    /// Keeps the room of what was taken.
+    pub(super) fn give_back(&mut self, mut taken: Vec<Token>) {
+        taken.clear();
+        self.spare = taken;
+    }
+}
+
+impl Extend<Token> for Tokens {
+    fn extend<T: IntoIterator<Item = Token>>(&mut self, tokens: T) {
+        tokens.into_iter().for_each(|token| self.insert(token));
+    }
 }
 
 /// The two ways a worker prints.

@@ -212,13 +212,13 @@ impl Workers {
                 // That is known.
                 WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
-                WorkerDid::Publish => events.extend(self.look(slot).0),
+                WorkerDid::Publish => _ = self.look(slot, &mut events),
                 // Nobody is left to be answered.
                 WorkerDid::Enter | WorkerDid::Ask(_) => {}
                 WorkerDid::Nothing | WorkerDid::Pause => break,
             }
         }
-        events.extend(self.look(slot).0);
+        self.look(slot, &mut events);
         events
     }
 
@@ -260,19 +260,18 @@ impl Workers {
         }))
     }
 
-    /// What a worker has put on its page since it was last looked at: what it has finished, begun, and passed over.
-    /// Says too how many bytes its reports took there.
-    pub(super) fn look(&mut self, slot: SlotId) -> (Vec<Event>, usize) {
-        let mut events = Vec::new();
-        let Some(worker) = self.by_slot.get_mut(&slot) else { return (events, 0) };
-        let bytes = worker.take_reports(&mut events).unwrap_or_else(|reason| {
+    /// Adds what a worker has put on its page since it was last looked at: what it has finished, begun, and passed over.
+    /// Says how many bytes its reports took there.
+    pub(super) fn look(&mut self, slot: SlotId, events: &mut Vec<Event>) -> usize {
+        let Some(worker) = self.by_slot.get_mut(&slot) else { return 0 };
+        let bytes = worker.take_reports(events).unwrap_or_else(|reason| {
             worker.stage = Stage::Deaf;
             events.push(Event::WorkerBroke { worker: worker.order.worker, reason });
             0
         });
-        worker.find_begun(&mut events);
-        worker.find_passed_over(&mut events);
-        (events, bytes)
+        worker.find_begun(events);
+        worker.find_passed_over(events);
+        bytes
     }
 
     /// Signals a worker's process group.

@@ -188,6 +188,7 @@ impl DaemonSide {
         if words > RING_WORDS {
             return Err(Spoiled);
         }
+        into.reserve(words as usize * WORD_BYTES);
         while self.taken != filled {
             let bytes = self.page.ring(self.taken).load(Ordering::Relaxed) as usize;
             let words = bytes.div_ceil(WORD_BYTES) as u64;

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A thread reads into one and the same room for all of its streams, so an inbox holds just what came
-//! and is not understood yet, and an empty one holds no memory.
+//! and is not understood yet, and an empty one holds next to no memory.
 
 use std::cell::Cell;
 use std::io::{self, IoSliceMut, Read};
@@ -30,6 +30,9 @@ use crate::task::{Content, Payload};
 
 /// Bytes asked for in one read.
 const READ_BYTES: usize = 64 * 1024;
+
+/// Bytes of memory that an empty inbox keeps: for a few small messages, that come again and again.
+const KEPT_BYTES: usize = 256;
 
 thread_local! {
     /// Room for one read. Empty until the thread's first, and while one goes on.
@@ -300,10 +303,10 @@ impl Inbox {
         arrived(self.fill_from(socket)?)
     }
 
-    /// Forgets the first `bytes`, and the memory with the last of them.
+    /// Forgets the first `bytes`, and with the last of them their memory, if it is more than is kept.
     fn discard(&mut self, bytes: usize) {
         self.buffer.advance(bytes);
-        if self.buffer.is_empty() {
+        if self.buffer.is_empty() && self.buffer.try_reclaim(KEPT_BYTES + 1) {
             self.buffer = BytesMut::new();
         }
     }

@@ -65,20 +65,18 @@ impl Desk {
         task: TaskId,
         function: impl FnOnce() -> T,
     ) -> (T, bool) {
-        let stage = Mutex::new(Stage::Silent);
-        let lines = Arc::new(CallLines { desk: Arc::clone(self), attempt, task, stage });
-        let result = line::with_lines(Arc::clone(&lines) as Arc<dyn Lines>, function);
-        let stage = std::mem::replace(&mut *lock(&lines.stage), Stage::Over);
-        let Stage::Speaking(call) = stage else { return (result, false) };
-        lock(&self.calls).remove(&attempt);
-        call.close();
-        (result, true)
+        let result = line::with_lines(Arc::clone(self) as Arc<dyn Lines>, attempt, task, function);
+        let call = lock(&self.calls).remove(&attempt);
+        if let Some(call) = &call {
+            call.close();
+        }
+        (result, call.is_some())
     }
 
-    fn open(&self, attempt: AttemptId) -> Arc<Call> {
-        let call = Arc::new(Call { attempt, is_open: Mutex::new(true), lines: Mutex::default() });
-        lock(&self.calls).insert(attempt, Arc::clone(&call));
-        call
+    /// The call of an attempt, once it asks for a line.
+    fn call(&self, attempt: AttemptId) -> Arc<Call> {
+        let new = || Arc::new(Call { attempt, is_open: Mutex::new(true), lines: Mutex::default() });
+        Arc::clone(lock(&self.calls).entry(attempt).or_insert_with(new))
     }
 
     /// Hands an answer to the line that asked. One that came too late is dropped.
@@ -102,48 +100,17 @@ impl Call {
     }
 }
 
-/// Where a call gets its lines.
-struct CallLines {
-    desk: Arc<Desk>,
-    attempt: AttemptId,
-    task: TaskId,
-    stage: Mutex<Stage>,
-}
-
-/// How far a call has come with asking for lines.
-enum Stage {
-    /// It has not.
-    Silent,
-    /// It has one at the least.
-    Speaking(Arc<Call>),
-    /// It has returned and gets none.
-    Over,
-}
-
-impl CallLines {
-    fn call(&self) -> Result<Arc<Call>, LineError> {
-        let mut stage = lock(&self.stage);
-        if let Stage::Silent = *stage {
-            *stage = Stage::Speaking(self.desk.open(self.attempt));
-        }
-        match &*stage {
-            Stage::Speaking(call) => Ok(Arc::clone(call)),
-            Stage::Silent | Stage::Over => Err(LineError::Over),
-        }
-    }
-}
-
-impl Lines for CallLines {
-    fn open(&self) -> Result<Arc<dyn Line>, LineError> {
-        (self.desk.listen)(&self.desk)?;
-        let call = self.call()?;
+impl Lines for Desk {
+    fn open(self: Arc<Self>, attempt: AttemptId, task: TaskId) -> Result<Arc<dyn Line>, LineError> {
+        (self.listen)(&self)?;
+        let call = self.call(attempt);
         let (reply_to, replies) = channel();
         let mut lines = lock(&call.lines);
         lines.push(Some(reply_to));
         Ok(Arc::new(CallLine {
-            sender: Arc::clone(&self.desk.sender),
+            sender: Arc::clone(&self.sender),
             call: Arc::clone(&call),
-            task: self.task,
+            task,
             number: lines.len() - 1,
             replies: Mutex::new(replies),
         }))
