@@ -12,8 +12,7 @@ use poold::id::{FunctionName, RequestId};
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::task::{Payload, TaskSpec};
 use poold::wire::{HANDSHAKE_BYTES, Hello, Inbox, Role, encode};
-use rustix::fs::OFlags;
-use rustix::io::Errno;
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use rustix::thread::gettid;
 use support::{Daemon, assert_error, child_named, directory_with, parts, pid, pidfd, wait_for_exit};
@@ -159,23 +158,53 @@ fn worker_that_closes_its_socket_and_lives_is_killed() {
     daemon.wait_until_ready();
     let output = daemon.run(&["submit", "--pool", "bad", "--deadline", "1s", "echo", "x"]);
     assert_error(&output, 124, &["timed out", "deadline"]);
-    daemon.wait_for_log("SIGKILL, because its socket or its sentinel ended");
+    daemon.wait_for_log("SIGKILL, because its socket or its sentinel ended before it did");
     daemon.wait_for_log("restarted in");
     still_serves(&daemon);
 }
 
+/// Whether the end of a worker's sentinel is known on this kernel.
+fn knows_sentinels() -> bool {
+    const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
+    let knows = pidfd_open(gettid(), PIDFD_THREAD).is_ok();
+    if !knows {
+        println!("NOT RUN: this kernel has no descriptors of threads (Linux 6.9)");
+    }
+    knows
+}
+
+#[test]
+fn what_a_worker_reports_after_its_sentinel_has_ended_counts() {
+    if !knows_sentinels() {
+        return;
+    }
+    let dir = directory_with("");
+    let fifo = dir.path().join("fifo");
+    mkfifoat(CWD, &fifo, Mode::RWXU).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/protocol/worker.py");
+    let daemon = Daemon::start(&format!(
+        "[pool.py]\nworkers = 1\ngrace = '1h'\ncommand = ['python3', '{script}', 'survive-sentinel', '{}']\n",
+        fifo.display()
+    ));
+    let task = daemon.detach(&["echo", "x"]);
+    while daemon.workers()[0]["state"] != "stopping" {
+        std::thread::yield_now();
+    }
+    std::fs::write(&fifo, "").unwrap();
+    assert!(daemon.run(&["wait", &task]).status.success());
+    assert_eq!(parts(&daemon.run(&["result", &task])), (0, "x\n".to_owned(), String::new()));
+}
+
 #[test]
 fn worker_that_outlives_its_sentinel_is_killed() {
-    const PIDFD_THREAD: PidfdFlags = PidfdFlags::from_bits_retain(OFlags::EXCL.bits());
-    if pidfd_open(gettid(), PIDFD_THREAD).is_err_and(|error| error == Errno::INVAL) {
-        println!("NOT RUN: this kernel has no descriptors of threads (Linux 6.9)");
+    if !knows_sentinels() {
         return;
     }
     let mut daemon = with_worker(&["end-sentinel"]);
     daemon.wait_until_ready();
     let output = daemon.run(&["submit", "--pool", "bad", "echo", "x"]);
     assert_error(&output, 137, &["SIGKILL"]);
-    daemon.wait_for_log("SIGKILL, because its socket or its sentinel ended");
+    daemon.wait_for_log("SIGKILL, because its socket or its sentinel ended before it did");
     still_serves(&daemon);
 }
 

@@ -24,8 +24,8 @@ pub(super) struct Closer {
 impl Closer {
     /// Starts the thread, if there can be one. It ends when nothing is left that could be closed.
     ///
-    /// To be called before a worker is started: the daemon's threads that are there by then are those that workers
-    /// are kept from signalling.
+    /// To be called before the template or a worker is started: the daemon's threads that are there by then are those
+    /// that workers are kept from signalling.
     pub(super) fn start() -> Self {
         let (files, to_close) = sync_channel::<OwnedFd>(FILES_WAITING_MAX);
         let thread = thread::Builder::new()

@@ -248,6 +248,7 @@ impl<'a> Daemon<'a> {
         let closer = Closer::start();
         let spawner = Spawner::start(program, guard, confinement, poll.registry(), nofile);
         let spawner = spawner.map_err(setup("start the spawner"))?;
+        // No thread is started after this one: see `Closer::start`.
         if config.pools.iter().any(|pool| pool.command.is_none() && pool.sandbox) {
             spawner.prepare();
         }

@@ -1,12 +1,12 @@
 //! The worker processes: each with its socket, its output and its exit.
 //!
 //! ```text
-//!   started ──> Handshake ──hello──> Open ──socket or sentinel ended, or violation──> Deaf
-//!                   └────────────────────────────────────────────────────────────────────^
+//!   started ──> Handshake ──hello──> Open ──socket ended, or violation──> Deaf
+//!                   └────────────────────────────────────────────────────────^
 //!   process ended ──> group killed, rest of output and socket read, reaped ──> (gone)
 //! ```
 //!
-//! A worker leaves only by its process's end: neither the end of its socket nor an error on it says
+//! A worker leaves only by its process's end: neither the end of its socket or of its sentinel nor an error says
 //! that all it reported was read. Messages become events here; what they mean is the supervisor's.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -89,7 +89,7 @@ enum Stage {
     Handshake,
     /// It is told attempts, and reports.
     Open,
-    /// It can say no more, or broke the protocol, which the supervisor knows. Its exit is awaited.
+    /// Its socket ended or it broke the protocol, which the supervisor knows. Its exit is awaited.
     Deaf,
 }
 
@@ -190,26 +190,27 @@ impl Workers {
         Some((events, remains))
     }
 
-    /// If a worker is dying, reads all that it left: it says no more.
+    /// If a worker's sentinel has ended, which is told once, reads all that it has said. A thread of it may still be about
+    /// to write what it began to.
     pub(super) fn take_dying(&mut self, slot: SlotId) -> Vec<Event> {
-        let is_dying = |worker: &&Worker| {
-            worker.stage != Stage::Deaf && worker.sentinel.as_ref().is_some_and(WatchedThread::has_ended)
+        let Some(worker) = self.by_slot.get_mut(&slot) else { return Vec::new() };
+        let Some(sentinel) = worker.sentinel.take_if(|sentinel| sentinel.has_ended()) else {
+            return Vec::new();
         };
-        let Some(worker) = self.by_slot.get(&slot).filter(is_dying) else { return Vec::new() };
+        forget_readiness(&sentinel, &self.registry);
         let worker = worker.order.worker;
         let mut events = self.hear_out(slot);
-        self.by_slot.entry(slot).and_modify(|worker| worker.stage = Stage::Deaf);
         events.push(Event::WorkerHungUp { worker });
         events
     }
 
-    /// Reads all that a worker left that says no more.
+    /// Reads all that a worker has said.
     fn hear_out(&mut self, slot: SlotId) -> Vec<Event> {
         let mut events = Vec::new();
         let mut budget_bytes = LAST_WORDS_BYTES_MAX;
         loop {
             match self.hear(slot, &mut budget_bytes) {
-                // That is known.
+                // That is told anyway.
                 WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
                 WorkerDid::Publish => _ = self.look(slot, &mut events),
@@ -486,10 +487,9 @@ impl Worker {
             output.close(&speaker, registry);
         }
         self.connection.close(registry);
-        // Failing, it would be because the poller no longer has it, which is what is wanted.
-        let _ = registry.deregister(&mut SourceFd(&self.child.as_fd().as_raw_fd()));
+        forget_readiness(&self.child, registry);
         if let Some(sentinel) = &self.sentinel {
-            let _ = registry.deregister(&mut SourceFd(&sentinel.as_fd().as_raw_fd()));
+            forget_readiness(sentinel, registry);
         }
         let remains = Remains { pid: self.child.pid(), group: self.group };
         let exit = self.child.reap().unwrap_or_else(|error| {
@@ -502,6 +502,12 @@ impl Worker {
         let exit = out_of_memory.map_or(exit, |memory_max_bytes| Exit::OutOfMemory { memory_max_bytes });
         (Event::WorkerExited { worker, exit }, remains)
     }
+}
+
+/// Has the poller watch it no longer.
+fn forget_readiness(watched: impl AsFd, registry: &Registry) {
+    // Failing, it would be because the poller no longer has it, which is what is wanted.
+    let _ = registry.deregister(&mut SourceFd(&watched.as_fd().as_raw_fd()));
 }
 
 /// Strikes an attempt, mostly the first one, from those there are.

@@ -406,7 +406,7 @@ impl fmt::Display for EndReason {
             EndReason::TimedOut(task) => write!(formatter, "its task {task} timed out"),
             EndReason::NotReadyInTime => formatter.write_str("it was not ready in time"),
             EndReason::Unresponsive => formatter.write_str("it does not answer"),
-            EndReason::HungUp => formatter.write_str("its socket or its sentinel ended"),
+            EndReason::HungUp => formatter.write_str("its socket or its sentinel ended before it did"),
             EndReason::Broke => formatter.write_str("it broke the protocol"),
             EndReason::Worn => formatter.write_str("it is worn"),
             EndReason::Replaced => formatter.write_str("it is replaced"),

@@ -61,7 +61,7 @@ fn notices_of_signals_say_why_a_worker_is_to_end() {
         (EndReason::TimedOut(TASK), "its task 5f3a91c2-17 timed out"),
         (EndReason::NotReadyInTime, "it was not ready in time"),
         (EndReason::Unresponsive, "it does not answer"),
-        (EndReason::HungUp, "its socket or its sentinel ended"),
+        (EndReason::HungUp, "its socket or its sentinel ended before it did"),
         (EndReason::Broke, "it broke the protocol"),
         (EndReason::Worn, "it is worn"),
         (EndReason::Replaced, "it is replaced"),

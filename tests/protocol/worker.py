@@ -12,6 +12,7 @@ all that docs/PROTOCOL.md asks of a worker. With one:
     close                 closes its socket at its first attempt, and hangs
     ignore-term           ignores TERM, and hangs in its first attempt
     end-sentinel          ends the thread that is its sentinel in its first attempt, and hangs
+    survive-sentinel FIFO ends its sentinel in its first attempt, reads the FIFO, finishes the attempt, and exits
     foreign-sentinel      names another process as its sentinel, and ends that in its first attempt
 """
 
@@ -73,7 +74,7 @@ class Process:
         self.process.wait()
 
 
-SENTINELS = {"end-sentinel": Thread, "foreign-sentinel": Process}
+SENTINELS = {"end-sentinel": Thread, "survive-sentinel": Thread, "foreign-sentinel": Process}
 
 
 def run(connection, attempt, function, args, payload, misbehaviour, sentinel):
@@ -91,9 +92,14 @@ def run(connection, attempt, function, args, payload, misbehaviour, sentinel):
         sentinel.end()
     if misbehaviour == "end-sentinel":
         hang()
+    if misbehaviour == "survive-sentinel":
+        with open(sys.argv[2]) as fifo:
+            fifo.read()
     assert function == "echo", function
     report, result = echo(args["encoding"], payload)
     connection.send("FromWorker", {"Finished": {"attempt": attempt, "report": report}}, result)
+    if misbehaviour == "survive-sentinel":
+        sys.exit()
 
 
 def main():
