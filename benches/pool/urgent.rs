@@ -10,7 +10,7 @@ use crate::statistics::{Bound, Statistic};
 use crate::{Extent, Failure};
 
 pub fn measure(extent: Extent, report: &mut Report) -> Result<(), Failure> {
-    let (turns, waiting, trips) = extent.pick((3, 1_000_000, 300), (2, 50_000, 100));
+    let (turns, waiting, trips) = extent.pick((3, 1_000_000, 300), (2, 300_000, 100));
     let spec = TaskSpec { priority: 100, ..TaskSpec::new(FunctionName::new("echo")?) };
     let (empty, full) = ("in an empty pool".to_owned(), format!("while {waiting} others wait"));
     let mut table = Table::new("an urgent no-op task, two workers", "µs");

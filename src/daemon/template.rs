@@ -15,9 +15,9 @@
 //! as any worker does. It is a child of the daemon (CLONE_PARENT of clone(2)), which alone watches and reaps it.
 //!
 //! The template has the filter of system calls in force that is the same for every worker that is shut in, and copies
-//! inherit it: to check and translate it takes the kernel longer than the copy. The spawner makes it, while the template
-//! still starts. So workers that are not shut in are
-//! executed. So is what executes another program, and every worker where there is no template, or it fails.
+//! inherit it: to check and translate it takes the kernel longer than the copy. The spawner makes its program while the
+//! template starts. So workers that are not shut in are executed; so is what executes another program, and every worker
+//! where there is no template, or it fails.
 //!
 //! Copies have their addresses in common, which executed processes draw at random each for itself; and the limits and
 //! processors that the template was started with, whatever the daemon's are by then.

@@ -166,4 +166,20 @@ mod tests {
         assert!(Token::WorkerSocket(slot) < Token::WorkerExit(SlotId(0)));
         assert!(Token::WorkerExit(slot) < Token::Client(ConnectionId(0)));
     }
+
+    #[test]
+    fn tokens_are_taken_each_once_and_in_order() {
+        let (worker, client) = (Token::WorkerSocket(SlotId(7)), Token::Client(ConnectionId(1)));
+        let mut tokens = Tokens::default();
+        for _ in 0..2 {
+            tokens.extend([client, client, worker, client]);
+            let taken = tokens.take();
+            assert_eq!(taken, [worker, client]);
+            assert!(tokens.is_empty());
+            // What is noted while those are served is for the next time.
+            tokens.insert(worker);
+            tokens.give_back(taken);
+            assert_eq!(tokens.take(), [worker]);
+        }
+    }
 }
