@@ -114,7 +114,7 @@ fn misbehave() -> Result<(), Failure> {
     let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
     outbox.push_handshake(&Hello::new(Role::Worker).encode());
     outbox.send(&socket)?;
-    inbox.receive_answer(&mut socket)?;
+    inbox.receive_answer_from(&socket)?;
     let mut functions = Vec::new();
     for name in BREACHES {
         let (signature, summary) = (format!("{name}()"), "Misbehaves.".to_owned());
@@ -123,7 +123,7 @@ fn misbehave() -> Result<(), Failure> {
     outbox.push(&FromWorker::Ready { functions, capacity: 1, uses_page: false, sentinel: None })?;
     outbox.send(&socket)?;
     loop {
-        let ToWorker::Attempt { attempt, function, .. } = inbox.receive(&mut socket)? else { continue };
+        let ToWorker::Attempt { attempt, function, .. } = inbox.receive_from(&socket)? else { continue };
         outbox.push(&FromWorker::Started { attempt })?;
         outbox.send(&socket)?;
         match function.as_str() {
