@@ -38,12 +38,14 @@ impl Daemon<'_> {
         } else if connections >= self.connections_within_descriptors() {
             let rule = "the most that the limit on descriptors (RLIMIT_NOFILE) leaves to clients";
             (Verdict::TooManyConnections, format!("{connections} are open, {rule}"))
-        } else if self.is_own(process) {
+        } else if !self.is_own(process) {
+            return None;
+        } else if !children::can_be_seen() {
+            (Verdict::TooManyConnections, "no descriptor is left to see whose process asks".to_owned())
+        } else {
             let reason =
                 "a worker's process asked to be a client, which it may not; its functions can call functions";
             (Verdict::NotAllowed, reason.to_owned())
-        } else {
-            return None;
         };
         Some(Objection { verdict, reason })
     }

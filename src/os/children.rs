@@ -60,6 +60,11 @@ pub(crate) fn parent_of(process: Pid) -> Option<Pid> {
     std::str::from_utf8(&stat[name_end + 1..]).ok()?.split_whitespace().nth(1)?.parse().ok().map(Pid)
 }
 
+/// Whether processes can be seen where there is a /proc: not while this one may have no further descriptor.
+pub(crate) fn can_be_seen() -> bool {
+    fs::File::open("/proc/self/stat").is_ok()
+}
+
 /// Whether a process is there and this one may not signal it, which one of the same user always may.
 pub(crate) fn is_of_another_user(process: Pid) -> bool {
     as_rustix(process).is_some_and(|process| test_kill_process(process) == Err(Errno::PERM))
