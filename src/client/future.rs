@@ -44,6 +44,9 @@ impl<T> Future<T> {
 
     /// Cancels the call, also one that runs: it is cancelled at once for everyone who waits for it, and the
     /// daemon ends it. Says whether the call is cancelled, now or since before; else it had ended otherwise.
+    ///
+    /// Of a call that the daemon has not accepted yet it hears a moment later, when it has: if a worker is free by
+    /// then, the call has begun, and is ended as one that runs.
     pub fn cancel(&self) -> bool {
         self.exchange.cancel(&self.call)
     }
