@@ -249,9 +249,7 @@ impl<'a> Daemon<'a> {
         let spawner = Spawner::start(program, guard, confinement, poll.registry(), nofile);
         let spawner = spawner.map_err(setup("start the spawner"))?;
         // No thread is started after this one: see `Closer::start`.
-        if config.pools.iter().any(|pool| pool.command.is_none() && pool.sandbox) {
-            spawner.prepare();
-        }
+        spawner.prepare(&config.pools);
         let workers = Workers::new(registry()?, spawner.records());
         let notifier = Notifier::from_environment(now, registry()?);
         let mut supervisor = Supervisor::new(now, policy, epoch, random.hash_one("seed"));

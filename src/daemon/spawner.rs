@@ -30,7 +30,7 @@ use mio::{Interest, Registry, Waker};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::cgroup::{self, Confinement, WorkerGroup};
-use super::config::{EnvironmentPass, PoolLimits};
+use super::config::{EnvironmentPass, Pool, PoolLimits};
 use super::connection::Connection;
 use super::guard::{Guard, Records};
 use super::output::Output;
@@ -195,9 +195,11 @@ impl Spawner {
         })
     }
 
-    /// Says that there will be workers of this program that are shut in.
-    pub(super) fn prepare(&self) {
-        self.errand(Errand::Prepare);
+    /// Says of which pools workers will be started.
+    pub(super) fn prepare(&self, pools: &[Pool]) {
+        if pools.iter().any(|pool| is_as_the_template(pool.command.as_deref(), pool.sandbox)) {
+            self.errand(Errand::Prepare);
+        }
     }
 
     /// Has a process started, once the thread is handed the order. Its answer comes later.
@@ -285,7 +287,7 @@ struct Starter {
 impl Starter {
     fn answer(&mut self, order: Order) -> Answer {
         let worker = order.worker;
-        if is_as_the_template(&order) {
+        if is_as_the_template(order.command.as_deref(), order.sandbox) {
             self.keep_template();
         }
         let started = self.keep_guarded().and_then(|()| self.start_in_group(order));
@@ -411,7 +413,7 @@ impl Starter {
     /// A copy of the template where that will do, else the program, executed.
     fn start_process(&mut self, order: &Order, variables: Environment) -> io::Result<(Pid, Ends)> {
         let title = format!("poold: worker {} ({})", order.worker, order.pool);
-        if is_as_the_template(order) && can_be_copy(&variables) {
+        if is_as_the_template(order.command.as_deref(), order.sandbox) && can_be_copy(&variables) {
             let (ends, files) = Ends::make()?;
             if let Some(pid) = self.with_template(|template| template.copy(&title, &variables, files)) {
                 return Ok((pid, ends));
@@ -458,6 +460,6 @@ impl Ends {
 }
 
 /// Whether a worker runs this program, shut in.
-fn is_as_the_template(order: &Order) -> bool {
-    order.command.is_none() && order.sandbox
+fn is_as_the_template(command: Option<&[String]>, sandbox: bool) -> bool {
+    command.is_none() && sandbox
 }
