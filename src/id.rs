@@ -33,6 +33,13 @@ pub struct TaskId {
     pub number: u64,
 }
 
+impl TaskId {
+    /// The id whose number is so many further on.
+    pub fn plus(self, count: u64) -> Self {
+        TaskId { number: self.number.wrapping_add(count), ..self }
+    }
+}
+
 impl fmt::Display for TaskId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{:08x}-{}", self.epoch.0, self.number)
@@ -92,6 +99,13 @@ pub struct ConnectionId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
+impl RequestId {
+    /// The number so many further on; after the last one comes 0.
+    pub fn plus(self, count: u64) -> Self {
+        RequestId(self.0.wrapping_add(count))
+    }
+}
+
 /// A user of the system, by the peer credentials of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Uid(pub u32);
@@ -143,6 +157,13 @@ impl fmt::Display for WorkerId {
 /// An attempt that a worker was sent: counts from 1 for each worker process, in the order of sending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttemptId(pub u64);
+
+impl AttemptId {
+    /// The number so many further on.
+    pub fn plus(self, count: u64) -> Self {
+        AttemptId(self.0.wrapping_add(count))
+    }
+}
 
 /// A process id as the system gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -12,6 +12,10 @@
 //!
 //! `done` is final, and reached exactly once.
 
+mod payloads;
+
+pub use payloads::{Iter, Payloads, PayloadsMut};
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -116,6 +116,7 @@ impl Daemon<'_> {
         });
         match &request.body {
             RequestBody::Submit { .. }
+            | RequestBody::SubmitAll { .. }
             | RequestBody::Cancel { .. }
             | RequestBody::Result { wait: false, .. } => self.take_request(client, request),
             RequestBody::Result { wait: true, .. } => {

@@ -11,7 +11,7 @@ use crate::limits::{FUNCTION_ROWS_MAX, PAGE_ROWS_MAX, REQUESTS_PER_TURN};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::status::Status;
 use crate::supervisor::{DescriptorPolicy, Event, Policy};
-use crate::task::Attachment;
+use crate::task::{Attachment, SharedSpec};
 
 impl Daemon<'_> {
     /// Does what a client asks for.
@@ -25,6 +25,12 @@ impl Daemon<'_> {
                     self.touched.extend(self.clients.note_submission(client, request).map(Token::Client));
                 }
                 self.step(Event::Submitted { client, request, spec, deadline, args });
+            }
+            RequestBody::SubmitAll { spec, args } => {
+                for (number, args) in (0..).zip(args.each()) {
+                    let body = RequestBody::Submit { spec: SharedSpec::clone(&spec), args };
+                    self.take_request(client, Request { id: request.plus(number), body });
+                }
             }
             RequestBody::Cancel { task } => self.step(Event::CancelRequested { client, request, task }),
             RequestBody::Result { task, wait } => {
@@ -130,8 +136,9 @@ impl Daemon<'_> {
 }
 
 /// How many of [`REQUESTS_PER_TURN`] a request counts as.
-pub(super) const fn share_of(request: &RequestBody) -> u32 {
+pub(super) fn share_of(request: &RequestBody) -> u32 {
     match request {
+        RequestBody::SubmitAll { args, .. } => args.count(),
         RequestBody::Submit { .. }
         | RequestBody::Cancel { .. }
         | RequestBody::Result { .. }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Message;
 use super::status::{FunctionStatus, Status, TaskState, TaskStatus, WorkerStatus};
 use crate::id::{Epoch, FunctionName, Pid, PoolName, RequestId, TaskId};
-use crate::task::{Outcome, Payload, SharedSpec};
+use crate::task::{Outcome, Payload, Payloads, SharedSpec};
 
 /// What a client asks of the daemon.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +67,15 @@ pub enum RequestBody {
     Release {
         /// Which.
         function: FunctionName,
+    },
+    /// Run tasks that are alike: as many times `Submit`, with numbers of requests that count on from this one.
+    /// Answered as those are, or by [`ReplyBody::AllAccepted`]; and what ends well one after the other by
+    /// [`ReplyBody::AllDone`].
+    SubmitAll {
+        /// What and how.
+        spec: SharedSpec,
+        /// The arguments of each.
+        args: Payloads,
     },
 }
 
@@ -159,6 +168,14 @@ pub enum ReplyBody {
         first: TaskId,
         /// How many there are.
         count: u32,
+    },
+    /// So many requests, counting on from this one, for tasks, counting on from that one, ended `ok`: in the place of
+    /// as many times `Done`.
+    AllDone {
+        /// The id of the first.
+        first: TaskId,
+        /// The results of each.
+        results: Payloads,
     },
 }
 
@@ -384,7 +401,8 @@ impl Message for Request {
             | RequestBody::Functions { .. }
             | RequestBody::Reload
             | RequestBody::Drain
-            | RequestBody::Release { .. } => None,
+            | RequestBody::Release { .. }
+            | RequestBody::SubmitAll { .. } => None,
         }
     }
 
@@ -399,7 +417,22 @@ impl Message for Request {
             | RequestBody::Functions { .. }
             | RequestBody::Reload
             | RequestBody::Drain
-            | RequestBody::Release { .. } => None,
+            | RequestBody::Release { .. }
+            | RequestBody::SubmitAll { .. } => None,
+        }
+    }
+
+    fn payloads(&self) -> Option<&Payloads> {
+        match &self.body {
+            RequestBody::SubmitAll { args, .. } => Some(args),
+            _ => None,
+        }
+    }
+
+    fn payloads_mut(&mut self) -> Option<&mut Payloads> {
+        match &mut self.body {
+            RequestBody::SubmitAll { args, .. } => Some(args),
+            _ => None,
         }
     }
 }
@@ -415,6 +448,20 @@ impl Message for Reply {
     fn payload_mut(&mut self) -> Option<&mut Payload> {
         match &mut self.body {
             ReplyBody::Done { outcome: Outcome::Ok(result), .. } => Some(result),
+            _ => None,
+        }
+    }
+
+    fn payloads(&self) -> Option<&Payloads> {
+        match &self.body {
+            ReplyBody::AllDone { results, .. } => Some(results),
+            _ => None,
+        }
+    }
+
+    fn payloads_mut(&mut self) -> Option<&mut Payloads> {
+        match &mut self.body {
+            ReplyBody::AllDone { results, .. } => Some(results),
             _ => None,
         }
     }

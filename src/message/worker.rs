@@ -3,7 +3,7 @@
 //! ```text
 //!   daemon                                worker
 //!     │ <───────────── Ready ─────────────── │   it can run these functions
-//!     │ ────────────── Attempt n ──────────> │
+//!     │ ────────────── Attempt n ──────────> │   or Attempts n, n + 1, … at once
 //!     │ <───────────── Started n ─────────── │   written before the function is called
 //!     │ <───────────── Finished n ────────── │   written before the next attempt starts
 //!     │ <───────────── Published ─────────── │   there are such messages on the page
@@ -26,7 +26,7 @@ use super::command::CommandSpec;
 use super::resources::WorkLimits;
 use super::status::FunctionInfo;
 use crate::id::{AttemptId, FunctionName, Pid, TaskId, WorkerId};
-use crate::task::{Failure, Payload};
+use crate::task::{Failure, Payload, Payloads};
 
 /// What the daemon says to a worker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,6 +58,18 @@ pub enum ToWorker {
     },
     /// Take nothing new, finish what was started, and exit.
     Stop,
+    /// Run a function many times, one after the other: as many times `Attempt`, with numbers of attempts and of tasks
+    /// that count on from these. Said only to a worker that maps the page.
+    Attempts {
+        /// The number of the first.
+        attempt: AttemptId,
+        /// The task that the first is an attempt of.
+        task: TaskId,
+        /// What to run.
+        function: FunctionName,
+        /// The arguments of each.
+        args: Payloads,
+    },
 }
 
 /// Who a worker is and what it may run.
@@ -143,7 +155,7 @@ impl Message for ToWorker {
             ToWorker::Attempt { args, .. } => Some(args),
             ToWorker::Answer { reply, .. } => reply.payload(),
             ToWorker::Setup(setup) => Some(&setup.page),
-            ToWorker::Recall { .. } | ToWorker::Stop => None,
+            ToWorker::Recall { .. } | ToWorker::Stop | ToWorker::Attempts { .. } => None,
         }
     }
 
@@ -152,7 +164,23 @@ impl Message for ToWorker {
             ToWorker::Attempt { args, .. } => Some(args),
             ToWorker::Answer { reply, .. } => reply.payload_mut(),
             ToWorker::Setup(setup) => Some(&mut setup.page),
-            ToWorker::Recall { .. } | ToWorker::Stop => None,
+            ToWorker::Recall { .. } | ToWorker::Stop | ToWorker::Attempts { .. } => None,
+        }
+    }
+
+    fn payloads(&self) -> Option<&Payloads> {
+        match self {
+            ToWorker::Attempts { args, .. } => Some(args),
+            ToWorker::Answer { reply, .. } => reply.payloads(),
+            _ => None,
+        }
+    }
+
+    fn payloads_mut(&mut self) -> Option<&mut Payloads> {
+        match self {
+            ToWorker::Attempts { args, .. } => Some(args),
+            ToWorker::Answer { reply, .. } => reply.payloads_mut(),
+            _ => None,
         }
     }
 }
@@ -181,6 +209,20 @@ impl Message for FromWorker {
             | FromWorker::Started { .. }
             | FromWorker::Recalled { .. }
             | FromWorker::Published => None,
+        }
+    }
+
+    fn payloads(&self) -> Option<&Payloads> {
+        match self {
+            FromWorker::Ask { request, .. } => request.payloads(),
+            _ => None,
+        }
+    }
+
+    fn payloads_mut(&mut self) -> Option<&mut Payloads> {
+        match self {
+            FromWorker::Ask { request, .. } => request.payloads_mut(),
+            _ => None,
         }
     }
 }

@@ -58,7 +58,10 @@ fn append_frame<M: Message>(message: &M, out: &mut BytesMut, start: usize) -> Re
     }
     let payload = message.payload();
     payload.map_or(Ok(()), check_descriptors)?;
-    let bytes = payload.map_or(&[][..], inline_bytes);
+    let bytes = match message.payloads() {
+        Some(payloads) => payloads.as_bytes(),
+        None => payload.map_or(&[][..], inline_bytes),
+    };
     let header = header(out.len() - head_start, bytes.len())?;
     out[start..head_start].copy_from_slice(&header);
     out.put_slice(bytes);
@@ -141,6 +144,12 @@ pub(super) fn decode<M: Message>(frame: Frame<'_>) -> Result<M, WireError> {
 
 /// `message` with the bytes that followed its head.
 fn with_payload<M: Message>(mut message: M, bytes: &[u8]) -> Result<M, WireError> {
+    if let Some(payloads) = message.payloads_mut() {
+        let announced = payloads.count();
+        let of_head = std::mem::take(payloads);
+        *payloads = of_head.with_bytes(bytes).ok_or(WireError::PayloadsMalformed { announced })?;
+        return Ok(message);
+    }
     match message.payload_mut().map(|payload| &mut payload.content) {
         Some(Content::Inline(inline)) => *inline = bytes.into(),
         Some(Content::Shared(_)) | None if bytes.is_empty() => {}
@@ -194,7 +203,7 @@ pub(super) fn decode_request(frame: Frame<'_>, last: &mut LastSpec) -> Result<Re
         return with_payload(request, frame.payload);
     }
     let mut request: Request = decode(frame)?;
-    if let RequestBody::Submit { spec, .. } = &mut request.body {
+    if let RequestBody::Submit { spec, .. } | RequestBody::SubmitAll { spec, .. } = &mut request.body {
         last.remember(spec);
     }
     Ok(request)

@@ -61,6 +61,12 @@ pub enum WireError {
         /// How many.
         bytes: usize,
     },
+    /// Bytes behind the head that are not the payloads it announces.
+    #[error("bytes of payload that are not the {announced} payloads that its head announces")]
+    PayloadsMalformed {
+        /// How many payloads.
+        announced: u32,
+    },
     /// More open files than may go with a message, or than this process can take.
     #[error(
         "more open files than {} with a message, or than can be taken",

@@ -101,6 +101,15 @@ pub(super) fn take(
         ToWorker::Attempt { attempt, task, function, args } => {
             waiting.push_back(Waiting { attempt, task, function, args });
         }
+        ToWorker::Attempts { attempt, task, function, args } => {
+            let each = (0..).zip(args.each()).map(|(number, args)| Waiting {
+                attempt: attempt.plus(number),
+                task: task.plus(number),
+                function: function.clone(),
+                args,
+            });
+            waiting.extend(each);
+        }
         ToWorker::Recall { attempt } => {
             // One that is not waiting was reported before, and that report answers the recall. Whoever reads
             // the socket may write this: the daemon hears its workers always, whatever they leave unread.

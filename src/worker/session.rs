@@ -126,7 +126,9 @@ impl Session {
                 let threads = threads.max(1);
                 Setup { allow_fault_injection, threads, commands, limits, payload_bytes_max, page }
             }
-            ToWorker::Attempt { .. } => return Err(Broken::Unexpected("Attempt before Setup")),
+            ToWorker::Attempt { .. } | ToWorker::Attempts { .. } => {
+                return Err(Broken::Unexpected("Attempt before Setup"));
+            }
             ToWorker::Answer { .. } => return Err(Broken::Unexpected("Answer before Setup")),
             ToWorker::Recall { .. } => return Err(Broken::Unexpected("Recall before Setup")),
             ToWorker::Stop => return Err(Broken::Receive(ReceiveError::Closed)),

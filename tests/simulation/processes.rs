@@ -169,7 +169,7 @@ impl World {
             return Ok(());
         }
         match message {
-            ToWorker::Setup(_) => {}
+            ToWorker::Setup(_) | ToWorker::Attempts { .. } => {}
             ToWorker::Answer { attempt, reply } => self.answered(worker, attempt, *reply),
             ToWorker::Attempt { attempt, .. } => {
                 process.queue.push_back(attempt);

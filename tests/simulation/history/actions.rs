@@ -79,6 +79,7 @@ impl History {
             | ReplyBody::Drained
             | ReplyBody::Released { .. }
             | ReplyBody::AllAccepted { .. }
+            | ReplyBody::AllDone { .. }
             | ReplyBody::Welcome(_)
             | ReplyBody::Status(_)
             | ReplyBody::Workers { .. }

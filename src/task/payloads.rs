@@ -1,0 +1,245 @@
+//! The payloads of tasks that are alike: many in one piece, for whoever passes them on.
+//!
+//! ```text
+//!   length, bytes │ length, bytes │ length, bytes …      a length is 16 bits, little-endian
+//! ```
+//!
+//! What is cut off shares the memory of the whole, and what remains when most is cut off is copied out of it: so
+//! that nothing small holds much.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
+
+use super::{Encoding, Payload};
+
+/// Bytes in front of each payload.
+const LENGTH_BYTES: usize = size_of::<u16>();
+
+/// Payloads of one encoding, in their order, without open files and none of them in shared memory.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Payloads {
+    encoding: Encoding,
+    /// A frame's head says it; whether it is so shows once the bytes behind the head are there.
+    count: u32,
+    #[serde(skip)]
+    bytes: Bytes,
+    /// Bytes of memory that go when these and all that were cut off before are gone.
+    #[serde(skip)]
+    held: usize,
+}
+
+/// Payloads that are being collected.
+#[derive(Debug, Default)]
+pub struct PayloadsMut {
+    encoding: Encoding,
+    count: u32,
+    bytes: BytesMut,
+}
+
+impl Payloads {
+    /// Bytes in the largest payload that can be one of several.
+    pub const BYTES_MAX: usize = u16::MAX as usize;
+
+    /// How to read the bytes of each.
+    pub fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The bytes of all of them together.
+    pub fn len(&self) -> u64 {
+        (self.bytes.len() - self.count as usize * LENGTH_BYTES) as u64
+    }
+
+    /// Whether they have no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes of each, in their order.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { rest: &self.bytes }
+    }
+
+    /// All of them in one piece, each behind its length, as they travel.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The same with the bytes that followed a head; none if these are not as many payloads as it has said.
+    pub(crate) fn with_bytes(self, bytes: &[u8]) -> Option<Self> {
+        let mut iter = Iter { rest: bytes };
+        let count = iter.by_ref().count();
+        let is_whole = iter.rest.is_empty() && count > 0 && count == self.count as usize;
+        is_whole.then(|| Payloads { bytes: Bytes::copy_from_slice(bytes), held: bytes.len(), ..self })
+    }
+
+    /// Cuts off the first `count`, of which there are more.
+    pub fn split_to(&mut self, count: u32) -> Self {
+        assert!(count < self.count, "something remains");
+        let bytes = self.iter().take(count as usize).map(|payload| LENGTH_BYTES + payload.len()).sum();
+        let first = Payloads { count, bytes: self.bytes.split_to(bytes), ..*self };
+        self.count -= count;
+        if self.bytes.len() < self.held / 2 {
+            self.bytes = Bytes::copy_from_slice(&self.bytes);
+            self.held = self.bytes.len();
+        }
+        first
+    }
+
+    /// Each by itself, in memory of its own.
+    pub fn each(&self) -> impl Iterator<Item = Payload> {
+        self.iter().map(|bytes| Payload::new(self.encoding, bytes))
+    }
+}
+
+impl PartialEq for Payloads {
+    fn eq(&self, other: &Self) -> bool {
+        (self.encoding, self.count, &self.bytes) == (other.encoding, other.count, &other.bytes)
+    }
+}
+
+impl Eq for Payloads {}
+
+impl PayloadsMut {
+    /// How many there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes that they take, their lengths included.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether a payload of that encoding and size can be one more.
+    pub fn takes(&self, encoding: Encoding, bytes: usize) -> bool {
+        bytes <= Payloads::BYTES_MAX && (self.count == 0 || encoding == self.encoding)
+    }
+
+    /// Adds one, which it [takes](Self::takes).
+    pub fn push(&mut self, encoding: Encoding, payload: &[u8]) {
+        assert!(self.takes(encoding, payload.len()), "it is like the others");
+        self.encoding = encoding;
+        self.count += 1;
+        // At most BYTES_MAX.
+        self.bytes.put_u16_le(payload.len() as u16);
+        self.bytes.put_slice(payload);
+    }
+
+    /// The bytes of each, in their order.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { rest: &self.bytes }
+    }
+
+    /// All of them, of which there is one at the least; none are left here.
+    pub fn take(&mut self) -> Payloads {
+        assert!(self.count > 0, "there are some");
+        let bytes = self.bytes.split().freeze();
+        let count = std::mem::take(&mut self.count);
+        Payloads { encoding: self.encoding, count, held: bytes.len(), bytes }
+    }
+}
+
+/// The bytes of each of several payloads.
+#[derive(Clone, Debug)]
+pub struct Iter<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Iter<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.rest.split_first_chunk::<LENGTH_BYTES>()?;
+        let (payload, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into())?;
+        self.rest = rest;
+        Some(payload)
+    }
+}
+
+impl<'a> IntoIterator for &'a Payloads {
+    type Item = &'a [u8];
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn payloads(of: &[&str]) -> Payloads {
+        let mut payloads = PayloadsMut::default();
+        of.iter().for_each(|text| payloads.push(Encoding::Json, text.as_bytes()));
+        payloads.take()
+    }
+
+    fn texts(payloads: &Payloads) -> Vec<&str> {
+        payloads.iter().map(|bytes| std::str::from_utf8(bytes).unwrap()).collect()
+    }
+
+    #[test]
+    fn payloads_are_what_was_pushed_in_its_order() {
+        let all = payloads(&["one", "", "three"]);
+        assert_eq!((all.count(), all.len(), all.encoding()), (3, 8, Encoding::Json));
+        assert_eq!(texts(&all), ["one", "", "three"]);
+        let singles: Vec<Payload> = all.each().collect();
+        assert_eq!(singles, ["one", "", "three"].map(|text| Payload::new(Encoding::Json, text)));
+    }
+
+    #[test]
+    fn payloads_that_are_cut_are_together_what_they_were() {
+        for count in 1..4 {
+            let mut rest = payloads(&["a", "bb", "ccc", "dddd"]);
+            let first = rest.split_to(count);
+            assert_eq!([texts(&first), texts(&rest)].concat(), ["a", "bb", "ccc", "dddd"]);
+            assert_eq!((first.count(), rest.count()), (count, 4 - count));
+        }
+    }
+
+    #[test]
+    fn little_that_remains_does_not_hold_much() {
+        let long = "x".repeat(1000);
+        let mut rest = payloads(&[&long, &long, "y"]);
+        let whole = rest.as_bytes().clone();
+        let first = rest.split_to(2);
+        assert!(whole.as_ptr_range().contains(&first.as_bytes().as_ptr()));
+        assert!(!whole.as_ptr_range().contains(&rest.as_bytes().as_ptr()));
+        assert_eq!(texts(&rest), ["y"]);
+    }
+
+    #[test]
+    fn bytes_that_are_not_as_many_payloads_as_was_said_are_refused() {
+        let whole = payloads(&["a", "bb"]);
+        let head = |count| Payloads { count, ..payloads(&["x"]) };
+        assert_eq!(head(2).with_bytes(whole.as_bytes()), Some(whole.clone()));
+        for count in [0, 1, 3] {
+            assert_eq!(head(count).with_bytes(whole.as_bytes()), None);
+        }
+        for cut in 0..whole.as_bytes().len() {
+            assert_eq!(head(2).with_bytes(&whole.as_bytes()[..cut]), None);
+        }
+        assert_eq!(head(0).with_bytes(&[]), None);
+    }
+
+    #[test]
+    fn payloads_of_another_encoding_or_too_large_are_not_taken() {
+        let mut payloads = PayloadsMut::default();
+        assert!(payloads.takes(Encoding::Bytes, Payloads::BYTES_MAX));
+        assert!(!payloads.takes(Encoding::Bytes, Payloads::BYTES_MAX + 1));
+        payloads.push(Encoding::Json, b"1");
+        assert!(payloads.takes(Encoding::Json, 1) && !payloads.takes(Encoding::Bytes, 1));
+    }
+}
