@@ -20,7 +20,7 @@
 //! | row | what it holds |
 //! | --- | --- |
 //! | [`limits`], [`inline`] | every cap with its unit and reason; bytes that are cheap to clone |
-//! | [`id`], [`time`], [`descriptor`], [`memory`] | newtypes; time as a number; open files on their way; memory that is shared |
+//! | [`id`], [`time`], `numbers`, [`descriptor`], [`memory`] | newtypes; time as a number; what numbers stand for; open files on their way; memory that is shared |
 //! | [`task`], [`Function`] | what is submitted, how it can end; a function's name and types |
 //! | [`message`] | what clients, daemon and workers say to each other |
 //! | [`wire`], [`supervisor`], `os` | bytes to messages and back; every decision; every system call that needs `unsafe` |
@@ -44,6 +44,7 @@ pub mod task;
 pub mod time;
 
 mod function;
+mod numbers;
 
 pub mod message;
 

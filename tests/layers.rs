@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// stands by itself because names are checked and kept by it.
 const ROWS: &[&[&str]] = &[
     &["limits", "inline"],
-    &["id", "time", "descriptor", "memory"],
+    &["id", "time", "numbers", "descriptor", "memory"],
     &["task", "function"],
     &["message"],
     &["wire", "supervisor", "os"],

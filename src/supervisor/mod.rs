@@ -37,7 +37,6 @@ mod event;
 mod function_tests;
 #[cfg(test)]
 mod notice_tests;
-mod numbers;
 mod phases;
 mod policy;
 mod pools;

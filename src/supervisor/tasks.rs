@@ -7,11 +7,11 @@ use slab::Slab;
 
 use super::accounts::{AccountKey, Accounts, Part, Stage, Sum};
 use super::chain::Links;
-use super::numbers::Numbers;
 use super::pools::PoolId;
 use super::queue::{Place, Ticket};
 use crate::id::{AttemptId, ConnectionId, Credentials, FunctionName, RequestId, TaskId, Uid, WorkerId};
 use crate::message::status::{TaskCounts, TaskState};
+use crate::numbers::Numbers;
 use crate::task::{Attachment, Outcome, Payload};
 use crate::time::Time;
 
@@ -148,7 +148,7 @@ impl Task {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     rows: Slab<Task>,
-    numbers: Numbers,
+    numbers: Numbers<TaskKey>,
     accounts: Accounts,
     /// Of the lines that tasks wait in.
     pub(super) in_line: Links,
@@ -205,18 +205,18 @@ impl Tasks {
 
     /// The row of a number.
     pub(super) fn key(&self, number: u64) -> Option<TaskKey> {
-        self.numbers.get(number)
+        self.numbers.get(number).copied()
     }
 
     /// The tasks with a larger number, in the order of their numbers.
     pub(super) fn after(&self, number: u64) -> impl Iterator<Item = &Task> {
-        self.numbers.after(number).map(|key| self.get(key))
+        self.numbers.after(number).map(|(_, key)| self.get(*key))
     }
 
     /// The rows of all tasks that are not done.
     pub(super) fn unfinished(&self) -> Vec<TaskKey> {
         let unfinished = |key: &TaskKey| !matches!(self.get(*key).state, State::Done { .. });
-        self.numbers.after(0).filter(unfinished).collect()
+        self.numbers.after(0).map(|(_, key)| *key).filter(unfinished).collect()
     }
 
     pub(super) fn get(&self, key: TaskKey) -> &Task {
