@@ -273,7 +273,8 @@ impl WayOut {
     /// Sends all of `requests`, of which none are left then, also if it fails.
     fn send(&self, requests: &mut Requests) -> Result<(), Error> {
         match (self, requests) {
-            (WayOut::Socket(stream), Requests::Encoded(outbox)) => {
+            (WayOut::Socket(stream), Requests::Encoded(requests)) => {
+                let outbox = requests.outbox()?;
                 let sent = outbox.send_all(&**stream);
                 if sent.is_err() {
                     *outbox = Outbox::default();

@@ -15,8 +15,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, ThreadId};
 
-use slab::Slab;
-
 use super::arrivals::Watcher;
 use super::call::Call;
 use super::call_error::{CallError, Cause};
@@ -28,6 +26,7 @@ use super::template::Template;
 use super::until::{Until, lock};
 use crate::id::RequestId;
 use crate::message::client::{Refusal, RequestBody};
+use crate::numbers::Numbers;
 use crate::task::Payload;
 use crate::wire::WireError;
 
@@ -46,8 +45,10 @@ pub(super) struct State {
     /// Where to connect anew.
     path: Option<PathBuf>,
     pub(super) shut_down: bool,
-    /// Requests that are not fully answered; the number of each is its place here.
-    pub(super) awaited: Slab<Awaited>,
+    /// Requests that are not fully answered.
+    pub(super) awaited: Numbers<Awaited>,
+    /// The number of the next one.
+    next: u64,
     /// Threads that read, or still tell that they cannot any more.
     pub(super) readers: HashSet<ThreadId>,
 }
@@ -77,7 +78,8 @@ impl Exchange {
             link: None,
             path: connection.path().map(PathBuf::from),
             shut_down: false,
-            awaited: Slab::new(),
+            awaited: Numbers::default(),
+            next: 1,
             readers: HashSet::new(),
         };
         let exchange = Arc::new(Exchange {
@@ -164,7 +166,7 @@ impl Exchange {
     /// Cancels every call that `is_meant`.
     pub(super) fn cancel_where(&self, is_meant: impl Fn(&Call) -> bool) {
         let calls: Vec<Arc<Call>> =
-            lock(&self.state).awaited.iter().filter_map(|(_, awaited)| awaited.call()).cloned().collect();
+            lock(&self.state).awaited.after(0).filter_map(|(_, awaited)| awaited.call()).cloned().collect();
         for call in calls.iter().filter(|call| is_meant(call)) {
             self.cancel(call);
         }
@@ -212,14 +214,13 @@ impl State {
     ) -> Result<Submitted, Cause> {
         self.check_size(args)?;
         let Some(link) = &self.link else { return Err(Cause::Unreachable(Error::Gone)) };
-        let place = self.awaited.vacant_entry();
-        let id = RequestId(place.key() as u64);
+        let id = RequestId(self.next);
         let unsendable = |error: WireError| Cause::BadArguments(error.to_string());
         match link.outbox.push_submission(id, template, args).map_err(unsendable)? {
             Pushed::Full => Ok(Submitted::Full(Arc::clone(&link.outbox))),
             Pushed::Taken => {
                 let call = Arc::new(Call::new(Arc::clone(template), id, if_full.take()));
-                place.insert(Awaited::Call(Arc::clone(&call)));
+                self.await_answer(Awaited::Call(Arc::clone(&call)));
                 Ok(Submitted::Call(call))
             }
         }
@@ -235,31 +236,27 @@ impl State {
         }
     }
 
-    /// What is awaited under that number.
-    pub(super) fn awaited(&self, id: RequestId) -> Option<&Awaited> {
-        self.awaited.get(usize::try_from(id.0).ok()?)
-    }
-
-    /// Strikes a request that is fully answered.
-    pub(super) fn answered(&mut self, id: RequestId) -> Option<Awaited> {
-        self.awaited.try_remove(usize::try_from(id.0).ok()?)
+    /// Awaits the answer to the next request.
+    fn await_answer(&mut self, awaited: Awaited) {
+        self.awaited.insert(self.next, awaited);
+        self.next += 1;
     }
 
     /// Asks the daemon to end the task of a call that has ended here. If it was not accepted yet, it is
     /// asked once it is.
     pub(super) fn ask_to_cancel(&mut self, call: &Arc<Call>) {
-        let Some(Awaited::Call(awaited)) = self.awaited(call.request) else { return };
-        if !Arc::ptr_eq(awaited, call) {
+        let Some(awaited) = self.awaited.get_mut(call.request.0) else { return };
+        if !awaited.call().is_some_and(|awaited| Arc::ptr_eq(awaited, call)) {
             return;
         }
         let (Some(task), Some(link)) = (call.task(), &self.link) else { return };
-        let id = RequestId(self.awaited.vacant_key() as u64);
+        let id = RequestId(self.next);
         if let Err(error) = link.outbox.push_now(id, RequestBody::Cancel { task }) {
             log::warn!("cannot ask for the end of task {task}: {error}");
             return;
         }
-        self.awaited.insert(Awaited::CancelAnswer);
-        self.awaited[call.request.0 as usize] = Awaited::End;
+        *awaited = Awaited::End;
+        self.await_answer(Awaited::CancelAnswer);
     }
 
     /// Has the connection closed once all is written, if nothing more will be.

@@ -57,9 +57,9 @@ impl Exchange {
         drop(state);
 
         if !is_expected {
-            log::warn!("the connection ended with {} requests unanswered: {error}", awaited.len());
+            log::warn!("the connection ended with {} requests unanswered: {error}", awaited.after(0).count());
         }
-        for call in awaited.iter().filter_map(|(_, awaited)| awaited.call()) {
+        for call in awaited.after(0).filter_map(|(_, awaited)| awaited.call()) {
             if call.lose() == Audience::Waits {
                 call.tell(&self.callbacks);
             }
@@ -71,7 +71,7 @@ impl Exchange {
 
 impl State {
     fn take_in(&mut self, id: RequestId, body: ReplyBody, ended: &mut Vec<Arc<Call>>) -> Result<(), Error> {
-        match (self.awaited(id), body) {
+        match (self.awaited.get(id.0), body) {
             (Some(Awaited::Call(call)), ReplyBody::Accepted { task }) => {
                 call.accepted(task);
                 if call.is_done() {
@@ -100,7 +100,7 @@ impl State {
             | (Some(Awaited::CancelAnswer), ReplyBody::CancelAnswered { .. } | ReplyBody::Refused(_)) => {}
             (_, _) => return Err(Error::UnexpectedReply),
         }
-        self.answered(id);
+        self.awaited.remove(id.0);
         Ok(())
     }
 }

@@ -28,11 +28,12 @@ pub struct Payloads {
     held: usize,
 }
 
-/// Payloads that are being collected.
-#[derive(Debug, Default)]
+/// Payloads that are being collected. In a frame's head they are said as [`Payloads`] are.
+#[derive(Debug, Default, Serialize)]
 pub struct PayloadsMut {
     encoding: Encoding,
     count: u32,
+    #[serde(skip)]
     bytes: BytesMut,
 }
 
@@ -139,6 +140,22 @@ impl PayloadsMut {
     /// The bytes of each, in their order.
     pub fn iter(&self) -> Iter<'_> {
         Iter { rest: &self.bytes }
+    }
+
+    /// The one that there is, if there are no others: its encoding and its bytes.
+    pub fn single(&self) -> Option<(Encoding, &[u8])> {
+        (self.count == 1).then(|| (self.encoding, &self.bytes[LENGTH_BYTES..]))
+    }
+
+    /// All of them in one piece, each behind its length, as they travel.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets all of them, and keeps their memory.
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.bytes.clear();
     }
 
     /// All of them, of which there is one at the least; none are left here.
