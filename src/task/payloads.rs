@@ -167,6 +167,40 @@ impl PayloadsMut {
     }
 }
 
+/// Payloads that are read one after the other.
+#[derive(Debug, Default)]
+pub struct Unread {
+    payloads: Payloads,
+    /// Where the next one begins.
+    at: usize,
+}
+
+impl Unread {
+    /// How to read the bytes of each.
+    pub fn encoding(&self) -> Encoding {
+        self.payloads.encoding
+    }
+
+    /// Whether all of them were read.
+    pub fn is_empty(&self) -> bool {
+        self.at == self.payloads.bytes.len()
+    }
+
+    /// The bytes of the next one.
+    #[expect(clippy::should_implement_trait, reason = "what it gives is in itself")]
+    pub fn next(&mut self) -> Option<&[u8]> {
+        let payload = Iter { rest: &self.payloads.bytes[self.at..] }.next()?;
+        self.at += LENGTH_BYTES + payload.len();
+        Some(payload)
+    }
+}
+
+impl From<Payloads> for Unread {
+    fn from(payloads: Payloads) -> Self {
+        Unread { payloads, at: 0 }
+    }
+}
+
 /// The bytes of each of several payloads.
 #[derive(Clone, Debug)]
 pub struct Iter<'a> {
@@ -214,6 +248,17 @@ mod tests {
         assert_eq!(texts(&all), ["one", "", "three"]);
         let singles: Vec<Payload> = all.each().collect();
         assert_eq!(singles, ["one", "", "three"].map(|text| Payload::new(Encoding::Json, text)));
+    }
+
+    #[test]
+    fn payloads_are_read_one_after_the_other_until_none_is_left() {
+        let mut unread = Unread::from(payloads(&["one", "", "three"]));
+        for text in ["one", "", "three"] {
+            assert!(!unread.is_empty());
+            assert_eq!(unread.next(), Some(text.as_bytes()));
+        }
+        assert!(unread.is_empty());
+        assert_eq!(unread.next(), None);
     }
 
     #[test]
