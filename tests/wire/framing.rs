@@ -7,7 +7,6 @@ use allocation_counter::measure;
 use bytes::{Bytes, BytesMut};
 use poold::id::{AttemptId, RequestId};
 use poold::limits::{FRAME_BYTES_MAX, HEAD_BYTES_MAX};
-use poold::message::Message;
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::message::worker::{FromWorker, Report, ToWorker};
 use poold::task::{Encoding, Payload};
@@ -196,7 +195,7 @@ fn request_cut_short_is_malformed_after_others_too() {
     for (name, body) in inline_requests() {
         let request = Request { id: RequestId(300), body };
         let whole = encoded(&request);
-        let payload_bytes = request.payload().map_or(0, Payload::len) as usize;
+        let payload_bytes = Sample::Request(request).payload_bytes();
         let head = &whole[FRAME_HEADER_BYTES..whole.len() - payload_bytes];
         for cut in 0..head.len() {
             let mut inbox = Inbox::default();
