@@ -3,7 +3,7 @@
 use crate::id::{AttemptId, WorkerId};
 use crate::message::worker::Report;
 use crate::supervisor::Event;
-use crate::task::{Payload, Payloads, PayloadsMut};
+use crate::task::{Encoding, Payload, PayloadsMut};
 
 /// What was found and is not told yet.
 #[derive(Debug)]
@@ -23,28 +23,26 @@ impl Results {
         Results { worker, first: AttemptId(0), lone: None, many: PayloadsMut::default() }
     }
 
-    /// Adds how an attempt ended. Unless it can be gathered with what is not told, that goes into `events` first.
-    pub(super) fn add(&mut self, attempt: AttemptId, report: Report, events: &mut Vec<Event>) {
-        let result = match report {
-            Report::Ok(result) if result.inline().is_some_and(|bytes| bytes.len() <= Payloads::BYTES_MAX) => {
-                result
-            }
-            report => {
-                self.tell(events);
-                return events.push(Event::AttemptFinished { worker: self.worker, attempt, report });
-            }
-        };
-        if !self.is_followed_by(attempt, &result) {
+    /// Adds the result of an attempt. Unless it can be gathered with what is not told, that goes into `events` first.
+    pub(super) fn add(
+        &mut self,
+        attempt: AttemptId,
+        encoding: Encoding,
+        result: &[u8],
+        events: &mut Vec<Event>,
+    ) {
+        if !self.is_followed_by(attempt, encoding, result) {
             self.tell(events);
         }
         if self.count() == 0 {
             self.first = attempt;
-            self.lone = Some(result);
+            self.lone = Some(Payload::new(encoding, result));
             return;
         }
-        for result in self.lone.take().into_iter().chain([result]) {
-            self.many.push(result.encoding, result.inline().unwrap_or_default());
+        if let Some(lone) = self.lone.take() {
+            self.many.push(lone.encoding, lone.inline().unwrap_or_default());
         }
+        self.many.push(encoding, result);
     }
 
     /// Puts what was gathered into `events`.
@@ -62,10 +60,10 @@ impl Results {
         self.many.count() + u32::from(self.lone.is_some())
     }
 
-    fn is_followed_by(&self, attempt: AttemptId, result: &Payload) -> bool {
+    fn is_followed_by(&self, attempt: AttemptId, encoding: Encoding, result: &[u8]) -> bool {
         let is_like_them = match &self.lone {
-            Some(lone) => lone.encoding == result.encoding,
-            None => self.many.takes(result.encoding, 0),
+            Some(lone) => lone.encoding == encoding,
+            None => self.many.takes(encoding, result.len()),
         };
         is_like_them && attempt == self.first.plus(self.count().into())
     }
@@ -75,20 +73,15 @@ impl Results {
 mod tests {
     use super::*;
     use crate::id::{Generation, SlotId};
-    use crate::task::{Encoding, Failure, FailureKind};
 
     const WORKER: WorkerId = WorkerId { slot: SlotId(0), generation: Generation(0) };
 
-    fn ok(text: &str) -> Report {
-        Report::Ok(Payload::new(Encoding::Json, text))
-    }
-
     /// The first attempt of each event, and the results that it tells of.
-    fn told(reports: Vec<(u64, Report)>) -> Vec<(u64, Vec<String>)> {
+    fn told(ended: &[(u64, Encoding, &str)]) -> Vec<(u64, Vec<String>)> {
         let (mut results, mut events) = (Results::of(WORKER), Vec::new());
-        reports
-            .into_iter()
-            .for_each(|(attempt, report)| results.add(AttemptId(attempt), report, &mut events));
+        for (attempt, encoding, result) in ended {
+            results.add(AttemptId(*attempt), *encoding, result.as_bytes(), &mut events);
+        }
         results.tell(&mut events);
         results.tell(&mut events);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -99,30 +92,26 @@ mod tests {
             Event::AttemptFinished { attempt, report: Report::Ok(result), .. } => {
                 (attempt.0, vec![text(result.inline().unwrap())])
             }
-            Event::AttemptFinished { attempt, report: Report::Failed(failure), .. } => {
-                (attempt.0, vec![failure.message])
-            }
             other => panic!("{other:?}"),
         });
         told.collect()
     }
 
-    #[test]
-    fn results_that_follow_on_each_other_are_one_event() {
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
-        let three = vec![(1, ok("a")), (2, ok("b")), (3, ok("c"))];
-        assert_eq!(told(three), [(1, texts(&["a", "b", "c"]))]);
-        let gap = vec![(1, ok("a")), (3, ok("c")), (4, ok("d"))];
-        assert_eq!(told(gap), [(1, texts(&["a"])), (3, texts(&["c", "d"]))]);
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
     }
 
     #[test]
-    fn result_that_is_not_like_the_others_is_told_in_its_turn() {
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>();
-        let failure = Failure { kind: FailureKind::Error, message: "no".to_owned(), location: None };
-        let failed = vec![(1, ok("a")), (2, ok("b")), (3, Report::Failed(failure)), (4, ok("d"))];
-        assert_eq!(told(failed), [(1, texts(&["a", "b"])), (3, texts(&["no"])), (4, texts(&["d"]))]);
-        let bytes = Report::Ok(Payload::new(Encoding::Bytes, "b"));
-        assert_eq!(told(vec![(1, ok("a")), (2, bytes)]), [(1, texts(&["a"])), (2, texts(&["b"]))]);
+    fn results_that_follow_on_each_other_are_one_event() {
+        let three = [(1, Encoding::Json, "a"), (2, Encoding::Json, "b"), (3, Encoding::Json, "c")];
+        assert_eq!(told(&three), [(1, texts(&["a", "b", "c"]))]);
+    }
+
+    #[test]
+    fn result_that_does_not_follow_or_is_not_like_the_others_begins_another() {
+        let gap = [(1, Encoding::Json, "a"), (3, Encoding::Json, "c"), (4, Encoding::Json, "d")];
+        assert_eq!(told(&gap), [(1, texts(&["a"])), (3, texts(&["c", "d"]))]);
+        let bytes = [(1, Encoding::Json, "a"), (2, Encoding::Bytes, "b"), (3, Encoding::Bytes, "c")];
+        assert_eq!(told(&bytes), [(1, texts(&["a"])), (2, texts(&["b", "c"]))]);
     }
 }

@@ -315,6 +315,41 @@ impl Workers {
     }
 }
 
+impl Page {
+    /// Understands what was taken from it: how attempts of `worker` ended, and nothing else may stand there.
+    fn understand(
+        &mut self,
+        worker: WorkerId,
+        payload_bytes_max: u64,
+        events: &mut Vec<Event>,
+    ) -> Result<(), String> {
+        let Page { reports, results, .. } = self;
+        let finished = |attempt, report| Event::AttemptFinished {
+            worker,
+            attempt,
+            report: within_caps(report, payload_bytes_max),
+        };
+        loop {
+            reports.take_results(|attempt, encoding, result| {
+                if result.len() as u64 <= payload_bytes_max {
+                    return results.add(attempt, encoding, result, events);
+                }
+                results.tell(events);
+                events.push(finished(attempt, Report::Ok(Payload::new(encoding, result))));
+            });
+            results.tell(events);
+            match reports.next_message().map_err(|error| error.to_string())? {
+                Some(FromWorker::Finished { attempt, report }) => events.push(finished(attempt, report)),
+                Some(_) => {
+                    return Err("it has put something else than the end of an attempt on its page".to_owned());
+                }
+                None if reports.is_empty() => return Ok(()),
+                None => return Err("it has put half a message on its page".to_owned()),
+            }
+        }
+    }
+}
+
 impl Worker {
     fn greet(&mut self, answer: Answer) -> WorkerDid {
         self.connection.answer(answer);
@@ -434,23 +469,23 @@ impl Worker {
         }
     }
 
-    /// Takes what is on its page: how attempts ended, and nothing else may stand there. Says how many bytes that took.
+    /// Takes what is on its page: how attempts ended. Says how many bytes that took.
     fn take_reports(&mut self, events: &mut Vec<Event>) -> Result<usize, String> {
-        let Some(Page { side, reports, results, .. }) = &mut self.page else { return Ok(0) };
-        let bytes = side.take(reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
-        while let Some(message) = reports.next_message().map_err(|error| error.to_string())? {
-            let FromWorker::Finished { attempt, report } = message else {
-                results.tell(events);
-                return Err("it has put something else than the end of an attempt on its page".to_owned());
-            };
-            self.attempts.forget(attempt, 1);
-            results.add(attempt, within_caps(report, self.order.payload_bytes_max), events);
+        let Some(page) = &mut self.page else { return Ok(0) };
+        let bytes =
+            page.side.take(page.reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
+        let before = events.len();
+        let understood = page.understand(self.order.worker, self.order.payload_bytes_max, events);
+        for event in &events[before..] {
+            match event {
+                Event::AttemptFinished { attempt, .. } => self.attempts.forget(*attempt, 1),
+                Event::AttemptsFinished { attempt, results, .. } => {
+                    self.attempts.forget(*attempt, results.count());
+                }
+                _ => {}
+            }
         }
-        results.tell(events);
-        match reports.is_empty() {
-            true => Ok(bytes),
-            false => Err("it has put half a message on its page".to_owned()),
-        }
+        understood.map(|()| bytes)
     }
 
     /// Finds the attempts that have begun since its page was last looked at.
