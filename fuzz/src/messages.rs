@@ -7,17 +7,22 @@ use std::fmt::Debug;
 use bytes::BytesMut;
 use poold::message::Message;
 use poold::message::client::{Reply, Request};
-use poold::message::worker::{FromWorker, ToWorker};
+use poold::message::worker::{FromWorker, Report, ToWorker};
+use poold::task::Payload;
 use poold::wire::{Inbox, WireError, encode};
 
 /// A client's request; and that it is the same after others like it, which are not decoded anew.
 pub fn request(input: &[u8]) {
     comes_back::<Request>(input);
-    let Some((end, rest)) = input.split_first() else { return };
-    let shorter = &rest[..rest.len().saturating_sub(usize::from(*end))];
-    for head in [rest, shorter] {
-        let expected = received::<Request>(&frame(head, &[]));
-        let sent = [rest, rest, head, head].map(|head| frame(head, &[])).concat();
+    let Some((payload_bytes, rest)) = input.split_first() else { return };
+    let (head, payload) = rest.split_at(rest.len().saturating_sub(usize::from(*payload_bytes)));
+    for (before, frame) in [
+        (frame(rest, &[]), frame(rest, &[])),
+        (frame(rest, &[]), frame(head, &[])),
+        (frame(head, payload), frame(head, payload)),
+    ] {
+        let expected = received::<Request>(&frame);
+        let sent = [&before, &before, &frame, &frame].map(Vec::as_slice).concat();
         let mut inbox = Inbox::default();
         inbox.room().extend_from_slice(&sent);
         let mut next = (0..4).map(|_| inbox.next_request());
@@ -37,9 +42,28 @@ pub fn to_worker(input: &[u8]) {
     comes_back::<ToWorker>(input);
 }
 
-/// What a worker says.
+/// What a worker says; and that what is taken as a result is the message that it would be.
 pub fn from_worker(input: &[u8]) {
     comes_back::<FromWorker>(input);
+    let Some((payload_bytes, rest)) = input.split_first() else { return };
+    let (head, payload) = rest.split_at(rest.len().saturating_sub(usize::from(*payload_bytes)));
+    let sent = frame(head, payload);
+    let mut inbox = Inbox::default();
+    inbox.room().extend_from_slice(&sent);
+    let mut taken = None;
+    inbox.take_results(|attempt, encoding, bytes| {
+        let report = Report::Ok(Payload::new(encoding, bytes));
+        taken = Some(FromWorker::Finished { attempt, report });
+    });
+    match received(&sent) {
+        Ok(Some(message @ FromWorker::Finished { report: Report::Ok(_), .. })) => {
+            let mut again = BytesMut::new();
+            encode(&message, &mut again).expect("what was received can be sent");
+            // In a longer form than it is sent in, it may be left to be decoded.
+            assert!(taken.as_ref() == Some(&message) || taken.is_none() && again != sent);
+        }
+        _ => assert_eq!(taken, None),
+    }
 }
 
 fn comes_back<M: Message + PartialEq + Debug>(input: &[u8]) {

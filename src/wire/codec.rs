@@ -9,12 +9,12 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::WireError;
 use super::frame::{FRAME_HEADER_BYTES, Frame, header};
-use crate::id::RequestId;
+use crate::id::{AttemptId, RequestId};
 use crate::inline::InlineBytes;
 use crate::limits::{DECODE_BYTES_MAX, DESCRIPTORS_PER_PAYLOAD_MAX, FRAME_BYTES_MAX};
 use crate::message::Message;
 use crate::message::client::{Request, RequestBody};
-use crate::task::{Content, Payload, Payloads, PayloadsMut, SharedSpec};
+use crate::task::{Content, Encoding, Payload, Payloads, PayloadsMut, SharedSpec};
 
 /// Bytes of memory that one encoded byte of a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
 /// hold integers of sixteen bytes.
@@ -156,6 +156,42 @@ fn append_request(
     out.put_slice(&after[..args_bytes]);
     out.put_slice(bytes);
     Ok(())
+}
+
+/// The head of a result: [`FromWorker::Finished`](crate::message::worker::FromWorker::Finished) with the report that it
+/// is `Ok`, its bytes in the frame, and without open files. Each number is that of a variant, or of files.
+type ResultHead = (u8, AttemptId, u8, Encoding, u8, u8);
+const FINISHED: u8 = 3;
+const OK: u8 = 0;
+const INLINE: u8 = 0;
+const NO_FILES: u8 = 0;
+
+/// Appends to `out` that an attempt ended with a result, whose bytes travel in the frame and without open files: as
+/// [`encode`] does, and faster.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_result(
+    attempt: AttemptId,
+    encoding: Encoding,
+    bytes: &[u8],
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
+    let head: ResultHead = (FINISHED, attempt, OK, encoding, INLINE, NO_FILES);
+    let mut start = [0; FRAME_HEADER_BYTES + VALUE_BYTES_MAX];
+    let head_bytes = write_value(&head, &mut start[FRAME_HEADER_BYTES..])?;
+    start[..FRAME_HEADER_BYTES].copy_from_slice(&header(head_bytes, bytes.len())?);
+    out.put_slice(&start[..FRAME_HEADER_BYTES + head_bytes]);
+    out.put_slice(bytes);
+    Ok(())
+}
+
+/// The attempt, and how to read its result, if `head` is that of one as [`encode_result`] writes it.
+pub(super) fn decode_result(head: &[u8]) -> Option<(AttemptId, Encoding)> {
+    match decode_whole::<ResultHead, DECODE_BYTES_MAX>(head) {
+        Ok((FINISHED, attempt, OK, encoding, INLINE, NO_FILES)) => Some((attempt, encoding)),
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// Writes `value` to the front of `room`; gives the bytes that it takes.

@@ -16,7 +16,9 @@ mod handshake;
 mod inbox;
 mod outbox;
 
-pub use codec::{EncodedSpec, decode_value, encode, encode_submission, encode_submissions, encode_value};
+pub use codec::{
+    EncodedSpec, decode_value, encode, encode_result, encode_submission, encode_submissions, encode_value,
+};
 pub use frame::FRAME_HEADER_BYTES;
 pub use handshake::{
     Answer, HANDSHAKE_BYTES, Hello, Role, VERSION_MAX, VERSION_MIN, Verdict, agree_on_version,
@@ -61,8 +63,12 @@ pub enum WireError {
         /// How many.
         bytes: usize,
     },
-    /// Bytes behind the head that are not the payloads it announces.
-    #[error("bytes of payload that are not the {announced} payloads that its head announces")]
+    /// Bytes behind the head that are not the payloads it announces, or more than go together.
+    #[error(
+        "bytes of payload that are not the {announced} payloads that its head announces, or more than {} of them or {} bytes",
+        limits::TASKS_AT_ONCE_MAX,
+        limits::BYTES_AT_ONCE_MAX
+    )]
     PayloadsMalformed {
         /// How many payloads.
         announced: u32,

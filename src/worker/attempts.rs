@@ -5,31 +5,24 @@
 //! known as soon as they stand there; else when they are written to the socket, and a recall that has arrived
 //! is heeded before anything starts.
 
-use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::asking::Desk;
-use super::confinement::Confinement;
+use super::confinement::{Bounds, Confinement};
 use super::hangup::Hangup;
-use super::registry::Functions;
+use super::receiver::Receiver;
+use super::registry::{Callee, Functions};
 use super::reports::Reports;
 use super::result;
-use super::session::{Broken, Session};
+use super::session::{Broken, Sender, Session};
 use super::strays::Strays;
+use super::waiting::{Attempt, Run, Waiting};
 use crate::id::{AttemptId, FunctionName, TaskId};
 use crate::message::worker::{FromWorker, Report, ToWorker};
 use crate::task::{Failure, FailureKind, Payload};
 use crate::wire::ReceiveError;
-
-/// An attempt that was received and has not started.
-pub(super) struct Waiting {
-    pub(super) attempt: AttemptId,
-    pub(super) task: TaskId,
-    pub(super) function: FunctionName,
-    pub(super) args: Payload,
-}
 
 /// What attempts run with, whichever they are.
 #[derive(Default)]
@@ -43,7 +36,35 @@ pub(super) struct Workplace {
     pub(super) payload_bytes_max: u64,
 }
 
+/// A function of this worker, looked up for any number of attempts.
+pub(super) struct Job<'a> {
+    callee: Callee<'a>,
+    bounds: Bounds<'a>,
+    workplace: &'a Workplace,
+    desk: &'a Arc<Desk>,
+}
+
 impl Workplace {
+    /// What it takes to run attempts at `function`, which ask at `desk`.
+    pub(super) fn job<'a>(&'a self, function: &'a FunctionName, desk: &'a Arc<Desk>) -> Job<'a> {
+        let callee = self.functions.find(function);
+        let bounds = self.confinement.of(function);
+        Job { callee, bounds, workplace: self, desk }
+    }
+
+    /// Does what calls functions. Until it is over, the end of the socket ends this process.
+    ///
+    /// # Errors
+    /// That the socket has ended before, and then nothing was done; else what `calls` gives.
+    pub(super) fn during_calls<T>(&self, calls: impl FnOnce() -> Result<T, Broken>) -> Result<T, Broken> {
+        if !self.hangup.call_begins() {
+            return Err(Broken::Receive(ReceiveError::Closed));
+        }
+        let done = calls();
+        self.hangup.call_ended();
+        done
+    }
+
     /// Ends what attempts have left behind. None may run.
     pub(super) fn tidy_up(&self) {
         if let Some(strays) = &self.strays {
@@ -52,69 +73,109 @@ impl Workplace {
     }
 }
 
+impl Job<'_> {
+    /// Runs one attempt, which is known to have started, [during calls](Workplace::during_calls). Says too whether it
+    /// has asked the daemon for something.
+    pub(super) fn perform(&self, attempt: AttemptId, task: TaskId, args: Payload) -> (Report, bool) {
+        let performed = self.desk.during(attempt, task, || {
+            let call = || result::fit_to_send(self.callee.call(args), self.workplace.payload_bytes_max);
+            self.bounds.during(call).unwrap_or_else(|error| {
+                let message = format!("it cannot be limited: {error}");
+                Report::Failed(Failure { kind: FailureKind::Error, message, location: None })
+            })
+        });
+        flush_output();
+        performed
+    }
+
+    /// Ends what attempts have left behind. None may run.
+    pub(super) fn tidy_up(&self) {
+        self.workplace.tidy_up();
+    }
+
+    /// By which is said what is not put on the page.
+    pub(super) fn sender(&self) -> &Sender {
+        self.desk.sender()
+    }
+}
+
 /// Runs attempts until the daemon says stop; what has not started by then is left to others.
 pub(super) fn run(
     session: &mut Session,
     workplace: &Workplace,
-    mut reports: Option<Reports>,
+    reports: Option<Reports>,
 ) -> Result<(), Broken> {
-    let mut waiting = VecDeque::new();
-    let mut is_awake = true;
     let desk = Desk::new(Arc::clone(&session.sender), session.receiver.handover());
+    match reports {
+        Some(reports) => run_by_page(&mut session.receiver, workplace, &desk, reports),
+        None => run_by_messages(&mut session.receiver, workplace, &desk),
+    }
+}
+
+/// What was taken back does not begin, so that nothing need be read before all is done.
+fn run_by_page(
+    receiver: &mut Receiver,
+    workplace: &Workplace,
+    desk: &Arc<Desk>,
+    mut reports: Reports,
+) -> Result<(), Broken> {
+    let mut waiting = Waiting::default();
     loop {
-        match &mut reports {
-            Some(reports) if waiting.is_empty() => {
-                reports.rest(workplace, desk.sender())?;
-                session.receiver.read()?;
-                is_awake = false;
-            }
-            // What was taken back does not begin.
-            Some(_) => {}
-            None if waiting.is_empty() => session.receiver.read()?,
-            None => session.receiver.read_available()?,
+        reports.rest(workplace, desk.sender())?;
+        receiver.read()?;
+        if take_received(receiver, &mut waiting, desk)?.is_break() {
+            return Ok(());
         }
-        while let Some(message) = session.receiver.next_received()? {
-            if take(message, &mut waiting, &desk)?.is_break() {
-                return Ok(());
-            }
-        }
-        if let Some(reports) = reports.as_mut().filter(|_| !is_awake) {
-            reports.wake(waiting.len());
-            is_awake = true;
-        }
-        if let Some(next) = waiting.pop_front() {
-            match &mut reports {
-                Some(reports) => reports.attempt(next, waiting.len(), workplace, &desk)?,
-                None => attempt(next, workplace, &desk, || workplace.tidy_up())?,
-            }
+        reports.wake(waiting.len());
+        while let Some(next) = waiting.pop() {
+            reports.run(next, waiting.len(), workplace, desk)?;
         }
     }
 }
 
-/// Takes a message in. Breaks when it says stop.
-pub(super) fn take(
-    message: ToWorker,
-    waiting: &mut VecDeque<Waiting>,
+fn run_by_messages(receiver: &mut Receiver, workplace: &Workplace, desk: &Arc<Desk>) -> Result<(), Broken> {
+    let mut waiting = Waiting::default();
+    loop {
+        match waiting.is_empty() {
+            true => receiver.read()?,
+            false => receiver.read_available()?,
+        }
+        if take_received(receiver, &mut waiting, desk)?.is_break() {
+            return Ok(());
+        }
+        if let Some(next) = waiting.pop_attempt() {
+            attempt(next, workplace, desk, || workplace.tidy_up())?;
+        }
+    }
+}
+
+/// Takes in what was read. Breaks when that says stop.
+pub(super) fn take_received(
+    receiver: &mut Receiver,
+    waiting: &mut Waiting,
     desk: &Desk,
 ) -> Result<ControlFlow<()>, Broken> {
+    while let Some(message) = receiver.next_received()? {
+        if take(message, waiting, desk)?.is_break() {
+            return Ok(ControlFlow::Break(()));
+        }
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Takes a message in. Breaks when it says stop.
+fn take(message: ToWorker, waiting: &mut Waiting, desk: &Desk) -> Result<ControlFlow<()>, Broken> {
     match message {
         ToWorker::Attempt { attempt, task, function, args } => {
-            waiting.push_back(Waiting { attempt, task, function, args });
+            waiting.push_attempt(Attempt { attempt, task, function, args });
         }
         ToWorker::Attempts { attempt, task, function, args } => {
-            let each = (0..).zip(args.each()).map(|(number, args)| Waiting {
-                attempt: attempt.plus(number),
-                task: task.plus(number),
-                function: function.clone(),
-                args,
-            });
-            waiting.extend(each);
+            waiting.push_run(Run { attempt, task, function, args });
         }
         ToWorker::Recall { attempt } => {
             // One that is not waiting was reported before, and that report answers the recall. Whoever reads
             // the socket may write this: the daemon hears its workers always, whatever they leave unread.
-            if let Some(index) = waiting.iter().position(|waiting| waiting.attempt == attempt) {
-                waiting.remove(index);
+            if waiting.take_back(attempt) {
                 desk.sender().say(&FromWorker::Recalled { attempt })?;
             }
         }
@@ -127,40 +188,18 @@ pub(super) fn take(
 
 /// Runs one attempt and reports it on the socket, after what is to be done once it is over.
 pub(super) fn attempt(
-    waiting: Waiting,
+    Attempt { attempt, task, function, args }: Attempt,
     workplace: &Workplace,
     desk: &Arc<Desk>,
     when_over: impl FnOnce(),
 ) -> Result<(), Broken> {
-    let attempt = waiting.attempt;
-    let is_started = || desk.sender().say(&FromWorker::Started { attempt });
-    let (report, _) = perform(waiting, workplace, desk, is_started, when_over)?;
+    let (report, _) = workplace.during_calls(|| {
+        desk.sender().say(&FromWorker::Started { attempt })?;
+        let performed = workplace.job(&function, desk).perform(attempt, task, args);
+        when_over();
+        Ok(performed)
+    })?;
     desk.sender().say(&FromWorker::Finished { attempt, report })
-}
-
-/// Runs one attempt, once it is known to have started. Says too whether it has asked the daemon for something.
-pub(super) fn perform(
-    Waiting { attempt, task, function, args }: Waiting,
-    Workplace { functions, hangup, confinement, payload_bytes_max, strays: _ }: &Workplace,
-    desk: &Arc<Desk>,
-    is_started: impl FnOnce() -> Result<(), Broken>,
-    when_over: impl FnOnce(),
-) -> Result<(Report, bool), Broken> {
-    if !hangup.call_begins() {
-        return Err(Broken::Receive(ReceiveError::Closed));
-    }
-    is_started()?;
-    let reported = desk.during(attempt, task, || {
-        let call = || result::fit_to_send(functions.call(&function, args), *payload_bytes_max);
-        confinement.during(&function, call).unwrap_or_else(|error| {
-            let message = format!("it cannot be limited: {error}");
-            Report::Failed(Failure { kind: FailureKind::Error, message, location: None })
-        })
-    });
-    flush_output();
-    when_over();
-    hangup.call_ended();
-    Ok(reported)
 }
 
 /// Writes out what the function has printed, so that the daemon can tell by which task it was. What it has printed to
@@ -175,9 +214,11 @@ mod tests {
     use super::*;
     use crate::id::{Epoch, Generation, SlotId, TaskId, WorkerId};
     use crate::limits::PAYLOAD_BYTES_MAX;
+    use crate::line::Place;
     use crate::message::resources::WorkLimits;
     use crate::message::worker::Setup;
-    use crate::task::{Encoding, FailureKind};
+    use crate::os::page::DaemonSide;
+    use crate::task::{Encoding, FailureKind, PayloadsMut};
     use crate::wire::{self, Inbox};
     use crate::worker::Registry;
     use bytes::BytesMut;
@@ -199,11 +240,30 @@ mod tests {
         ToWorker::Recall { attempt: AttemptId(attempt) }
     }
 
+    /// Attempts at one function from `first` on, with an argument each.
+    fn to_worker_all(first: u64, function: &str, args: &[&str]) -> ToWorker {
+        let mut payloads = PayloadsMut::default();
+        args.iter().for_each(|arg| payloads.push(Encoding::Args, format!("{arg}\0").as_bytes()));
+        ToWorker::Attempts {
+            attempt: AttemptId(first),
+            task: TaskId { epoch: Epoch(1), number: first },
+            function: function.parse().unwrap(),
+            args: payloads.take(),
+        }
+    }
+
     fn workplace() -> Workplace {
         let functions = Registry::new()
             .register("twice", &["N"], "Twice the number.", |n: u64| Ok::<_, Infallible>(2 * n))
+            .register("fill", &["BYTES"], "So many bytes.", |bytes: usize| {
+                Ok::<_, Infallible>("x".repeat(bytes))
+            })
             .register("panic", &["MESSAGE"], "Panics.", |message: String| -> Result<(), Infallible> {
                 panic!("{message}")
+            })
+            .register("task", &[], "The task that it runs for.", |()| {
+                let Ok(Place::Function(line)) = Place::here() else { panic!("there is no line") };
+                Ok::<_, Infallible>(line.task().to_string())
             })
             .finish(false)
             .unwrap();
@@ -213,13 +273,21 @@ mod tests {
     /// Lets a worker take everything in `said` with one read, and closes the socket after so many replies.
     /// Gives all replies, and how the worker ended.
     fn converse(said: &[ToWorker], replies: usize) -> (Vec<FromWorker>, Result<(), Broken>) {
+        converse_by(None, said, replies)
+    }
+
+    fn converse_by(
+        reports: Option<Reports>,
+        said: &[ToWorker],
+        replies: usize,
+    ) -> (Vec<FromWorker>, Result<(), Broken>) {
         let (near, mut far) = UnixStream::pair().unwrap();
         let mut bytes = BytesMut::new();
         for message in said {
             wire::encode(message, &mut bytes).unwrap();
         }
         far.write_all(&bytes).unwrap();
-        let worker = thread::spawn(move || run(&mut Session::new(near.into()), &workplace(), None));
+        let worker = thread::spawn(move || run(&mut Session::new(near.into()), &workplace(), reports));
 
         let mut inbox = Inbox::default();
         let mut heard: Vec<_> = (0..replies).map(|_| inbox.receive(&mut far).unwrap()).collect();
@@ -228,6 +296,25 @@ mod tests {
             heard.push(message);
         }
         (heard, worker.join().unwrap())
+    }
+
+    /// What a worker with a page does with `said`, until it is told that the socket has ended: what it has said, and put
+    /// on the page. All its attempts, from 1 to `attempts`, are offered, and those in `taken_back` no more.
+    fn converse_by_page(
+        said: &[ToWorker],
+        attempts: u64,
+        taken_back: &[u64],
+    ) -> (Vec<FromWorker>, Vec<FromWorker>) {
+        let (mut page, file) = DaemonSide::create().unwrap();
+        (1..=attempts).for_each(|attempt| page.offer(attempt));
+        assert!(taken_back.iter().all(|attempt| page.take_back(*attempt)));
+        let (said, ended) = converse_by(Some(Reports::on(&file).unwrap()), said, 1);
+        assert!(ended.unwrap_err().is_end());
+        assert!(taken_back.iter().all(|attempt| page.is_passed_over(*attempt)));
+        let mut inbox = Inbox::default();
+        page.take(inbox.room()).unwrap();
+        let published = std::iter::from_fn(|| inbox.next_message().unwrap()).collect();
+        (said, published)
     }
 
     fn started(attempt: u64) -> FromWorker {
@@ -265,6 +352,96 @@ mod tests {
         let (heard, ended) = converse(&[to_worker(1, "twice", &["4"]), ToWorker::Stop], 0);
         assert_eq!(heard, []);
         ended.unwrap();
+    }
+
+    #[test]
+    fn run_of_attempts_is_reported_one_after_the_other() {
+        let expected =
+            [started(1), finished(1, "8"), started(2), finished(2, "10"), started(3), finished(3, "2")];
+        let said = [to_worker_all(1, "twice", &["4", "5"]), to_worker(3, "twice", &["1"])];
+        assert_eq!(converse(&said, 6).0, expected);
+    }
+
+    #[test]
+    fn run_of_attempts_is_on_the_page_in_its_order() {
+        let said = [to_worker_all(1, "twice", &["4", "5", "6"]), to_worker(4, "twice", &["1"])];
+        let (said, published) = converse_by_page(&said, 4, &[]);
+        let expected = [finished(1, "8"), finished(2, "10"), finished(3, "12"), finished(4, "2")];
+        assert_eq!(published, expected);
+        assert_eq!(said, [FromWorker::Published]);
+    }
+
+    #[test]
+    fn attempts_of_a_run_that_were_taken_back_are_passed_over() {
+        let said = [to_worker_all(1, "twice", &["1", "2", "3", "4", "5"])];
+        for taken_back in [&[1][..], &[2, 3], &[5], &[1, 3, 5], &[1, 2, 3, 4, 5]] {
+            let (said, published) = converse_by_page(&said, 5, taken_back);
+            let left = (1..=5).filter(|attempt| !taken_back.contains(attempt));
+            let expected: Vec<_> = left
+                .map(|attempt| finished(attempt, ["", "2", "4", "6", "8", "10"][attempt as usize]))
+                .collect();
+            assert_eq!(published, expected, "{taken_back:?}");
+            assert_eq!(said, [FromWorker::Published]);
+        }
+    }
+
+    #[test]
+    fn run_goes_on_after_attempts_that_fail() {
+        let (_, published) = converse_by_page(&[to_worker_all(1, "twice", &["4", "four", "5"])], 3, &[]);
+        let [first, FromWorker::Finished { attempt, report: Report::Failed(failure) }, last] = &published[..]
+        else {
+            panic!("{published:?}")
+        };
+        assert_eq!((first, *attempt, last), (&finished(1, "8"), AttemptId(2), &finished(3, "10")));
+        assert_eq!(failure.kind, FailureKind::BadArguments);
+
+        let (_, published) = converse_by_page(&[to_worker_all(1, "panic", &["a", "b"])], 2, &[]);
+        let messages = published.iter().map(|message| match message {
+            FromWorker::Finished { report: Report::Failed(failure), .. } => (failure.kind, &*failure.message),
+            other => panic!("{other:?}"),
+        });
+        assert!(messages.eq([(FailureKind::Panic, "a"), (FailureKind::Panic, "b")]));
+
+        let (_, published) = converse_by_page(&[to_worker_all(1, "nowhere", &["a", "b"])], 2, &[]);
+        assert_eq!(published.len(), 2);
+    }
+
+    #[test]
+    fn result_of_a_run_that_the_page_has_no_room_for_is_said() {
+        let (said, published) = converse_by_page(&[to_worker_all(1, "fill", &["1", "9000", "1"])], 3, &[]);
+        assert_eq!(published, [finished(1, "\"x\""), finished(3, "\"x\"")]);
+        let said: Vec<_> = said.into_iter().filter(|message| *message != FromWorker::Published).collect();
+        let [FromWorker::Finished { attempt: AttemptId(2), report: Report::Ok(result) }] = &said[..] else {
+            panic!("{said:?}")
+        };
+        assert_eq!(result.len(), 9002);
+    }
+
+    #[test]
+    fn attempts_of_a_run_know_their_own_tasks() {
+        let mut args = PayloadsMut::default();
+        (0..3).for_each(|_| args.push(Encoding::Args, b""));
+        let (attempt, task) = (AttemptId(1), TaskId { epoch: Epoch(7), number: 40 });
+        let function = "task".parse().unwrap();
+        let run = ToWorker::Attempts { attempt, task, function, args: args.take() };
+        // Whoever has opened a line may have asked: the end must not overtake that, and goes the same way.
+        let (said, published) = converse_by_page(&[run], 3, &[]);
+        let expected = ["\"00000007-40\"", "\"00000007-41\"", "\"00000007-42\""];
+        let expected = (1..).zip(expected).map(|(attempt, task)| finished(attempt, task));
+        assert!(said.iter().cloned().eq(expected), "{said:?}");
+        assert_eq!(published, []);
+    }
+
+    #[test]
+    fn stop_behind_a_run_leaves_all_of_it() {
+        let (mut page, file) = DaemonSide::create().unwrap();
+        (1..=2).for_each(|attempt| page.offer(attempt));
+        let said = [to_worker_all(1, "twice", &["4", "5"]), ToWorker::Stop];
+        let (heard, ended) = converse_by(Some(Reports::on(&file).unwrap()), &said, 0);
+        ended.unwrap();
+        assert_eq!(heard, []);
+        assert_eq!(page.take(&mut BytesMut::new()), Ok(0));
+        assert!((1..=2).all(|attempt| page.take_back(attempt)));
     }
 
     #[test]

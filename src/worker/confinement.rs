@@ -31,6 +31,13 @@ pub(super) struct Confinement {
     timers: Option<Timers>,
 }
 
+/// What each attempt at one function may use.
+#[derive(Debug)]
+pub(super) struct Bounds<'a> {
+    limits: AttemptLimits,
+    timers: Option<&'a Timers>,
+}
+
 #[derive(Debug)]
 struct Timers {
     asking: CpuTimer,
@@ -51,12 +58,19 @@ impl Confinement {
         Ok(Confinement { limits, timers })
     }
 
-    /// Does what `call` does, within the limits of `function`.
+    /// What attempts at `function` may use.
+    pub(super) fn of(&self, function: &FunctionName) -> Bounds<'_> {
+        Bounds { limits: self.limits.of(function), timers: self.timers.as_ref() }
+    }
+}
+
+impl Bounds<'_> {
+    /// Does what `call` does, within these.
     ///
     /// # Errors
     /// What the system gives where a limit cannot be set, and then nothing was called, or cannot be lifted.
-    pub(super) fn during<T>(&self, function: &FunctionName, call: impl FnOnce() -> T) -> io::Result<T> {
-        let AttemptLimits { memory_bytes, cpu_time, file_size_bytes } = self.limits.of(function);
+    pub(super) fn during<T>(&self, call: impl FnOnce() -> T) -> io::Result<T> {
+        let AttemptLimits { memory_bytes, cpu_time, file_size_bytes } = self.limits;
         let set = |resource, amount: Option<u64>| {
             let before = amount.map(|amount| resource::limit_for_now(resource, amount)).transpose();
             before.map(|before| before.map(|before| (resource, before)))
@@ -76,7 +90,7 @@ impl Confinement {
     }
 
     fn set_time(&self, time: Option<Duration>) -> io::Result<()> {
-        let Some(Timers { asking, killing }) = &self.timers else { return Ok(()) };
+        let Some(Timers { asking, killing }) = self.timers else { return Ok(()) };
         asking.set(time)?;
         killing.set(time.map(|time| time.saturating_add(CPU_TIME_GRACE)))
     }
@@ -106,9 +120,10 @@ mod tests {
         let file_size_max = || getrlimit(Resource::Fsize).current;
         let before = file_size_max();
         assert_ne!(before, Some(1 << 40));
-        assert_eq!(confinement.during(&limited, file_size_max).unwrap(), Some(1 << 40));
+        assert_eq!(confinement.of(&limited).during(file_size_max).unwrap(), Some(1 << 40));
         assert_eq!(file_size_max(), before);
-        assert_eq!(confinement.during(&"other".parse().unwrap(), file_size_max).unwrap(), before);
+        let other = "other".parse().unwrap();
+        assert_eq!(confinement.of(&other).during(file_size_max).unwrap(), before);
     }
 
     #[test]

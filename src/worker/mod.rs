@@ -76,6 +76,7 @@ mod signature;
 mod strays;
 mod termination;
 mod threads;
+mod waiting;
 
 pub use registry::{Functions, RegisterError, Registry, Returns};
 

@@ -326,11 +326,27 @@ impl Functions {
 
     /// Calls the function `name`. A panic in it is caught and reported.
     pub fn call(&self, name: &FunctionName, args: Payload) -> Report {
-        let Some(function) = self.functions.get(name) else {
-            return Report::Failed(failure(
-                FailureKind::Error,
-                format!("this worker has no function `{name}`"),
-            ));
+        self.find(name).call(args)
+    }
+
+    /// What is called by `name`.
+    pub(super) fn find<'a>(&'a self, name: &'a FunctionName) -> Callee<'a> {
+        Callee { name, function: self.functions.get(name) }
+    }
+}
+
+/// What is called by a name: a function, if there is one.
+pub(super) struct Callee<'a> {
+    name: &'a FunctionName,
+    function: Option<&'a Entry>,
+}
+
+impl Callee<'_> {
+    /// Calls it. A panic in it is caught and reported.
+    pub(super) fn call(&self, args: Payload) -> Report {
+        let Some(function) = self.function else {
+            let message = format!("this worker has no function `{}`", self.name);
+            return Report::Failed(failure(FailureKind::Error, message));
         };
         match catching_panics(|| (function.body)(args)) {
             Ok(result) => Report::Ok(result),

@@ -5,6 +5,7 @@
 //! and many short ones with one word.
 
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,11 +13,12 @@ use std::time::Instant;
 use bytes::BytesMut;
 
 use super::asking::Desk;
-use super::attempts::{self, Waiting, Workplace};
+use super::attempts::{Job, Workplace};
 use super::session::{Broken, Sender};
+use super::waiting::{Attempt, Next, Run};
+use crate::id::{AttemptId, TaskId};
 use crate::limits::{PROCESS_START_MIN, REPORT_DELAY_MAX};
-use crate::message::Message;
-use crate::message::worker::FromWorker;
+use crate::message::worker::{FromWorker, Report};
 use crate::os::page::{RECORD_BYTES_MAX, WorkerSide};
 use crate::task::{Content, Payload};
 use crate::wire;
@@ -57,38 +59,58 @@ impl Reports {
         })
     }
 
-    /// Runs one attempt, behind which so many are left, and reports it; or passes it over, if it was taken back.
-    pub(super) fn attempt(
+    /// Runs what comes next, behind which so many attempts are left.
+    pub(super) fn run(
         &mut self,
-        waiting: Waiting,
+        next: Next,
         left: usize,
         workplace: &Workplace,
         desk: &Arc<Desk>,
     ) -> Result<(), Broken> {
-        let attempt = waiting.attempt;
+        match next {
+            Next::Attempt(Attempt { attempt, task, function, args }) => {
+                let job = workplace.job(&function, desk);
+                workplace.during_calls(|| self.attempt(&job, attempt, task, args, left))
+            }
+            Next::Run(Run { attempt, task, function, args }) => {
+                let job = workplace.job(&function, desk);
+                let left = (left..left + args.count() as usize).rev();
+                let mut each = (0..).zip(args.each()).zip(left);
+                workplace.during_calls(|| {
+                    each.try_for_each(|((number, args), left)| {
+                        self.attempt(&job, attempt.plus(number), task.plus(number), args, left)
+                    })
+                })
+            }
+        }
+    }
+
+    /// Runs one attempt and reports it; or passes it over, if it was taken back.
+    fn attempt(
+        &mut self,
+        job: &Job<'_>,
+        attempt: AttemptId,
+        task: TaskId,
+        args: Payload,
+        left: usize,
+    ) -> Result<(), Broken> {
         if !self.page.begin(attempt.0) {
             self.is_untold = true;
             return Ok(());
         }
-        let since = self.free_since;
-        let mut until = since;
-        let tidy_up = || {
-            until = Instant::now();
-            self.is_unchecked = until - since < PROCESS_START_MIN;
-            if !self.is_unchecked {
-                workplace.tidy_up();
-            }
-        };
-        let (report, has_asked) = attempts::perform(waiting, workplace, desk, || Ok(()), tidy_up)?;
-        self.free_since = until;
-        let finished = FromWorker::Finished { attempt, report };
+        let (report, has_asked) = job.perform(attempt, task, args);
+        let since = mem::replace(&mut self.free_since, Instant::now());
+        self.is_unchecked = self.free_since - since < PROCESS_START_MIN;
+        if !self.is_unchecked {
+            job.tidy_up();
+        }
         // What it asked is on the socket: its end must not overtake that.
-        if has_asked || !self.publish(&finished)? {
-            desk.sender().say(&finished)?;
+        if has_asked || !self.publish(attempt, &report)? {
+            job.sender().say(&FromWorker::Finished { attempt, report })?;
         }
         // At half of what there was the daemon can send more before the rest is done.
-        match until - self.told_at > REPORT_DELAY_MAX || left == self.tells_at {
-            true => self.tell(desk.sender()),
+        match self.free_since - self.told_at > REPORT_DELAY_MAX || left == self.tells_at {
+            true => self.tell(job.sender()),
             false => Ok(()),
         }
     }
@@ -96,7 +118,7 @@ impl Reports {
     /// Nothing is left to do: the daemon is told of what it does not know, and no attempt's leavings stay.
     pub(super) fn rest(&mut self, workplace: &Workplace, sender: &Sender) -> Result<(), Broken> {
         self.tell(sender)?;
-        if std::mem::take(&mut self.is_unchecked) {
+        if mem::take(&mut self.is_unchecked) {
             workplace.tidy_up();
         }
         Ok(())
@@ -108,17 +130,23 @@ impl Reports {
         self.tells_at = attempts / 2;
     }
 
-    /// Puts a message on the page, if there is room for it and no descriptor goes with it.
-    fn publish(&mut self, message: &FromWorker) -> Result<bool, Broken> {
-        let needs_socket = |payload: &Payload| match &payload.content {
-            Content::Inline(bytes) => bytes.len() > RECORD_BYTES_MAX || payload.descriptors.count() > 0,
-            Content::Shared(_) => true,
-        };
-        if message.payload().is_some_and(needs_socket) {
-            return Ok(false);
-        }
+    /// Puts the end of an attempt on the page, if there is room for it and no descriptor goes with it.
+    fn publish(&mut self, attempt: AttemptId, report: &Report) -> Result<bool, Broken> {
         self.buffer.clear();
-        wire::encode(message, &mut self.buffer)?;
+        match report {
+            Report::Ok(result) => match &result.content {
+                Content::Inline(bytes)
+                    if bytes.len() <= RECORD_BYTES_MAX && result.descriptors.count() == 0 =>
+                {
+                    wire::encode_result(attempt, result.encoding, bytes, &mut self.buffer)?;
+                }
+                Content::Inline(_) | Content::Shared(_) => return Ok(false),
+            },
+            Report::Failed(_) => {
+                let finished = FromWorker::Finished { attempt, report: report.clone() };
+                wire::encode(&finished, &mut self.buffer)?;
+            }
+        }
         let is_published = self.page.publish(&self.buffer);
         self.is_untold |= is_published;
         Ok(is_published)
@@ -126,7 +154,7 @@ impl Reports {
 
     /// Tells the daemon of what was published, if it does not know that there is something.
     fn tell(&mut self, sender: &Sender) -> Result<(), Broken> {
-        if !std::mem::take(&mut self.is_untold) {
+        if !mem::take(&mut self.is_untold) {
             return Ok(());
         }
         self.told_at = self.free_since;

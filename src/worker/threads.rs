@@ -11,15 +11,15 @@
 //! of it starts, so a recall is heeded here too. A thread is started when an attempt finds none idle, so a
 //! pool that is never full has few. They share the process: what a function does to it, it does to all.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Scope};
 
 use super::asking::Desk;
-use super::attempts::{self, Waiting, Workplace};
+use super::attempts::{self, Workplace};
 use super::complain;
 use super::receiver::Receiver;
 use super::session::{Broken, Session};
+use super::waiting::{Attempt, Waiting};
 
 /// What the threads share.
 struct Shared<'a> {
@@ -33,7 +33,7 @@ struct Shared<'a> {
 /// What there is to do, and who does it.
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Waiting>,
+    waiting: Waiting,
     /// Threads there are.
     threads: usize,
     /// Those that run an attempt.
@@ -70,10 +70,8 @@ impl<'a> Shared<'a> {
         loop {
             receiver.read()?;
             let mut queue = self.queue();
-            while let Some(message) = receiver.next_received()? {
-                if attempts::take(message, &mut queue.waiting, &self.desk)?.is_break() {
-                    return Ok(());
-                }
+            if attempts::take_received(receiver, &mut queue.waiting, &self.desk)?.is_break() {
+                return Ok(());
             }
             let wanted = (queue.busy + queue.waiting.len()).min(threads_max as usize);
             while queue.threads < wanted {
@@ -86,7 +84,7 @@ impl<'a> Shared<'a> {
                     }
                 }
             }
-            for _ in &queue.waiting {
+            for _ in 0..queue.waiting.len() {
                 self.changed.notify_one();
             }
         }
@@ -96,10 +94,8 @@ impl<'a> Shared<'a> {
     /// thread that returns ends it.
     fn hear_out(&self, receiver: &mut Receiver) -> Result<(), Broken> {
         while self.queue().threads > 0 {
-            while let Some(message) = receiver.next_received()? {
-                // Whatever else comes is left to others; stop was said.
-                let _ = attempts::take(message, &mut self.queue().waiting, &self.desk)?;
-            }
+            // Whatever else comes is left to others; stop was said.
+            while attempts::take_received(receiver, &mut self.queue().waiting, &self.desk)?.is_break() {}
             match receiver.read() {
                 Err(_) if self.queue().threads == 0 => break,
                 read => read?,
@@ -135,13 +131,13 @@ impl<'a> Shared<'a> {
     }
 
     /// Waits for something to run.
-    fn next(&self) -> Option<Waiting> {
+    fn next(&self) -> Option<Attempt> {
         let mut queue = self.queue();
         loop {
             if queue.is_closed {
                 return None;
             }
-            if let Some(next) = queue.waiting.pop_front() {
+            if let Some(next) = queue.waiting.pop_attempt() {
                 queue.busy += 1;
                 return Some(next);
             }

@@ -229,6 +229,32 @@ def share(payload):
     return memory
 
 
+# The payloads of several tasks in one piece.
+
+
+def join_payloads(payloads):
+    return b"".join(struct.pack("<H", len(payload)) + payload for payload in payloads)
+
+
+def split_payloads(data, count):
+    reader, payloads = Reader(data), []
+    for _ in range(count):
+        (length,) = struct.unpack("<H", reader.take(2))
+        payloads.append(reader.take(length))
+    if reader.position != len(data):
+        raise WireError("bytes behind the last of several payloads")
+    return payloads
+
+
+def said_of_payloads(value):
+    """What a head says of the payloads of several tasks, if the message has them."""
+    if not isinstance(value, dict):
+        return None
+    if value.keys() == {"encoding", "count"}:
+        return value
+    return next(filter(None, map(said_of_payloads, value.values())), None)
+
+
 def decode_head(of, head):
     reader = Reader(head)
     value = decode(of, reader)
@@ -312,6 +338,8 @@ def check_vector(direction, name, data, value):
         assert len(payload) == payload_bytes, "lengths"
         assert decode_head(of, head) == value, f"decoded to {decode_head(of, head)}"
         assert encode_frame(of, value, payload) == data, f"encoded to {encode(of, value).hex()}"
+        if said := said_of_payloads(value):
+            assert join_payloads(split_payloads(payload, said["count"])) == payload, "payloads"
 
 
 def as_sent(value):

@@ -126,7 +126,7 @@ def main():
             return
         if message == "Stop":
             return
-        # An attempt starts as soon as it is read, so a Recall always comes too late.
+        # An attempt starts as soon as it is read, so a Recall always comes too late. Without the page there are no Attempts.
         if "Attempt" in message:
             fields = message["Attempt"]
             run(connection, fields["attempt"], fields["function"], fields["args"], payload, misbehaviour, sentinel)

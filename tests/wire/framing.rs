@@ -7,13 +7,12 @@ use allocation_counter::measure;
 use bytes::{Bytes, BytesMut};
 use poold::id::{AttemptId, RequestId};
 use poold::limits::{FRAME_BYTES_MAX, HEAD_BYTES_MAX};
-use poold::message::Message;
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::message::worker::{FromWorker, Report, ToWorker};
 use poold::task::{Encoding, Payload, PayloadsMut};
 use poold::wire::{
     EncodedSpec, FRAME_HEADER_BYTES, Filled, HANDSHAKE_BYTES, Hello, Inbox, ReceiveError, Role, WireError,
-    encode, encode_submission, encode_submissions,
+    encode, encode_result, encode_submission, encode_submissions,
 };
 
 use crate::samples::{self, Sample};
@@ -98,6 +97,99 @@ fn submissions_of_an_encoded_specification_are_the_same_bytes() {
     assert!(compared > 0);
 }
 
+/// Numbers at the ends of what each length of an integer holds.
+const NUMBERS: [u64; 8] = [0, 250, 251, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000, u64::MAX];
+
+const ENCODINGS: [Encoding; 5] =
+    [Encoding::Args, Encoding::Json, Encoding::Bincode, Encoding::Bytes, Encoding::Pickle];
+
+fn finished_with(attempt: u64, encoding: Encoding, bytes: &[u8]) -> FromWorker {
+    let result = Payload::new(encoding, bytes);
+    FromWorker::Finished { attempt: AttemptId(attempt), report: Report::Ok(result) }
+}
+
+/// What is taken as results, each as the message that it is.
+fn taken_results(inbox: &mut Inbox) -> Vec<FromWorker> {
+    let mut taken = Vec::new();
+    inbox.take_results(|attempt, encoding, bytes| taken.push(finished_with(attempt.0, encoding, bytes)));
+    taken
+}
+
+#[test]
+fn result_is_the_same_bytes_as_its_message_and_taken_as_that() {
+    let mut inbox = Inbox::default();
+    let mut sent = Vec::new();
+    for attempt in NUMBERS {
+        for encoding in ENCODINGS {
+            for bytes in [0, 1, 22, 23, 300, 70_000].map(|length| vec![7; length]) {
+                let message = finished_with(attempt, encoding, &bytes);
+                let mut out = BytesMut::from(&b"before"[..]);
+                encode_result(AttemptId(attempt), encoding, &bytes, &mut out).expect("it is within the caps");
+                assert_eq!(out[6..], encoded(&message), "{message:?}");
+                fill(&mut inbox, &out[6..]);
+                sent.push(message);
+            }
+        }
+    }
+    assert_eq!(taken_results(&mut inbox), sent);
+    assert!(inbox.is_empty());
+}
+
+#[test]
+fn result_over_the_cap_is_not_sent() {
+    let mut out = BytesMut::from(&b"before"[..]);
+    let refusal = encode_result(AttemptId(1), Encoding::Bytes, &vec![7; FRAME_BYTES_MAX], &mut out);
+    assert!(matches!(refusal, Err(WireError::FrameTooLarge { .. })), "{refusal:?}");
+    assert_eq!(out, b"before"[..]);
+}
+
+#[test]
+fn results_are_taken_up_to_what_is_none() {
+    let result = finished_with(1, Encoding::Json, b"7");
+    for (name, sample) in samples::all().into_iter().filter(|(_, sample)| !sample.is_shared()) {
+        let mut inbox = Inbox::default();
+        [encoded(&result), encoded(&result)].iter().for_each(|frame| fill(&mut inbox, frame));
+        fill(&mut inbox, &sample.encode());
+        match &sample {
+            Sample::FromWorker(message @ FromWorker::Finished { report: Report::Ok(_), .. }) => {
+                assert_eq!(taken_results(&mut inbox), [result.clone(), result.clone(), message.clone()]);
+            }
+            other => {
+                assert_eq!(taken_results(&mut inbox), [result.clone(), result.clone()], "{name}");
+                assert_eq!(other.next_alike(&mut inbox), Ok(Some(other.clone())), "{name}");
+            }
+        }
+        assert!(inbox.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn result_that_is_not_whole_or_malformed_is_left_to_be_told() {
+    let whole = encoded(&finished_with(300, Encoding::Json, b"7"));
+    for cut in 0..whole.len() {
+        let mut inbox = Inbox::default();
+        fill(&mut inbox, &whole[..cut]);
+        assert_eq!(taken_results(&mut inbox), [], "cut at {cut}");
+        fill(&mut inbox, &whole[cut..]);
+        assert_eq!(taken_results(&mut inbox).len(), 1, "cut at {cut}");
+    }
+    // Its head is six bytes and an attempt's three.
+    for position in 0..FRAME_HEADER_BYTES + 8 {
+        for byte in 0..=u8::MAX {
+            let mut changed = whole.clone();
+            changed[position] = byte;
+            let mut inbox = Inbox::default();
+            fill(&mut inbox, &changed);
+            let taken = taken_results(&mut inbox);
+            let mut by_message = Inbox::default();
+            fill(&mut by_message, &changed);
+            if let Some(taken) = taken.into_iter().next() {
+                assert_eq!(by_message.next_message(), Ok(Some(taken)), "{byte} at {position}");
+            }
+        }
+    }
+}
+
 /// Those that go without descriptors.
 fn inline_requests() -> Vec<(String, RequestBody)> {
     let has_none = |args: &Payload| args.memory_descriptors() == 0 && args.descriptors.count() == 0;
@@ -129,7 +221,7 @@ fn request_cut_short_is_malformed_after_others_too() {
     for (name, body) in inline_requests() {
         let request = Request { id: RequestId(300), body };
         let whole = encoded(&request);
-        let payload_bytes = request.payload().map_or(0, Payload::len) as usize;
+        let payload_bytes = Sample::Request(request).payload_bytes();
         let head = &whole[FRAME_HEADER_BYTES..whole.len() - payload_bytes];
         for cut in 0..head.len() {
             let mut inbox = Inbox::default();

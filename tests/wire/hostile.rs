@@ -6,7 +6,7 @@ use poold::id::{FunctionName, PoolName};
 use poold::limits::{DECODE_BYTES_MAX, FUNCTION_NAME_BYTES_MAX, HEAD_BYTES_MAX, POOL_NAME_BYTES_MAX};
 use poold::message::client::{Refusal, Reply, Request};
 use poold::message::worker::{FromWorker, ToWorker};
-use poold::wire::{Answer, Hello, Inbox, WireError, decode_value, encode_value};
+use poold::wire::{Answer, FRAME_HEADER_BYTES, Hello, Inbox, WireError, decode_value, encode_value};
 
 use crate::samples;
 
@@ -101,6 +101,46 @@ fn giant_lengths_inside_a_head_do_no_harm() {
                 receive_as_anything(&frame(&forged, b""));
             }
         }
+    }
+}
+
+/// Puts behind the head of each message of many tasks what is not as many payloads as that says.
+#[test]
+fn payloads_that_are_not_what_their_head_announces_are_refused() {
+    let mut refused = 0;
+    for (name, sample) in samples::all() {
+        let Some(payloads) = sample.payloads() else { continue };
+        let whole = sample.encode();
+        let (head, bytes) =
+            whole[FRAME_HEADER_BYTES..].split_at(whole.len() - FRAME_HEADER_BYTES - sample.payload_bytes());
+        let cut = (0..bytes.len()).map(|end| bytes[..end].to_vec());
+        let longer = [&[0][..], &[0, 0], &[1, 0], &[0xff; 8]].map(|more| [bytes, more].concat());
+        for forged in cut.chain(longer) {
+            let mut inbox = Inbox::default();
+            inbox.fill(&mut &frame(head, &forged)[..]).expect("a slice can be read");
+            let announced = payloads.count();
+            let refusal = sample.next_alike(&mut inbox);
+            assert_eq!(refusal, Err(WireError::PayloadsMalformed { announced }), "{name}: {forged:02x?}");
+            receive_as_anything(&frame(head, &forged));
+            refused += 1;
+        }
+    }
+    assert!(refused > 0);
+}
+
+/// None, and more than any frame holds.
+#[test]
+fn head_that_announces_no_payloads_or_countless_ones_is_refused() {
+    random(5);
+    let run = [&[5, 1][..], &[0xfc, 1, 0, 0, 0, 1], &[1, b'f'], &[1]].concat();
+    for announced in [0, 1, u32::MAX] {
+        let count = encode_value(&announced).expect("an integer can be encoded");
+        let forged = frame(&[&run, &count[..]].concat(), b"");
+        let mut inbox = Inbox::default();
+        inbox.fill(&mut &forged[..]).expect("a slice can be read");
+        let refusal = inbox.next_message::<ToWorker>();
+        assert_eq!(refusal, Err(WireError::PayloadsMalformed { announced }));
+        receive_as_anything(&forged);
     }
 }
 

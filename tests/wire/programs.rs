@@ -12,7 +12,7 @@ use poold::message::Message;
 use poold::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody, Welcome};
 use poold::message::resources::WorkLimits;
 use poold::message::worker::{FromWorker, Report, Setup, ToWorker};
-use poold::task::{Encoding, Exit, Outcome, Payload, TaskSpec};
+use poold::task::{Encoding, Exit, Outcome, Payload, PayloadsMut, TaskSpec};
 use poold::wire::{Answer, Hello, Inbox, ReceiveError, Role, VERSION_MAX, Verdict, WireError, encode};
 
 const TASK: TaskId = TaskId { epoch: Epoch(1), number: 1 };
@@ -60,14 +60,14 @@ fn echo() -> FunctionName {
     FunctionName::new("echo").expect("it is a name")
 }
 
-/// What `client.py` prints and exits with when its submission of `echo a "b c"` ends in `body`.
-fn client_answered(body: ReplyBody) -> (String, Option<i32>) {
+/// What `client.py` prints and exits with when its command, for which it asks for `request`, is answered so.
+fn client_answered(command: &[&str], request: RequestBody, answer: &[ReplyBody]) -> (String, Option<i32>) {
     let directory = tempfile::tempdir().expect("a directory can be made");
     let path = directory.path().join("socket");
     let listener = UnixListener::bind(&path).expect("the directory is empty");
     let client = python("client.py")
         .arg(&path)
-        .args(["submit", "echo", "a", "b c"])
+        .args(command)
         .stdout(Stdio::piped())
         .spawn()
         .expect("python3 is installed");
@@ -76,28 +76,66 @@ fn client_answered(body: ReplyBody) -> (String, Option<i32>) {
     let welcome =
         Welcome { version: "0.1.0".to_owned(), pid: Pid(1), epoch: Epoch(1), payload_bytes_max: 983_040 };
     peer.send(&Reply { request: None, body: ReplyBody::Welcome(welcome) });
-    let request: Request = peer.receive().expect("the client submits");
-    let submit =
-        RequestBody::Submit { spec: TaskSpec::new(echo()).into(), args: Payload::from_args(["a", "b c"]) };
-    assert_eq!(request, Request { id: RequestId(1), body: submit });
-    if !matches!(body, ReplyBody::Refused(_)) {
-        peer.send(&Reply { request: Some(request.id), body: ReplyBody::Accepted { task: TASK } });
+    let asked: Request = peer.receive().expect("the client submits");
+    assert_eq!(asked, Request { id: RequestId(1), body: request });
+    for body in answer {
+        // Tasks and requests count on alike.
+        let task = match body {
+            ReplyBody::Done { task, .. } | ReplyBody::AllDone { first: task, .. } => *task,
+            _ => TASK,
+        };
+        let request = RequestId(1).plus(task.number - TASK.number);
+        peer.send(&Reply { request: Some(request), body: body.clone() });
     }
-    peer.send(&Reply { request: Some(request.id), body });
 
     let output = client.wait_with_output().expect("the client ends");
     (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
+}
+
+/// The same, for a task of `echo a "b c"` that ends so.
+fn submission_answered(body: ReplyBody) -> (String, Option<i32>) {
+    let args = Payload::from_args(["a", "b c"]);
+    let submit = RequestBody::Submit { spec: TaskSpec::new(echo()).into(), args };
+    let mut answer = vec![ReplyBody::Accepted { task: TASK }, body];
+    if let ReplyBody::Refused(_) = answer[1] {
+        answer.remove(0);
+    }
+    client_answered(&["submit", "echo", "a", "b c"], submit, &answer)
 }
 
 #[test]
 fn client_in_python_submits_and_prints_the_outcome() {
     let result = Payload::new(Encoding::Json, Bytes::from_static(b"\"a b c\""));
     let done = |outcome| ReplyBody::Done { task: TASK, outcome };
-    assert_eq!(client_answered(done(Outcome::Ok(result))), ("Ok \"a b c\"\n".to_owned(), Some(0)));
+    assert_eq!(submission_answered(done(Outcome::Ok(result))), ("Ok \"a b c\"\n".to_owned(), Some(0)));
     let crashed = done(Outcome::Crashed(Exit::Signal(9)));
-    assert_eq!(client_answered(crashed), ("Crashed {\"Signal\": 9}\n".to_owned(), Some(1)));
+    assert_eq!(submission_answered(crashed), ("Crashed {\"Signal\": 9}\n".to_owned(), Some(1)));
     let refused = ReplyBody::Refused(Refusal::Draining);
-    assert_eq!(client_answered(refused), ("Refused \"Draining\"\n".to_owned(), Some(4)));
+    assert_eq!(submission_answered(refused), ("Refused \"Draining\"\n".to_owned(), Some(4)));
+}
+
+#[test]
+fn client_in_python_submits_many_at_once_and_prints_each_outcome() {
+    let mut args = PayloadsMut::default();
+    for number in ["1", "2", "3", "4"] {
+        args.push(Encoding::Args, format!("{number}\0").as_bytes());
+    }
+    let submit_all = RequestBody::SubmitAll { spec: TaskSpec::new(echo()).into(), args: args.take() };
+    let results = |of: &[&[u8]]| {
+        let mut results = PayloadsMut::default();
+        of.iter().for_each(|bytes| results.push(Encoding::Json, bytes));
+        results.take()
+    };
+    let (second, third) = (TASK.plus(1), TASK.plus(2));
+    let answer = [
+        ReplyBody::AllAccepted { first: TASK, count: 4 },
+        ReplyBody::AllDone { first: third, results: results(&[b"\"3\"", b"\"4\""]) },
+        ReplyBody::Done { task: second, outcome: Outcome::Crashed(Exit::Signal(9)) },
+        ReplyBody::AllDone { first: TASK, results: results(&[b"\"1\""]) },
+    ];
+    let printed = client_answered(&["map", "echo", "1", "2", "3", "4"], submit_all, &answer);
+    let expected = "Ok \"1\"\nCrashed {\"Signal\": 9}\nOk \"3\"\nOk \"4\"\n";
+    assert_eq!(printed, (expected.to_owned(), Some(1)));
 }
 
 /// A running `worker.py`, which does not outlive its test.

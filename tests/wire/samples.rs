@@ -21,7 +21,7 @@ use poold::message::status::{
 use poold::message::worker::{FromWorker, Report, Setup, ToWorker};
 use poold::task::{
     Attachment, CancelReason, Content, Deadline, Encoding, Exit, Failure, FailureKind, Limit, Outcome,
-    OutcomeKind, Payload, Started, TaskSpec,
+    OutcomeKind, Payload, Payloads, PayloadsMut, Started, TaskSpec,
 };
 use poold::wire::{Inbox, WireError, encode};
 
@@ -216,6 +216,13 @@ pub fn requests() -> Vec<(String, RequestBody)> {
             ("reload", RequestBody::Reload),
             ("drain", RequestBody::Drain),
             ("release", RequestBody::Release { function: function("is_prime") }),
+            (
+                "submit_all",
+                RequestBody::SubmitAll {
+                    spec: TaskSpec::new(function("is_prime")).into(),
+                    args: payloads(Encoding::Args, &[b"7\0", b"112272535095293\0", b""]),
+                },
+            ),
         ]
         .map(|(name, body)| (name.to_owned(), body)),
     );
@@ -250,6 +257,8 @@ pub fn replies() -> Vec<(String, ReplyBody)> {
     add("drained".to_owned(), ReplyBody::Drained);
     add("released".to_owned(), ReplyBody::Released { function: function("is_prime") });
     add("all_accepted".to_owned(), ReplyBody::AllAccepted { first: task(17), count: 64 });
+    let results = payloads(Encoding::Json, &[b"true", b"true", b"false"]);
+    add("all_done".to_owned(), ReplyBody::AllDone { first: task(17), results });
     for (name, refusal) in nested::refusals() {
         add(format!("refused.{name}"), ReplyBody::Refused(refusal));
     }
@@ -318,6 +327,15 @@ pub fn to_worker() -> Vec<(&'static str, ToWorker)> {
         ("recall", ToWorker::Recall { attempt: AttemptId(2) }),
         ("answer", answer),
         ("stop", ToWorker::Stop),
+        (
+            "attempts",
+            ToWorker::Attempts {
+                attempt: AttemptId(3),
+                task: task(17),
+                function: function("is_prime"),
+                args: payloads(Encoding::Json, &[b"[7]", b"[112272535095293]"]),
+            },
+        ),
     ]
 }
 
@@ -370,6 +388,12 @@ fn pool(name: &str) -> PoolName {
 
 fn payload(encoding: Encoding, bytes: &[u8]) -> Payload {
     Payload::new(encoding, Bytes::copy_from_slice(bytes))
+}
+
+fn payloads(encoding: Encoding, each: &[&[u8]]) -> Payloads {
+    let mut payloads = PayloadsMut::default();
+    each.iter().for_each(|bytes| payloads.push(encoding, bytes));
+    payloads.take()
 }
 
 /// What is in memory that so many bytes of are announced.
@@ -499,9 +523,22 @@ impl Sample {
 
     /// Bytes of the payload within the frame.
     pub fn payload_bytes(&self) -> usize {
+        if let Some(payloads) = self.payloads() {
+            return payloads.as_bytes().len();
+        }
         match self.payload().map(|payload| &payload.content) {
             Some(Content::Inline(bytes)) => bytes.len(),
             Some(Content::Shared(_)) | None => 0,
+        }
+    }
+
+    /// What it says of many tasks, if it does.
+    pub fn payloads(&self) -> Option<&Payloads> {
+        match self {
+            Sample::Request(message) => message.payloads(),
+            Sample::Reply(message) => message.payloads(),
+            Sample::ToWorker(message) => message.payloads(),
+            Sample::FromWorker(message) => message.payloads(),
         }
     }
 
