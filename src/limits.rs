@@ -301,7 +301,7 @@ pub const LOG_LINES_MAX: usize = 8192;
 
 /// Inputs of a client's `map` that are in hand at a time: enough to keep a large pool busy behind one slow
 /// call.
-pub const MAP_BUFFER: usize = 1024;
+pub const MAP_BUFFER: usize = 4096;
 
 /// The longest that a client's `map` lets a queue be that others have filled, before it tries again.
 pub const QUEUE_PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -299,6 +299,27 @@ fn map_over_a_full_queue_goes_on_behind_a_slow_first_call() {
 }
 
 #[test]
+fn map_over_a_full_queue_gives_each_of_many_results_once() {
+    let (_daemon, executor) = start("[limits]\nqueue_tasks = 50\n[pool.cpu]\nworkers = 2\n");
+    let results = executor.map::<[usize; 1], _>("echo", 0..5000_usize).unwrap();
+    assert!(results.map(|result| result.unwrap()[0]).eq(0..5000));
+}
+
+#[test]
+fn worker_that_dies_under_a_map_costs_the_calls_that_killed_it() {
+    let (_daemon, executor) = start_with_faults(2);
+    // One that is no way to crash is refused by its function, and the others kill theirs.
+    let hows = |call: usize| if call % 10 == 5 { "abort" } else { "gently" };
+    let results: Vec<_> = executor.map::<(), _>("crash", (0..60).map(hows)).unwrap().collect();
+    assert_eq!(results.len(), 60);
+    for (call, result) in results.into_iter().enumerate() {
+        let error = result.unwrap_err();
+        assert_eq!(error.is_crash(), hows(call) == "abort", "{call}: {error}");
+        assert_eq!(error.kind() == BadArguments, hows(call) != "abort", "{call}: {error}");
+    }
+}
+
+#[test]
 fn daemon_that_dies_ends_every_call_as_lost_and_the_next_one_reconnects() {
     let (mut daemon, executor) = start("[pool.cpu]\nworkers = 2\n");
     let futures: Vec<Future<()>> =

@@ -45,7 +45,7 @@ impl Default for MapOptions {
 }
 
 impl MapOptions {
-    /// No limit of time, inputs taken one by one, at most 1024 in hand.
+    /// No limit of time, inputs taken one by one, at most 4096 in hand.
     pub fn new() -> Self {
         MapOptions::default()
     }

@@ -22,6 +22,8 @@ mod executor;
 mod future;
 mod locate;
 mod map;
+#[cfg(test)]
+mod map_tests;
 mod outbox;
 mod reading;
 mod requests;
