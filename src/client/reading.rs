@@ -19,7 +19,7 @@ use super::error::Error;
 use super::exchange::{Awaited, Exchange, State};
 use super::series::Series;
 use super::until::lock;
-use crate::id::RequestId;
+use crate::id::{RequestId, TaskId};
 use crate::message::client::ReplyBody;
 use crate::task::Outcome;
 
@@ -109,51 +109,72 @@ impl State {
             return Ok(());
         }
         match body {
-            ReplyBody::AllAccepted { first, count } => (0..count.into()).try_for_each(|number| {
-                let body = ReplyBody::Accepted { task: first.plus(number) };
-                self.take_in_one(id.plus(number), body, told)
-            }),
+            ReplyBody::Accepted { task } => self.accept(id, task),
+            ReplyBody::AllAccepted { first, count } => {
+                (0..count.into()).try_for_each(|number| self.accept(id.plus(number), first.plus(number)))
+            }
+            ReplyBody::Started { .. } => match self.awaited.get(id.0) {
+                Some(Awaited::Call(call)) => {
+                    call.started();
+                    Ok(())
+                }
+                Some(Awaited::End) => Ok(()),
+                Some(Awaited::CancelAnswer) | None => Err(Error::UnexpectedReply),
+            },
+            ReplyBody::Done { task, outcome } => self.finish(id, task, outcome, told),
             ReplyBody::AllDone { first, results } => {
                 (0..).zip(results.each()).try_for_each(|(number, result)| {
-                    let body = ReplyBody::Done { task: first.plus(number), outcome: Outcome::Ok(result) };
-                    self.take_in_one(id.plus(number), body, told)
+                    self.finish(id.plus(number), first.plus(number), Outcome::Ok(result), told)
                 })
             }
-            one => self.take_in_one(id, one, told),
+            ReplyBody::Refused(refusal) => match self.awaited.remove(id.0) {
+                Some(Awaited::Call(call)) => {
+                    let audience = call.refuse(refusal);
+                    told.extend((audience == Audience::Waits).then_some(Told::Call(call)));
+                    Ok(())
+                }
+                // The task that was to be cancelled is not there any more: its end was on its way.
+                Some(Awaited::CancelAnswer) => Ok(()),
+                Some(Awaited::End) | None => Err(Error::UnexpectedReply),
+            },
+            ReplyBody::CancelAnswered { .. } => match self.awaited.get(id.0) {
+                Some(Awaited::CancelAnswer) => {
+                    self.awaited.remove(id.0);
+                    Ok(())
+                }
+                Some(Awaited::Call(_) | Awaited::End) | None => Err(Error::UnexpectedReply),
+            },
+            _ => Err(Error::UnexpectedReply),
         }
     }
 
-    fn take_in_one(&mut self, id: RequestId, body: ReplyBody, told: &mut Vec<Told>) -> Result<(), Error> {
-        match (self.awaited.get(id.0), body) {
-            (Some(Awaited::Call(call)), ReplyBody::Accepted { task }) => {
-                call.accepted(task);
-                if call.is_done() {
-                    let call = Arc::clone(call);
-                    self.ask_to_cancel(&call);
-                }
-                return Ok(());
-            }
-            (Some(Awaited::Call(call)), ReplyBody::Started { .. }) => {
-                call.started();
-                return Ok(());
-            }
-            (Some(Awaited::End), ReplyBody::Started { .. }) => return Ok(()),
-            (Some(Awaited::Call(call)), ReplyBody::Done { task, outcome }) => {
-                if call.finish(task, outcome) == Audience::Waits {
-                    told.push(Told::Call(Arc::clone(call)));
-                }
-            }
-            (Some(Awaited::Call(call)), ReplyBody::Refused(refusal)) => {
-                if call.refuse(refusal) == Audience::Waits {
-                    told.push(Told::Call(Arc::clone(call)));
-                }
-            }
-            // That the task is not there any more means that its end was on its way.
-            (Some(Awaited::End), ReplyBody::Done { .. })
-            | (Some(Awaited::CancelAnswer), ReplyBody::CancelAnswered { .. } | ReplyBody::Refused(_)) => {}
-            (_, _) => return Err(Error::UnexpectedReply),
+    /// A call was accepted as that task.
+    fn accept(&mut self, id: RequestId, task: TaskId) -> Result<(), Error> {
+        let Some(Awaited::Call(call)) = self.awaited.get(id.0) else { return Err(Error::UnexpectedReply) };
+        call.accepted(task);
+        if call.is_done() {
+            let call = Arc::clone(call);
+            self.ask_to_cancel(&call);
         }
-        self.awaited.remove(id.0);
         Ok(())
+    }
+
+    /// A call has ended at the daemon.
+    fn finish(
+        &mut self,
+        id: RequestId,
+        task: TaskId,
+        outcome: Outcome,
+        told: &mut Vec<Told>,
+    ) -> Result<(), Error> {
+        match self.awaited.remove(id.0) {
+            Some(Awaited::Call(call)) => {
+                let audience = call.finish(task, outcome);
+                told.extend((audience == Audience::Waits).then_some(Told::Call(call)));
+                Ok(())
+            }
+            Some(Awaited::End) => Ok(()),
+            Some(Awaited::CancelAnswer) | None => Err(Error::UnexpectedReply),
+        }
     }
 }
