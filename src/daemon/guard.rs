@@ -67,6 +67,14 @@ impl Records {
     pub(super) fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
+
+    /// What the template's copies hold it as.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
 }
 
 /// The guard, from the thread that starts it.

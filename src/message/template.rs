@@ -12,6 +12,8 @@ use crate::task::Payload;
 pub struct Common {
     /// The filter of their system calls, as seccomp(2) takes it. None: they are not filtered.
     pub filter: Vec<Instruction>,
+    /// No bytes; the pipe on which the guard is told of what they start.
+    pub guard: Payload,
 }
 
 /// An instruction of a filter: struct sock_filter of linux/filter.h.
@@ -47,11 +49,11 @@ pub struct Copied(
 
 impl Message for Common {
     fn payload(&self) -> Option<&Payload> {
-        None
+        Some(&self.guard)
     }
 
     fn payload_mut(&mut self) -> Option<&mut Payload> {
-        None
+        Some(&mut self.guard)
     }
 }
 

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
 use super::pools::{PoolOptions, config};
-use crate::daemon::{self, Audience, RunOptions};
+use crate::daemon::{self, Audience, Fork, RunOptions};
 use crate::os::{descriptor, environment, process, signal};
 
 /// Says that this process is a private supervisor, by its pools in JSON. Its client is standard input.
@@ -29,11 +29,14 @@ enum StartError {
     System { what: &'static str, source: io::Error },
 }
 
-/// Runs the daemon if a program started this process as its private supervisor, and then does not return.
+/// Runs the daemon if a program started this process as its private supervisor, and then does not return but in the
+/// copies of its template.
 pub(super) fn run_if_started_as_one() {
     let Some(options) = env::var_os(MARK) else { return };
-    let status = match prepare(&options.to_string_lossy()) {
-        Ok(options) => match daemon::run(options) {
+    let prepared = prepare(&options.to_string_lossy());
+    let Fork::Original(template) = daemon::fork_template() else { return };
+    let status = match prepared {
+        Ok(options) => match daemon::run(RunOptions { template, ..options }) {
             Ok(exit) => i32::from(exit.exit_status()),
             Err(error) => complain(&error, i32::from(error.exit_status())),
         },
@@ -57,6 +60,7 @@ fn prepare(options: &str) -> Result<RunOptions, StartError> {
         config,
         reload: Box::new(|_| Err("a private supervisor has no configuration to read".to_owned())),
         audience: Audience::Program(program),
+        template: None,
     })
 }
 
