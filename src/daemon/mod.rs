@@ -246,7 +246,7 @@ impl<'a> Daemon<'a> {
         }
         sandbox::arrange(&config);
         let sees_processes = sandbox::sees_processes();
-        let guard = Guard::new(program.clone(), confinement.path());
+        let guard = Guard::new(program.clone(), template.as_ref(), confinement.path());
         let guard = guard.map_err(setup("make a pipe to the guard"))?;
         let closer = Closer::start();
         let spawner = Spawner::start(program, template, guard, confinement, poll.registry(), nofile);

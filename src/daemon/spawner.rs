@@ -157,7 +157,10 @@ impl Spawner {
     ) -> io::Result<Self> {
         let waker = Waker::new(registry, Token::Spawner.into())?;
         let registry = registry.try_clone()?;
-        let children = Children::adopt()?;
+        let children = match &template {
+            Some(template) => Children::adopt(template.siblings().iter().copied().chain([template.pid()])),
+            None => Children::adopt(children::present()?),
+        }?;
         let mut starter = Starter {
             template: Template::new(program.clone(), records.clone(), template),
             program,
@@ -173,6 +176,7 @@ impl Spawner {
         // When it is full the thread waits for the loop, which never waits for the thread.
         let (done, answers) = sync_channel(SPAWNS_AHEAD);
         let thread = thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+            starter.take_up_guard();
             for errand in to_do {
                 starter.remove_leftovers();
                 match errand {
@@ -309,6 +313,15 @@ impl Starter {
         let done = act(&mut self.template);
         self.children.replace(former, self.template.pid());
         done
+    }
+
+    /// Takes hold of a guard that was ordered.
+    fn take_up_guard(&mut self) {
+        if self.guard.is_ordered() {
+            let process = self.with_template(Template::ordered);
+            self.guard.take_up(process);
+            self.children.replace(None, self.guard.pid());
+        }
     }
 
     fn keep_guarded(&mut self) -> io::Result<()> {

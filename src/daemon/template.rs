@@ -45,8 +45,7 @@ use rustix::io::Errno;
 use super::guard::Records;
 use crate::id::Pid;
 use crate::limits::{POOL_NAME_BYTES_MAX, TEMPLATE_PATIENCE};
-use crate::message::Message;
-use crate::message::template::{Common, Copied, Copy};
+use crate::message::template::{Common, Copied, Copy, Order};
 use crate::os::fork::{Forked, Forker, Relation, Title};
 use crate::os::pidfd::Child;
 use crate::os::{children, descriptor, environment, landlock, process as own, seccomp, signal};
@@ -96,7 +95,11 @@ enum State {
 
 /// A template that was forked from the daemon itself before that did anything. It ends if it is dropped.
 #[derive(Debug)]
-pub struct ForkedTemplate(Running);
+pub struct ForkedTemplate {
+    running: Running,
+    /// Children that this process had before.
+    siblings: Vec<Pid>,
+}
 
 /// A template's process.
 #[derive(Debug)]
@@ -129,14 +132,24 @@ enum CopyError {
 impl ForkedTemplate {
     /// Its process.
     pub(super) fn pid(&self) -> Pid {
-        self.0.process.pid()
+        self.running.process.pid()
+    }
+
+    /// Children that this process had before it.
+    pub(super) fn siblings(&self) -> &[Pid] {
+        &self.siblings
+    }
+
+    /// Has it make a copy that is not confined. Says whether it was told; [`Template::ordered`] says what became of it.
+    pub(super) fn order(&self, title: &str, variables: &Environment, files: [OwnedFd; 3]) -> bool {
+        self.running.order(title, variables, files).is_ok()
     }
 }
 
 impl Template {
     /// One that was forked, if it was, and later ones will execute `program`; their copies inherit `records`.
     pub(super) fn new(program: PathBuf, records: Records, forked: Option<ForkedTemplate>) -> Self {
-        let state = forked.map_or(State::Absent, |ForkedTemplate(running)| State::Forked(running));
+        let state = forked.map_or(State::Absent, |forked| State::Forked(forked.running));
         Template { program, records, state }
     }
 
@@ -145,6 +158,19 @@ impl Template {
         match &self.state {
             State::Forked(running) | State::Present(running) => Some(running.process.pid()),
             State::Absent | State::Impossible => None,
+        }
+    }
+
+    /// The copy that was [ordered](ForkedTemplate::order), to be asked for before anything else is done with it; none if
+    /// it could not be made, or was not heard of: that one is a stray.
+    pub(super) fn ordered(&mut self) -> Option<Pid> {
+        let State::Forked(running) = &self.state else { return None };
+        match running.answer() {
+            Ok(Copied(copied)) => copied.ok(),
+            Err(error) => {
+                self.give_up(&error);
+                None
+            }
         }
     }
 
@@ -259,7 +285,7 @@ impl Running {
         let filter = seccomp::program(Pid(process::id()), Some(self.process.pid())).unwrap_or_default();
         let guard = records.duplicate().map_err(|_| CopyError::NoDescriptor)?;
         let guard = Payload { descriptors: vec![guard].into(), ..Payload::default() };
-        self.say(&Common { filter, guard })
+        self.say(&Order::Confine(Common { filter, guard }))
     }
 
     /// Ends it; says how it ended.
@@ -274,14 +300,22 @@ impl Running {
         variables: &Environment,
         files: [OwnedFd; 3],
     ) -> Result<Copied, CopyError> {
+        self.order(title, variables, files)?;
+        self.answer()
+    }
+
+    fn order(&self, title: &str, variables: &Environment, files: [OwnedFd; 3]) -> Result<(), CopyError> {
         let variables = variables.iter().cloned();
         let environment = variables.map(|(name, value)| (name.into_vec(), value.into_vec()));
         let files = Payload { descriptors: Vec::from(files).into(), ..Payload::default() };
-        self.say(&Copy { title: title.to_owned(), environment: environment.collect(), files })?;
+        self.say(&Order::Copy(Copy { title: title.to_owned(), environment: environment.collect(), files }))
+    }
+
+    fn answer(&self) -> Result<Copied, CopyError> {
         Ok(Inbox::default().receive_from(&self.socket)?)
     }
 
-    fn say<M: Message>(&self, message: &M) -> Result<(), CopyError> {
+    fn say(&self, message: &Order) -> Result<(), CopyError> {
         let mut outbox = Outbox::default();
         outbox.push(message)?;
         outbox.send(&self.socket).map_err(|error| match error {
@@ -306,12 +340,15 @@ pub(crate) enum Fork {
 /// This process has one thread, and what it has read is in its copies.
 pub(crate) fn fork_template() -> Fork {
     let daemon = Pid(process::id());
-    let (Ok(forker), Ok((ours, theirs))) = (Forker::new(), UnixStream::pair()) else {
+    let (Ok(forker), Ok((ours, theirs)), Ok(siblings)) =
+        (Forker::new(), UnixStream::pair(), children::present())
+    else {
         return Fork::Original(None);
     };
     match forker.fork(Relation::Child) {
         Ok(Forked::Original(process)) => {
-            Fork::Original(Running::hold(process, ours, true).map(ForkedTemplate).ok())
+            let running = Running::hold(process, ours, true);
+            Fork::Original(running.map(|running| ForkedTemplate { running, siblings }).ok())
         }
         Ok(Forked::Copy) => {
             drop(ours);
@@ -365,12 +402,18 @@ fn make_copies(daemon: Pid, mut forker: Forker) -> io::Result<()> {
     own::drop_bounding_set();
     let socket = UnixStream::from(descriptor::move_standard_input()?);
     let (mut inbox, mut outbox) = (Inbox::default(), Outbox::default());
-    let Common { filter, guard } = hear(&mut inbox, &socket)?;
-    let [guard] = files_of(guard)?;
-    // A copy that is not filtered tries again, and says why it cannot be.
-    let is_prepared = seccomp::filter(&filter).is_ok();
+    let (mut guard, mut is_prepared) = (None, false);
     loop {
-        let order: Copy = hear(&mut inbox, &socket)?;
+        let order = match hear(&mut inbox, &socket)? {
+            Order::Confine(common) => {
+                let [pipe] = files_of(common.guard)?;
+                guard = Some(pipe);
+                // A copy that is not filtered tries again, and says why it cannot be.
+                is_prepared = seccomp::filter(&common.filter).is_ok();
+                continue;
+            }
+            Order::Copy(order) => order,
+        };
         let copied = match forker.fork(Relation::Sibling) {
             Ok(Forked::Copy) => {
                 drop(socket);
@@ -384,7 +427,7 @@ fn make_copies(daemon: Pid, mut forker: Forker) -> io::Result<()> {
     }
 }
 
-fn hear<M: Message>(inbox: &mut Inbox, socket: &UnixStream) -> io::Result<M> {
+fn hear(inbox: &mut Inbox, socket: &UnixStream) -> io::Result<Order> {
     inbox.receive_from(socket).map_err(|_| io::ErrorKind::UnexpectedEof.into())
 }
 
@@ -398,7 +441,7 @@ fn files_of<const FILES: usize>(payload: Payload) -> io::Result<[OwnedFd; FILES]
 fn go_on_as(
     Copy { title, environment, files }: Copy,
     room: &Title,
-    guard: OwnedFd,
+    guard: Option<OwnedFd>,
     is_prepared: bool,
 ) -> io::Result<()> {
     descriptor::replace_standard_streams(files_of(files)?)?;
@@ -408,8 +451,8 @@ fn go_on_as(
     room.set(&title);
     let text = OsString::from_vec;
     let variables = environment.into_iter().map(|(name, value)| (text(name), text(value)));
-    let guard = (GUARD_FD.into(), guard.into_raw_fd().to_string().into());
+    let guard = guard.map(|guard| (GUARD_FD.into(), guard.into_raw_fd().to_string().into()));
     let prepared = is_prepared.then(|| (PREPARED.into(), "1".into()));
-    environment::replace(variables.chain([guard]).chain(prepared));
+    environment::replace(variables.chain(guard).chain(prepared));
     Ok(())
 }

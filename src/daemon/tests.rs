@@ -27,7 +27,7 @@ fn unconfined() -> Confinement {
 
 /// A program in the guard's place that does nothing: this one would run all tests again.
 fn guard() -> (Guard, guard::Records) {
-    Guard::new("/bin/true".into(), None).expect("a pipe")
+    Guard::new("/bin/true".into(), None, None).expect("a pipe")
 }
 
 fn config(socket: &Path) -> Config {

@@ -47,8 +47,8 @@ use crate::worker::{self, Registry};
 /// ```
 pub fn init(functions: impl FnOnce() -> Registry) {
     daemon::run_if_started_as_template();
-    daemon::run_if_started_as_guard();
     supervisor::run_if_started_as_one();
+    daemon::run_if_started_as_guard();
     worker::run_if_started_as_worker(functions);
 }
 
@@ -60,8 +60,9 @@ pub fn fork_template(functions: impl FnOnce() -> Registry) -> Option<ForkedTempl
     match daemon::fork_template() {
         Fork::Original(template) => template,
         Fork::Copy => {
+            daemon::run_if_started_as_guard();
             worker::run_if_started_as_worker(functions);
-            unreachable!("a copy was not told that it is a worker")
+            unreachable!("a copy was told neither that it is the guard nor that it is a worker")
         }
     }
 }
