@@ -27,6 +27,13 @@ pub const INLINE_BYTES_MAX: usize = FRAME_BYTES_MAX - 64 * 1024;
 /// (docs/PERFORMANCE.md, "Big payloads"): a frame that needs a second read costs more than a memory file.
 pub const INLINE_BYTES_PREFERRED: usize = 63 * 1024;
 
+/// Tasks that may be spoken of at once: with so many, what they share costs each next to nothing, and one message holds
+/// nobody up.
+pub const TASKS_AT_ONCE_MAX: u32 = 1024;
+
+/// Bytes of their payloads, with two more for each.
+pub const BYTES_AT_ONCE_MAX: usize = 64 * 1024;
+
 /// Open files that may travel with one payload.
 pub const DESCRIPTORS_PER_PAYLOAD_MAX: usize = 8;
 

@@ -47,6 +47,13 @@ impl<T> Numbers<T> {
         }
     }
 
+    pub(crate) fn get_mut(&mut self, number: u64) -> Option<&mut T> {
+        match self.place_of(number) {
+            Some(place) => self.recent.get_mut(place)?.as_mut(),
+            None => self.old.get_mut(&number),
+        }
+    }
+
     pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
         let Some(place) = self.place_of(number) else { return self.old.remove(&number) };
         let removed = self.recent.get_mut(place).and_then(Option::take)?;

@@ -113,6 +113,14 @@ impl Payload {
         self.content.is_empty()
     }
 
+    /// Its bytes, if they travel inside a frame and no open files go with them.
+    pub fn inline(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Inline(bytes) if self.descriptors.count() == 0 => Some(bytes),
+            Content::Inline(_) | Content::Shared(_) => None,
+        }
+    }
+
     /// Descriptors that its shared memory takes: one, if it is in any.
     pub fn memory_descriptors(&self) -> u64 {
         u64::from(self.content.memory().is_some())

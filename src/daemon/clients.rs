@@ -86,11 +86,11 @@ struct Run {
 }
 
 impl Run {
-    /// One more, if it follows on those there are.
-    fn extended(self, request: RequestId, task: TaskId) -> Option<Self> {
-        let count = self.count.checked_add(1)?;
+    /// With those of `next`, if they follow on those there are.
+    fn extended(self, next: Run) -> Option<Self> {
+        let count = self.count.checked_add(next.count)?;
         let follows = |first: u64, next: u64| first.checked_add(u64::from(self.count)) == Some(next);
-        let is_next = follows(self.request.0, request.0) && follows(self.task.number, task.number);
+        let is_next = follows(self.request.0, next.request.0) && follows(self.task.number, next.task.number);
         is_next.then_some(Run { count, ..self })
     }
 }
@@ -329,7 +329,11 @@ impl Clients {
             {
                 lone.task = Some(task);
             }
-            return client.tell_accepted(request, task);
+            return client.tell_accepted(Run { request, task, count: 1 });
+        }
+        if let Reply { request: Some(request), body: ReplyBody::AllAccepted { first: task, count } } = *reply
+        {
+            return client.tell_accepted(Run { request, task, count });
         }
         client.tell_of_run();
         let Err(error) = client.connection.say(reply) else { return };
@@ -412,6 +416,12 @@ impl Clients {
         before.filter(|before| before.until.is_some()).map(|before| before.client)
     }
 
+    /// A client submits several tasks at once. Gives one that is to be told of another now.
+    pub(super) fn note_submissions(&mut self) -> Option<ConnectionId> {
+        let before = self.lone.take();
+        before.filter(|before| before.until.is_some()).map(|before| before.client)
+    }
+
     /// A worker was sent an attempt of a task.
     pub(super) fn note_sent(&mut self, now: Time, task: TaskId) {
         if let Some(lone) = self.lone.as_mut().filter(|lone| lone.task == Some(task)) {
@@ -479,13 +489,13 @@ impl Clients {
 }
 
 impl Client {
-    /// Tells it that a request was accepted: with those before it, as far as it follows on them.
-    fn tell_accepted(&mut self, request: RequestId, task: TaskId) {
-        let longer = self.accepted.and_then(|run| run.extended(request, task));
+    /// Tells it that requests were accepted: with those before them, as far as they follow on them.
+    fn tell_accepted(&mut self, next: Run) {
+        let longer = self.accepted.and_then(|run| run.extended(next));
         if longer.is_none() {
             self.tell_of_run();
         }
-        self.accepted = longer.or(Some(Run { request, task, count: 1 }));
+        self.accepted = longer.or(Some(next));
     }
 
     /// Puts what it is to be told of accepted requests into its outbox.

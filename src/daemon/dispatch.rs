@@ -1,9 +1,11 @@
 //! The supervisor's actions, carried out.
 
+use std::mem;
+
 use super::spawner::Order;
 use super::token::Token;
 use super::{Daemon, ExitKind, LOG_TARGET};
-use crate::id::{FunctionName, PoolName, WorkerId};
+use crate::id::{AttemptId, FunctionName, PoolName, WorkerId};
 use crate::message::status::Phase;
 use crate::message::worker::{Report, ToWorker};
 use crate::supervisor::{Action, Event, Notice};
@@ -28,16 +30,10 @@ impl Daemon<'_> {
                 }
             }
             Action::LookAt { worker } => _ = self.look_at(worker.slot),
-            Action::RecallAttempt { worker, attempt } => {
-                self.touched.insert(Token::WorkerSocket(worker.slot));
-                match self.workers.recall(worker, attempt) {
-                    // At once: what is found on the worker's page next may have come of it.
-                    Ok(event) => event.into_iter().for_each(|event| self.step(event)),
-                    Err(error) => {
-                        log::error!("a message to worker {worker} does not fit into a frame: {error}")
-                    }
-                }
+            Action::SendAttempts { worker, attempt, task, function, args } => {
+                self.tell_worker_surely(worker, &ToWorker::Attempts { attempt, task, function, args });
             }
+            Action::RecallAttempts { worker, attempt, count } => self.recall(worker, attempt, count),
             Action::StopWorker { worker } => self.tell_worker_surely(worker, &ToWorker::Stop),
             Action::SignalWorker { worker, signal } => self.workers.signal(worker, signal),
             Action::Reply { client, reply } => match self.functions.place_of(client) {
@@ -74,6 +70,19 @@ impl Daemon<'_> {
             work_limits: self.config.work_limits_of(settings),
             payload_bytes_max: self.config.limits.payload_bytes,
         });
+    }
+
+    fn recall(&mut self, worker: WorkerId, attempt: AttemptId, count: u32) {
+        self.touched.insert(Token::WorkerSocket(worker.slot));
+        // What has ended by now need not be asked for.
+        self.look_at(worker.slot);
+        let mut found = mem::take(&mut self.found);
+        if let Err(error) = self.workers.recall(worker, attempt, count, &mut found) {
+            log::error!("a message to worker {worker} does not fit into a frame: {error}");
+        }
+        // At once: what is found on the worker's page next may have come of it.
+        found.drain(..).for_each(|event| self.step(event));
+        self.found = found;
     }
 
     pub(super) fn tell_worker(&mut self, worker: WorkerId, message: &ToWorker) -> Result<(), WireError> {
@@ -122,7 +131,7 @@ impl Daemon<'_> {
 
     /// Tells the service manager what is new since the last time.
     pub(super) fn tell_service_manager(&mut self) {
-        if !std::mem::take(&mut self.is_news) || !self.notifier.is_asked() {
+        if !mem::take(&mut self.is_news) || !self.notifier.is_asked() {
             return;
         }
         if self.supervisor.is_ready() {

@@ -65,18 +65,24 @@ impl Functions {
     }
 
     fn of_worker(&self, worker: WorkerId) -> Vec<ConnectionId> {
-        let range = (worker, AttemptId(0))..=(worker, AttemptId(u64::MAX));
+        self.of_attempts(worker, AttemptId(0), u64::MAX)
+    }
+
+    /// Those of so many attempts, from one on.
+    fn of_attempts(&self, worker: WorkerId, attempt: AttemptId, count: u64) -> Vec<ConnectionId> {
+        let range = (worker, attempt)..(worker, attempt.plus(count));
         self.by_attempt.range(range).map(|(_, client)| *client).collect()
     }
 
     /// Forgets the functions that are over with `event`.
     fn end_by(&mut self, event: &Event) -> Vec<ConnectionId> {
-        let over = if let Event::AttemptFinished { worker, attempt, .. } = event {
-            self.by_attempt.get(&(*worker, *attempt)).copied().into_iter().collect()
-        } else if let Event::WorkerExited { worker, .. } = event {
-            self.of_worker(*worker)
-        } else {
-            Vec::new()
+        let over = match event {
+            Event::AttemptFinished { worker, attempt, .. } => self.of_attempts(*worker, *attempt, 1),
+            Event::AttemptsFinished { worker, attempt, results } => {
+                self.of_attempts(*worker, *attempt, results.count().into())
+            }
+            Event::WorkerExited { worker, .. } => self.of_worker(*worker),
+            _ => Vec::new(),
         };
         for client in &over {
             if let Some(Speaker { worker, attempt, .. }) = self.by_client.remove(client) {

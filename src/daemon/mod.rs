@@ -20,7 +20,8 @@
 //! | `clients`, `requests` | who is connected; what their requests mean |
 //! | `access`, `descent` | who is let in, who stays, who may administer; who comes from a worker |
 //! | `functions` | functions that run and are clients themselves |
-//! | `workers`, `output`, `spawner`, `memory` | the processes; what they print; how they are started; what they take |
+//! | `workers`, `sent`, `results` | the processes; what each was sent; what they return |
+//! | `output`, `spawner`, `memory` | what they print; how they are started; what they take |
 //! | `sandbox` | what shuts workers in, in words |
 //! | `cgroup`, `strays` | each worker's control group; children that nobody started |
 //! | `closer` | where big payloads end |
@@ -52,7 +53,9 @@ mod memory;
 mod notify;
 mod output;
 mod requests;
+mod results;
 mod sandbox;
+mod sent;
 mod serve;
 mod signals;
 mod spawner;

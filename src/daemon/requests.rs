@@ -11,7 +11,7 @@ use crate::limits::{FUNCTION_ROWS_MAX, PAGE_ROWS_MAX, REQUESTS_PER_TURN};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use crate::message::status::Status;
 use crate::supervisor::{DescriptorPolicy, Event, Policy};
-use crate::task::{Attachment, SharedSpec};
+use crate::task::Attachment;
 
 impl Daemon<'_> {
     /// Does what a client asks for.
@@ -27,10 +27,9 @@ impl Daemon<'_> {
                 self.step(Event::Submitted { client, request, spec, deadline, args });
             }
             RequestBody::SubmitAll { spec, args } => {
-                for (number, args) in (0..).zip(args.each()) {
-                    let body = RequestBody::Submit { spec: SharedSpec::clone(&spec), args };
-                    self.take_request(client, Request { id: request.plus(number), body });
-                }
+                let deadline = spec.deadline.map(|deadline| deadline_at(self.now, deadline));
+                self.touched.extend(self.clients.note_submissions().map(Token::Client));
+                self.step(Event::SubmittedAll { client, request, spec, deadline, args });
             }
             RequestBody::Cancel { task } => self.step(Event::CancelRequested { client, request, task }),
             RequestBody::Result { task, wait } => {

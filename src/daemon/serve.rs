@@ -85,7 +85,7 @@ impl Daemon<'_> {
         let mut found = mem::take(&mut self.found);
         let bytes = self.workers.look(slot, &mut found);
         for event in found.drain(..) {
-            if let Event::AttemptFinished { worker, .. } = event
+            if let Event::AttemptFinished { worker, .. } | Event::AttemptsFinished { worker, .. } = event
                 && !mem::replace(&mut is_measured, true)
             {
                 self.measure(worker);

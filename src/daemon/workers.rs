@@ -9,7 +9,7 @@
 //! A worker leaves only by its process's end: neither the end of its socket or of its sentinel nor an error says
 //! that all it reported was read. Messages become events here; what they mean is the supervisor's.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use mio::unix::SourceFd;
@@ -20,6 +20,8 @@ use super::connection::{Connection, Heard, answer_to, in_words};
 use super::functions::Ask;
 use super::guard::Records;
 use super::output::{Output, Speaker};
+use super::results::Results;
+use super::sent::SentAttempts;
 use super::spawner::{Order, Remains, Started};
 use super::token::{OutputStream, Token};
 use crate::id::{AttemptId, Pid, PoolName, SlotId, TaskId, WorkerId};
@@ -57,20 +59,11 @@ struct Worker {
     page: Option<Page>,
     /// How many attempts it holds at a time, by its own word.
     capacity: u32,
-    /// The attempts it was sent and has not answered, in the order of sending.
-    attempts: VecDeque<Sent>,
-    /// The attempts that were taken back on its page, and that it has not passed over.
-    taken_back: Vec<AttemptId>,
+    attempts: SentAttempts,
+    /// The attempts that were taken back on its page, and that it has not passed over: the first of each run, and how
+    /// many it is.
+    taken_back: Vec<(AttemptId, u32)>,
     stage: Stage,
-}
-
-/// An attempt that was sent.
-#[derive(Clone, Copy, Debug)]
-struct Sent {
-    attempt: AttemptId,
-    task: TaskId,
-    /// Whether it is known from the page to have begun.
-    has_begun: bool,
 }
 
 /// The page that a worker shares.
@@ -81,6 +74,8 @@ struct Page {
     file: Option<OwnedFd>,
     /// What was taken from it and is not understood yet.
     reports: Inbox,
+    /// What was understood and is not told yet.
+    results: Results,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,8 +115,13 @@ impl Workers {
     pub(super) fn add(&mut self, started: Started) -> (WorkerId, Pid) {
         let Started { order, child, group, connection, outputs, page } = started;
         let (id, pid) = (order.worker, child.pid());
-        let (attempts, stage) = (VecDeque::new(), Stage::Handshake);
-        let page = page.map(|(side, file)| Page { side, file: Some(file), reports: Inbox::default() });
+        let (attempts, stage) = (SentAttempts::default(), Stage::Handshake);
+        let page = page.map(|(side, file)| Page {
+            side,
+            file: Some(file),
+            reports: Inbox::default(),
+            results: Results::of(id),
+        });
         let (capacity, taken_back) = (1, Vec::new());
         let worker = Worker {
             order,
@@ -232,33 +232,42 @@ impl Workers {
             return Ok(());
         };
         worker.connection.say(message)?;
-        if let ToWorker::Attempt { attempt, task, .. } = message {
-            worker.attempts.push_back(Sent { attempt: *attempt, task: *task, has_begun: false });
-            if let Some(page) = &worker.page {
-                page.side.offer(attempt.0);
+        let (attempt, task, count) = match message {
+            ToWorker::Attempt { attempt, task, .. } => (*attempt, *task, 1),
+            ToWorker::Attempts { attempt, task, args, .. } => (*attempt, *task, args.count()),
+            ToWorker::Setup(_) | ToWorker::Recall { .. } | ToWorker::Answer { .. } | ToWorker::Stop => {
+                return Ok(());
             }
+        };
+        worker.attempts.push(attempt, task, count);
+        if let Some(page) = &worker.page {
+            (0..u64::from(count)).for_each(|place| page.side.offer(attempt.plus(place).0));
         }
         Ok(())
     }
 
-    /// Asks a worker for an attempt back. Of one that keeps to its page it is known at once what comes of it.
+    /// Asks a worker for attempts back, so many from one on. Of one that keeps to its page it is known at once what comes
+    /// of it, and added to `events`.
     ///
     /// # Errors
     /// As [`say`](Self::say).
-    pub(super) fn recall(&mut self, id: WorkerId, attempt: AttemptId) -> Result<Option<Event>, WireError> {
-        let Some(worker) = self.get_mut(id) else { return Ok(None) };
-        let Some(page) = &worker.page else {
-            return self.say(id, &ToWorker::Recall { attempt }).map(|()| None);
-        };
-        if page.side.take_back(attempt.0) {
-            worker.forget(attempt);
-            worker.taken_back.push(attempt);
-            return Ok(Some(Event::AttemptRecalled { worker: id, attempt }));
+    pub(super) fn recall(
+        &mut self,
+        id: WorkerId,
+        attempt: AttemptId,
+        count: u32,
+        events: &mut Vec<Event>,
+    ) -> Result<(), WireError> {
+        let Some(worker) = self.get_mut(id) else { return Ok(()) };
+        let attempts = (0..u64::from(count)).map(|place| attempt.plus(place));
+        if worker.page.is_some() {
+            attempts.for_each(|attempt| worker.take_back(attempt, events));
+            return Ok(());
         }
-        Ok(worker.attempts.iter_mut().find(|sent| sent.attempt == attempt).map(|sent| {
-            sent.has_begun = true;
-            Event::AttemptStarted { worker: id, attempt }
-        }))
+        for attempt in attempts {
+            self.say(id, &ToWorker::Recall { attempt })?;
+        }
+        Ok(())
     }
 
     /// Adds what a worker has put on its page since it was last looked at: what it has finished, begun, and passed over.
@@ -303,6 +312,41 @@ impl Workers {
 
     fn get_mut(&mut self, id: WorkerId) -> Option<&mut Worker> {
         self.by_slot.get_mut(&id.slot).filter(|worker| worker.order.worker == id)
+    }
+}
+
+impl Page {
+    /// Understands what was taken from it: how attempts of `worker` ended, and nothing else may stand there.
+    fn understand(
+        &mut self,
+        worker: WorkerId,
+        payload_bytes_max: u64,
+        events: &mut Vec<Event>,
+    ) -> Result<(), String> {
+        let Page { reports, results, .. } = self;
+        let finished = |attempt, report| Event::AttemptFinished {
+            worker,
+            attempt,
+            report: within_caps(report, payload_bytes_max),
+        };
+        loop {
+            reports.take_results(|attempt, encoding, result| {
+                if result.len() as u64 <= payload_bytes_max {
+                    return results.add(attempt, encoding, result, events);
+                }
+                results.tell(events);
+                events.push(finished(attempt, Report::Ok(Payload::new(encoding, result))));
+            });
+            results.tell(events);
+            match reports.next_message().map_err(|error| error.to_string())? {
+                Some(FromWorker::Finished { attempt, report }) => events.push(finished(attempt, report)),
+                Some(_) => {
+                    return Err("it has put something else than the end of an attempt on its page".to_owned());
+                }
+                None if reports.is_empty() => return Ok(()),
+                None => return Err("it has put half a message on its page".to_owned()),
+            }
+        }
     }
 }
 
@@ -365,15 +409,13 @@ impl Worker {
             }
             FromWorker::Started { attempt } => Event::AttemptStarted { worker, attempt },
             FromWorker::Finished { attempt, report } => {
-                self.forget(attempt);
+                self.attempts.forget(attempt, 1);
                 let report = within_caps(report, self.order.payload_bytes_max);
                 Event::AttemptFinished { worker, attempt, report }
             }
             FromWorker::Ask { attempt, request } => {
-                return match self.attempts.iter().find(|sent| sent.attempt == attempt) {
-                    Some(&Sent { task, .. }) => {
-                        WorkerDid::Ask(Ask { worker, attempt, task, request: *request })
-                    }
+                return match self.attempts.task_of(attempt) {
+                    Some(task) => WorkerDid::Ask(Ask { worker, attempt, task, request: *request }),
                     None => {
                         let attempt = attempt.0;
                         self.break_off(format!("it asked for attempt {attempt}, which it does not hold"))
@@ -381,8 +423,8 @@ impl Worker {
                 };
             }
             FromWorker::Recalled { attempt } => {
-                self.forget(attempt);
-                Event::AttemptRecalled { worker, attempt }
+                self.attempts.forget(attempt, 1);
+                Event::AttemptsRecalled { worker, attempt, count: 1 }
             }
             FromWorker::Published => return WorkerDid::Publish,
         })
@@ -405,47 +447,71 @@ impl Worker {
         }
     }
 
-    /// Takes what is on its page: how attempts ended, and nothing else may stand there. Says how many bytes that took.
+    /// Takes an attempt back on its page, if it has not begun; tells which of the two it is.
+    fn take_back(&mut self, attempt: AttemptId, events: &mut Vec<Event>) {
+        let worker = self.order.worker;
+        if self.page.as_ref().is_some_and(|page| page.side.take_back(attempt.0)) {
+            self.attempts.forget(attempt, 1);
+            match self.taken_back.last_mut().filter(|(first, count)| first.plus((*count).into()) == attempt) {
+                Some((_, count)) => *count += 1,
+                None => self.taken_back.push((attempt, 1)),
+            }
+            match events.last_mut() {
+                Some(Event::AttemptsRecalled { attempt: first, count, .. })
+                    if first.plus((*count).into()) == attempt =>
+                {
+                    *count += 1;
+                }
+                Some(_) | None => events.push(Event::AttemptsRecalled { worker, attempt, count: 1 }),
+            }
+        } else if self.attempts.note_begun(attempt) {
+            events.push(Event::AttemptStarted { worker, attempt });
+        }
+    }
+
+    /// Takes what is on its page: how attempts ended. Says how many bytes that took.
     fn take_reports(&mut self, events: &mut Vec<Event>) -> Result<usize, String> {
-        let Some(Page { side, reports, .. }) = &mut self.page else { return Ok(0) };
-        let bytes = side.take(reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
-        while let Some(message) = reports.next_message().map_err(|error| error.to_string())? {
-            let FromWorker::Finished { attempt, report } = message else {
-                return Err("it has put something else than the end of an attempt on its page".to_owned());
-            };
-            forget(&mut self.attempts, attempt);
-            let worker = self.order.worker;
-            let report = within_caps(report, self.order.payload_bytes_max);
-            events.push(Event::AttemptFinished { worker, attempt, report });
+        let Some(page) = &mut self.page else { return Ok(0) };
+        let bytes =
+            page.side.take(page.reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
+        let before = events.len();
+        let understood = page.understand(self.order.worker, self.order.payload_bytes_max, events);
+        for event in &events[before..] {
+            match event {
+                Event::AttemptFinished { attempt, .. } => self.attempts.forget(*attempt, 1),
+                Event::AttemptsFinished { attempt, results, .. } => {
+                    self.attempts.forget(*attempt, results.count());
+                }
+                _ => {}
+            }
         }
-        match reports.is_empty() {
-            true => Ok(bytes),
-            false => Err("it has put half a message on its page".to_owned()),
-        }
+        understood.map(|()| bytes)
     }
 
     /// Finds the attempts that have begun since its page was last looked at.
     fn find_begun(&mut self, events: &mut Vec<Event>) {
         let Some(page) = &self.page else { return };
         let worker = self.order.worker;
-        // They begin in the order of sending, but for those that were taken back, which are not here.
-        let begun = self.attempts.iter_mut().take_while(|sent| page.side.has_begun(sent.attempt.0));
-        for sent in begun.filter(|sent| !sent.has_begun) {
-            sent.has_begun = true;
-            events.push(Event::AttemptStarted { worker, attempt: sent.attempt });
-        }
+        // What was taken back is not among them.
+        let begun = self.attempts.find_begun(|attempt| page.side.has_begun(attempt.0));
+        events.extend(begun.into_iter().map(|attempt| Event::AttemptStarted { worker, attempt }));
     }
 
     /// Finds those of the attempts that were taken back that it has passed over by now.
     fn find_passed_over(&mut self, events: &mut Vec<Event>) {
         let Some(page) = &self.page else { return };
         let worker = self.order.worker;
-        let passed_over = self.taken_back.extract_if(.., |attempt| page.side.is_passed_over(attempt.0));
-        events.extend(passed_over.map(|attempt| Event::AttemptPassedOver { worker, attempt }));
-    }
-
-    fn forget(&mut self, attempt: AttemptId) {
-        forget(&mut self.attempts, attempt);
+        self.taken_back.retain_mut(|(attempt, count)| {
+            let passed_over = (0..*count)
+                .take_while(|place| page.side.is_passed_over(attempt.plus(u64::from(*place)).0))
+                .count() as u32;
+            if passed_over > 0 {
+                events.push(Event::AttemptsPassedOver { worker, attempt: *attempt, count: passed_over });
+            }
+            *attempt = attempt.plus(passed_over.into());
+            *count -= passed_over;
+            *count > 0
+        });
     }
 
     fn break_off(&mut self, reason: String) -> WorkerDid {
@@ -465,8 +531,8 @@ impl Worker {
     /// The task that whatever it prints is by, if that can be told: its attempts share their output.
     fn only_task(&self) -> Option<TaskId> {
         let has_begun =
-            |sent: &&Sent| self.page.as_ref().is_none_or(|page| page.side.has_begun(sent.attempt.0));
-        let mut begun = self.attempts.iter().filter(has_begun).map(|sent| sent.task);
+            |attempt: AttemptId| self.page.as_ref().is_none_or(|page| page.side.has_begun(attempt.0));
+        let mut begun = self.attempts.tasks_begun(has_begun);
         begun.next().filter(|_| self.capacity == 1 && begun.next().is_none())
     }
 
@@ -508,13 +574,6 @@ impl Worker {
 fn forget_readiness(watched: impl AsFd, registry: &Registry) {
     // Failing, it would be because the poller no longer has it, which is what is wanted.
     let _ = registry.deregister(&mut SourceFd(&watched.as_fd().as_raw_fd()));
-}
-
-/// Strikes an attempt, mostly the first one, from those there are.
-fn forget(attempts: &mut VecDeque<Sent>, attempt: AttemptId) {
-    if let Some(index) = attempts.iter().position(|sent| sent.attempt == attempt) {
-        attempts.remove(index);
-    }
 }
 
 /// `report`, or in place of a result that is too large for a reply what is wrong with it.

@@ -11,10 +11,11 @@ use crate::message::status::TaskCounts;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct AccountKey(u32);
 
-/// One task's part in what they add up to.
+/// The part of one task, or of some that are alike, in what they add up to.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     pub(super) stage: Stage,
+    pub(super) tasks: u64,
     /// Of its arguments, or of its result once that is kept.
     pub(super) bytes: u64,
     /// Of the memory that these are in.
@@ -114,14 +115,14 @@ impl Accounts {
 impl Part {
     fn add_to(self, sum: &mut Sum) {
         let [tasks, bytes, descriptors] = self.sums(sum);
-        *tasks += 1;
+        *tasks += self.tasks;
         *bytes += self.bytes;
         *descriptors += self.descriptors;
     }
 
     fn take_from(self, sum: &mut Sum) {
         let [tasks, bytes, descriptors] = self.sums(sum);
-        *tasks -= 1;
+        *tasks -= self.tasks;
         *bytes -= self.bytes;
         *descriptors -= self.descriptors;
     }
@@ -145,8 +146,8 @@ mod tests {
     fn accounts_tell_users_apart_and_add_them_up() {
         let mut accounts = Accounts::default();
         let (one, other) = (accounts.open(Uid(1)), accounts.open(Uid(2)));
-        let pending = Part { stage: Stage::Pending, bytes: 10, descriptors: 1 };
-        let kept = Part { stage: Stage::Kept, bytes: 3, descriptors: 0 };
+        let pending = Part { stage: Stage::Pending, tasks: 1, bytes: 10, descriptors: 1 };
+        let kept = Part { stage: Stage::Kept, tasks: 1, bytes: 3, descriptors: 0 };
         accounts.add(one, pending);
         accounts.add(other, pending);
         accounts.change(other, pending, kept);
@@ -168,7 +169,7 @@ mod tests {
     #[test]
     fn account_of_a_user_who_comes_again_starts_from_nothing() {
         let mut accounts = Accounts::default();
-        let part = Part { stage: Stage::Running, bytes: 1, descriptors: 1 };
+        let part = Part { stage: Stage::Running, tasks: 1, bytes: 1, descriptors: 1 };
         for user in [1, 1, 2, 1].map(Uid) {
             let account = accounts.open(user);
             assert_eq!(account, accounts.open(user));

@@ -7,7 +7,7 @@ use super::recycling::Wear;
 use crate::id::{AttemptId, ConnectionId, FunctionName, Pid, PoolName, SlotId, TaskId, Uid, WorkerId};
 use crate::message::client::{Refusal, Reply};
 use crate::message::status::Phase;
-use crate::task::{Exit, Outcome, Payload};
+use crate::task::{Exit, Outcome, Payload, Payloads};
 
 /// Something to be done by whoever drives the supervisor, in the order given.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,20 +32,36 @@ pub enum Action {
         /// Its arguments.
         args: Payload,
     },
+    /// Send attempts to a worker that attempts are sent ahead to: as many times `SendAttempt`, with numbers of
+    /// attempts and tasks that count on.
+    SendAttempts {
+        /// Which worker.
+        worker: WorkerId,
+        /// The number of the first.
+        attempt: AttemptId,
+        /// The task that the first is an attempt of.
+        task: TaskId,
+        /// What to run.
+        function: FunctionName,
+        /// The arguments of each.
+        args: Payloads,
+    },
     /// Find out what a worker that attempts are sent ahead to has begun, finished and passed over, and tell it by
-    /// `AttemptStarted`, `AttemptFinished` and `AttemptPassedOver`.
+    /// `AttemptStarted`, `AttemptFinished` or `AttemptsFinished`, and `AttemptsPassedOver`.
     LookAt {
         /// Which.
         worker: WorkerId,
     },
-    /// Ask for an attempt back that is not known to have started. Of a worker that attempts are sent ahead to,
-    /// `AttemptRecalled` or `AttemptStarted` is told at once; and `AttemptPassedOver`, when it comes to what was
-    /// taken back.
-    RecallAttempt {
+    /// Ask for attempts back that are not known to have started. Of a worker that attempts are sent ahead to,
+    /// `AttemptsRecalled` or `AttemptStarted` is told at once of each; and `AttemptsPassedOver`, when it comes to what
+    /// was taken back.
+    RecallAttempts {
         /// Which worker.
         worker: WorkerId,
-        /// Which attempt.
+        /// The first.
         attempt: AttemptId,
+        /// How many; 1 of a worker that has to be asked.
+        count: u32,
     },
     /// Tell a worker to take nothing new and exit.
     StopWorker {

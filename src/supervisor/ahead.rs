@@ -9,8 +9,9 @@
 //! hold, even if all of that is taken back again before its time is over.
 
 use super::action::EndReason;
+use super::held::{Held, Progress};
 use super::pools::PoolId;
-use super::slots::{Held, Progress, Slot};
+use super::slots::Slot;
 use super::timers::Timer;
 use super::{Action, Supervisor};
 use crate::id::{AttemptId, SlotId, WorkerId};
@@ -52,6 +53,11 @@ impl Pace {
         held < self.window
     }
 
+    /// How many more it may hold.
+    pub(super) fn room(&self, held: u32) -> u32 {
+        self.window.saturating_sub(held)
+    }
+
     /// It is sent something, and held nothing before.
     pub(super) fn becomes_busy(&mut self, now: Time) {
         self.busy_since = now;
@@ -64,13 +70,14 @@ impl Pace {
         self.idle_looks = 0;
     }
 
-    /// It finished an attempt: with as many as it may hold, it may hold twice as many.
-    pub(super) fn finished(&mut self) {
-        self.finished += 1;
-        if self.finished >= self.window {
+    /// It finished so many attempts: with as many as it may hold, it may hold twice as many.
+    pub(super) fn finished(&mut self, mut count: u32) {
+        while self.finished + count >= self.window.max(1) {
+            count -= self.window.max(1) - self.finished;
             self.window = (2 * self.window).min(self.most).max(1);
             self.finished = 0;
         }
+        self.finished += count;
     }
 
     /// An interval is over and it still holds what it has not begun: it gets no more than it can do in one.
@@ -127,7 +134,10 @@ impl Supervisor {
         self.keep_watch(worker_id.slot);
         match first {
             // If it has not begun with it by now, it is not well; else that is told in place of this.
-            Some(first) if is_silent => return self.recall(worker_id, first),
+            Some(first) if is_silent => {
+                self.single_out_attempt(worker_id, first);
+                return self.recall(worker_id, first);
+            }
             // It was looked at since it was found to be silent.
             None if is_silent && was_suspect => {
                 return self.end_worker(worker_id.slot, EndReason::Unresponsive);
@@ -159,7 +169,7 @@ impl Supervisor {
     /// Whether it is not known yet what came of taking attempts back: so long no more are.
     fn is_taking_back(&self, id: PoolId) -> bool {
         let workers = self.pool(id).slots.iter().filter_map(|slot| self.slots.get(slot)?.worker());
-        let mut held = workers.filter(|worker| worker.pace.is_ahead()).flat_map(|worker| &worker.held);
+        let mut held = workers.filter(|worker| worker.pace.is_ahead()).flat_map(|worker| worker.held.iter());
         held.any(|held| held.progress == Progress::Recalled)
     }
 
@@ -170,7 +180,7 @@ impl Supervisor {
             self.pool(id).slots.iter().filter_map(|slot| Some((*slot, self.slots.get(slot)?.worker()?)));
         let ahead = workers.filter(|(_, worker)| worker.pace.is_ahead());
         let gives_way = ahead.filter(|(_, worker)| worker.held.iter().any(is_less_urgent));
-        let first = gives_way.min_by_key(|(_, worker)| worker.held.len()).map(|(slot, _)| slot);
+        let first = gives_way.min_by_key(|(_, worker)| worker.held.count()).map(|(slot, _)| slot);
         if let Some(slot) = first {
             self.take_back_sent(slot, |of_task| of_task < Some(priority));
         }
@@ -188,7 +198,8 @@ impl Supervisor {
     fn take_back_sent(&mut self, id: SlotId, is_meant: impl Fn(Option<i16>) -> bool) {
         let Some(slot) = self.slots.get(&id) else { return };
         let worker_id = slot.worker_id();
-        let sent = slot.worker().into_iter().flat_map(|worker| &worker.held).filter(|held| held.is_sent());
+        let sent =
+            slot.worker().into_iter().flat_map(|worker| worker.held.iter()).filter(|held| held.is_sent());
         let meant = sent.filter(|held| is_meant(self.priority_of(held)));
         for attempt in meant.map(|held| held.attempt).collect::<Vec<AttemptId>>() {
             self.recall(worker_id, attempt);
@@ -205,7 +216,7 @@ mod tests {
     fn quickened(times: u32) -> Pace {
         let mut pace = Pace::new(64, Time::ZERO);
         for _ in 0..times {
-            (0..pace.window).for_each(|_| pace.finished());
+            (0..pace.window).for_each(|_| pace.finished(1));
         }
         pace
     }
@@ -219,7 +230,7 @@ mod tests {
     #[test]
     fn worker_gets_no_more_than_it_does_between_two_looks() {
         let mut pace = quickened(5);
-        (0..10).for_each(|_| pace.finished());
+        (0..10).for_each(|_| pace.finished(1));
         pace.slow_down();
         assert_eq!(pace.window, 10);
         pace.slow_down();
@@ -229,7 +240,7 @@ mod tests {
     #[test]
     fn worker_of_one_attempt_is_never_ahead() {
         let mut pace = Pace::new(1, Time::ZERO);
-        (0..100).for_each(|_| pace.finished());
+        (0..100).for_each(|_| pace.finished(1));
         assert!(!pace.is_ahead() && pace.has_room(0) && !pace.has_room(1));
     }
 

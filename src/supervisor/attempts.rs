@@ -5,27 +5,54 @@
 //! to, see [`super::ahead`], it is known at once which of the two it is.
 
 use super::action::EndReason;
-use super::pools::PoolId;
-use super::slots::{Held, Progress, Slot};
-use super::tasks::{State, TaskKey};
+use super::held::{Held, Progress};
+use super::pools::{Pool, PoolId};
+use super::slots::Slot;
+use super::tasks::{Arguments, State, TaskKey};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
 use crate::id::{AttemptId, SlotId, WorkerId};
 use crate::message::client::ReplyBody;
 use crate::message::status::Phase;
 use crate::message::worker::Report;
-use crate::task::{Attachment, CancelReason, Limit, Outcome};
+use crate::task::{Attachment, CancelReason, Limit, Outcome, Payloads};
 
 impl Supervisor {
     /// Sends waiting tasks to workers that have room.
     pub(super) fn dispatch(&mut self) {
-        for pool in 0..self.pools.len() {
-            while let Some(&(_, slot)) = self.pools[pool].open.first() {
-                let Some(task) = self.pools[pool].queue.pop(&mut self.tasks.in_line) else { break };
+        for pool in (0..self.pools.len()).map(PoolId) {
+            while let Some(&(load, slot)) = self.pool(pool).open.first() {
+                let Some(task) = self.take_next(pool, load, slot) else { break };
                 self.send(slot, task);
             }
-            self.even_out(PoolId(pool));
+            self.even_out(pool);
         }
+    }
+
+    /// Takes what is next out of a pool's queue, for a worker that holds so much: of a run its share, or, where others
+    /// wait for their turns, one task.
+    fn take_next(&mut self, pool: PoolId, load: u32, slot: SlotId) -> Option<TaskKey> {
+        let turn = self.pool(pool).queue.turn()?;
+        let count = self.tasks.get(turn.task).count();
+        let share = if turn.is_alone && count > 1 { self.share_of(pool, load, slot) } else { 1 };
+        if share >= count {
+            self.pools[pool.0].queue.take(&mut self.tasks.in_line, count);
+            return Some(turn.task);
+        }
+        let cut = self.cut(turn.task, share);
+        self.pools[pool.0].queue.take_first(cut, share);
+        Some(cut.first)
+    }
+
+    /// How many tasks a worker that holds so much is sent at once: with what is left the others that have room get as
+    /// much to do as it has.
+    fn share_of(&self, pool: PoolId, load: u32, slot: SlotId) -> u32 {
+        let Pool { open, queue, policy, .. } = self.pool(pool);
+        let held: u64 = open.iter().map(|(load, _)| u64::from(*load)).sum();
+        let each = (held + queue.len()).div_ceil(open.len() as u64);
+        let worker = self.slots.get(&slot).and_then(Slot::worker);
+        let room = worker.map_or(1, |worker| worker.room(worker.attempts_left(policy)));
+        u32::try_from(each.saturating_sub(load.into())).map_or(room, |share| share.clamp(1, room))
     }
 
     fn send(&mut self, slot: SlotId, key: TaskKey) {
@@ -33,21 +60,24 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(&slot) else { return };
         let worker_id = slot.worker_id();
         let Some(worker) = slot.worker_mut() else { return };
-        worker.last_attempt = AttemptId(worker.last_attempt.0 + 1);
-        let attempt = worker.last_attempt;
         let task = self.tasks.get(key);
-        worker.held.push_back(Held { attempt, id: task.id, task: Some(key), progress: Progress::Sent });
-        let send = Action::SendAttempt {
-            worker: worker_id,
-            attempt,
-            task: task.id,
-            function: task.function.clone(),
-            args: task.args.clone(),
-        };
-        self.actions.push_back(send);
+        let (attempt, count) = (worker.last_attempt.plus(1), task.count());
+        worker.last_attempt = worker.last_attempt.plus(count.into());
+        worker.held.push(Held { attempt, count, id: task.id, task: Some(key), progress: Progress::Sent });
+        let (id, function) = (task.id, task.function.clone());
+        self.actions.push_back(match &task.args {
+            Arguments::One(args) => {
+                let args = args.clone();
+                Action::SendAttempt { worker: worker_id, attempt, task: id, function, args }
+            }
+            Arguments::Many(args) => {
+                let args = Payloads::clone(args);
+                Action::SendAttempts { worker: worker_id, attempt, task: id, function, args }
+            }
+        });
         let pool = &mut self.pools[task.pool.0];
         if worker.pace.is_ahead() {
-            if worker.held.len() == 1 {
+            if worker.held.count() == count {
                 worker.pace.becomes_busy(self.now);
             }
             pool.least_urgent_sent = pool.least_urgent_sent.min(task.priority);
@@ -66,12 +96,13 @@ impl Supervisor {
         let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
         worker.pace.heard(now);
         worker.is_suspect = false;
-        let held = worker.held_mut(attempt);
-        let Some(held) = held.filter(|held| matches!(held.progress, Progress::Sent | Progress::Recalled))
-        else {
+        let held = worker.held.get(attempt).map(|held| held.progress);
+        if !matches!(held, Some(Progress::Sent | Progress::Recalled)) {
             return self
                 .worker_broke(worker_id, format!("it started attempt {}, which it was not sent", attempt.0));
-        };
+        }
+        self.single_out_attempt(worker_id, attempt);
+        let Some(held) = self.held_mut(worker_id, attempt) else { return };
         held.progress = Progress::Started { at: now };
         let Held { task, id, .. } = *held;
         self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
@@ -99,7 +130,8 @@ impl Supervisor {
         let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
         worker.pace.heard(now);
         worker.is_suspect = false;
-        let Some(held) = worker.held_mut(attempt).copied() else {
+        self.single_out_attempt(worker_id, attempt);
+        let Some(held) = self.held_mut(worker_id, attempt).copied() else {
             return self.worker_broke(
                 worker_id,
                 format!("it finished attempt {}, which it does not hold", attempt.0),
@@ -108,9 +140,8 @@ impl Supervisor {
         if held.progress == Progress::Overdue {
             return self.note(Notice::LateResultDropped { worker: worker_id, attempt });
         }
-        worker.pace.finished();
-        self.forget_attempt(worker_id, attempt);
-        self.count_finished(worker_id.slot);
+        self.forget_attempts(worker_id, attempt, 1);
+        self.count_finished(worker_id.slot, 1);
         match held.task {
             Some(key) => {
                 let task = self.tasks.get_mut(key);
@@ -129,36 +160,85 @@ impl Supervisor {
         self.review(worker_id.slot);
     }
 
-    pub(super) fn attempt_recalled(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+    /// Attempts ended well one after the other. Those of a run are its first ones, unless the worker does as it likes.
+    pub(super) fn attempts_finished(&mut self, worker: WorkerId, first: AttemptId, mut results: Payloads) {
+        let mut attempt = first;
+        while results.count() > 0 {
+            self.part_attempts(worker, attempt);
+            let held = self.held_mut(worker, attempt).copied();
+            let (run, count) = match held {
+                Some(Held {
+                    task: Some(key),
+                    count: 2..,
+                    progress: Progress::Sent | Progress::Recalled,
+                    ..
+                }) => (Some(key), held.map_or(1, |held| held.count.min(results.count()))),
+                Some(_) | None => (None, 1),
+            };
+            let ended =
+                if count < results.count() { results.split_to(count) } else { std::mem::take(&mut results) };
+            match run.filter(|_| count > 1) {
+                Some(key) => self.run_finished(worker, attempt, key, ended),
+                None => {
+                    for result in ended.each() {
+                        self.attempt_finished(worker, attempt, Report::Ok(result));
+                    }
+                }
+            }
+            attempt = attempt.plus(count.into());
+        }
+    }
+
+    /// The first attempts of a run ended well, all of it or some.
+    fn run_finished(&mut self, worker_id: WorkerId, attempt: AttemptId, key: TaskKey, results: Payloads) {
+        let now = self.now;
         let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
-        let held = worker.held_mut(attempt).copied();
-        let Some(held) = held.filter(|held| held.progress == Progress::Recalled) else {
-            return self.worker_broke(
-                worker_id,
-                format!("it gave attempt {} back, which it was not asked for", attempt.0),
-            );
-        };
-        if worker.pace.is_ahead() {
-            worker.taken_back.insert(attempt);
+        worker.pace.heard(now);
+        worker.is_suspect = false;
+        self.forget_attempts(worker_id, attempt, results.count());
+        self.count_finished(worker_id.slot, results.count());
+        self.killers.forget(&self.tasks.get(key).function);
+        self.conclude_first(key, results);
+        self.review(worker_id.slot);
+    }
+
+    pub(super) fn attempts_recalled(&mut self, worker_id: WorkerId, first: AttemptId, count: u32) {
+        let end = first.plus(count.into());
+        let mut attempt = first;
+        while attempt < end {
+            self.part_attempts(worker_id, attempt);
+            self.part_attempts(worker_id, end);
+            let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
+            let held = worker.held.get(attempt).copied();
+            let Some(held) = held.filter(|held| held.progress == Progress::Recalled) else {
+                return self.worker_broke(
+                    worker_id,
+                    format!("it gave attempt {} back, which it was not asked for", attempt.0),
+                );
+            };
+            if worker.pace.is_ahead() {
+                worker.taken_back.insert(attempt, held.count);
+            }
+            self.forget_attempts(worker_id, attempt, held.count);
+            if let Some(key) = held.task {
+                self.take_back(key);
+            }
+            attempt = attempt.plus(held.count.into());
         }
-        let is_suspect = worker.is_suspect;
-        self.forget_attempt(worker_id, attempt);
-        if let Some(key) = held.task {
-            self.take_back(key);
-        }
-        if is_suspect {
+        let worker = self.slot_of(worker_id).and_then(Slot::worker_mut);
+        if worker.is_some_and(|worker| worker.is_suspect) {
             self.end_worker(worker_id.slot, EndReason::Unresponsive);
         }
         self.review(worker_id.slot);
     }
 
-    pub(super) fn attempt_passed_over(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+    pub(super) fn attempts_passed_over(&mut self, worker_id: WorkerId, attempt: AttemptId, count: u32) {
         let now = self.now;
         let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
-        if !worker.taken_back.remove(&attempt) {
+        if !worker.taken_back.remove(attempt, count) {
             return self.worker_broke(
                 worker_id,
-                format!("it passed attempt {} over, which was not taken back", attempt.0),
+                format!("it passed over what was not taken back: {count} attempts from {} on", attempt.0),
             );
         }
         worker.pace.heard(now);
@@ -166,48 +246,48 @@ impl Supervisor {
         self.review(worker_id.slot);
     }
 
-    /// A task whose attempt had not started waits again where it stood, unless the daemon stops.
+    /// Tasks whose attempts had not started wait again where they stood, unless the daemon stops.
     pub(super) fn take_back(&mut self, key: TaskKey) {
         let State::Running { ticket, .. } = self.tasks.get(key).state else { return };
         match self.phase {
             Phase::Serving | Phase::Draining => self.stand_back_in_line(key, ticket),
             Phase::ShuttingDown | Phase::Stopped => {
-                self.conclude(key, Outcome::Cancelled(CancelReason::Shutdown));
+                for key in self.take_apart(key) {
+                    self.conclude(key, Outcome::Cancelled(CancelReason::Shutdown));
+                }
             }
         }
     }
 
     /// An attempt was neither started nor given back: first it is asked for, then its worker is killed.
     pub(super) fn attempt_not_started(&mut self, worker_id: WorkerId, attempt: AttemptId) {
-        let Some(slot) = self.slot_of(worker_id) else { return };
-        let held = slot.worker().and_then(|worker| worker.held.iter().find(|held| held.attempt == attempt));
-        match held.map(|held| held.progress) {
+        match self.held_mut(worker_id, attempt).map(|held| held.progress) {
             Some(Progress::Sent) => self.recall(worker_id, attempt),
             Some(Progress::Recalled) => self.end_worker(worker_id.slot, EndReason::Unresponsive),
             Some(Progress::Started { .. } | Progress::Overdue) | None => {}
         }
     }
 
-    /// Asks for an attempt back that is not known to have started.
+    /// Asks for an attempt back that is not known to have started; for all of a run, if it is the first of one.
     pub(super) fn recall(&mut self, worker_id: WorkerId, attempt: AttemptId) {
         let Some(slot) = self.slot_of(worker_id) else { return };
         let pool = slot.pool;
         let Some(worker) = slot.worker_mut() else { return };
         let is_known_at_once = worker.pace.is_ahead();
-        let Some(held) = worker.held_mut(attempt) else { return };
+        let Some(held) = worker.held.get_mut(attempt) else { return };
         held.progress = Progress::Recalled;
+        let count = held.count;
         if !is_known_at_once {
             let grace = self.pool(pool).policy.grace;
             self.timers.arm(Timer::AttemptStart(worker_id, attempt), self.now + grace);
         }
-        self.actions.push_back(Action::RecallAttempt { worker: worker_id, attempt });
+        self.actions.push_back(Action::RecallAttempts { worker: worker_id, attempt, count });
     }
 
     /// An attempt ran too long.
     pub(super) fn attempt_timed_out(&mut self, worker_id: WorkerId, attempt: AttemptId) {
-        let Some(slot) = self.slot_of(worker_id) else { return };
-        let held = slot.worker_mut().and_then(|worker| worker.held_mut(attempt));
-        let Some(Held { task: Some(key), id, .. }) = held.copied() else { return };
+        let held = self.held_mut(worker_id, attempt).copied();
+        let Some(Held { task: Some(key), id, .. }) = held else { return };
         let outcome = Outcome::TimedOut(Limit::Timeout);
         match self.use_retry(key, &outcome) {
             Some(wait) => {
@@ -228,10 +308,15 @@ impl Supervisor {
         self.conclude(key, Outcome::TimedOut(Limit::Deadline));
     }
 
-    /// Strikes an attempt from those its worker holds.
-    fn forget_attempt(&mut self, worker_id: WorkerId, attempt: AttemptId) {
+    /// What an attempt is among those that its worker holds.
+    pub(super) fn held_mut(&mut self, worker: WorkerId, attempt: AttemptId) -> Option<&mut Held> {
+        self.slot_of(worker)?.worker_mut()?.held.get_mut(attempt)
+    }
+
+    /// Strikes attempts from those their worker holds: one, or the first ones of a run.
+    fn forget_attempts(&mut self, worker_id: WorkerId, attempt: AttemptId, count: u32) {
         let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
-        worker.forget(attempt);
+        worker.held.forget(attempt, count);
         if !worker.pace.is_ahead() {
             self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
         } else if worker.must_pass_over() {

@@ -61,6 +61,21 @@ impl Chain {
         };
     }
 
+    /// The first one.
+    pub(super) fn first(&self) -> Option<TaskKey> {
+        self.ends.map(|(first, _)| first)
+    }
+
+    /// Puts a task that is in no chain before one that is in it.
+    pub(super) fn insert_before(&mut self, links: &mut Links, task: TaskKey, next: TaskKey) {
+        let before = links.of(next).before.replace(task);
+        links.set(task, Link { before, after: Some(next) });
+        match before {
+            Some(before) => links.of(before).after = Some(task),
+            None => self.ends = self.ends.map(|(_, last)| (task, last)),
+        }
+    }
+
     /// Takes the first one out.
     pub(super) fn pop(&mut self, links: &mut Links) -> Option<TaskKey> {
         let (first, _) = self.ends?;
@@ -109,6 +124,20 @@ mod tests {
             assert_eq!(chain.tasks(&links), order);
             let popped: Vec<TaskKey> = std::iter::from_fn(|| chain.pop(&mut links)).collect();
             assert_eq!(popped, order);
+            assert!(chain.is_empty());
+        }
+    }
+
+    #[test]
+    fn task_is_put_before_any_other() {
+        for next in 0..3 {
+            let (mut chain, mut links) = (Chain::default(), Links::default());
+            (0..3).for_each(|row| chain.push(&mut links, key(row)));
+            chain.insert_before(&mut links, key(3), key(next));
+            let mut order: Vec<TaskKey> = (0..3).map(key).collect();
+            order.insert(next, key(3));
+            assert_eq!((chain.first(), chain.tasks(&links)), (Some(order[0]), order.clone()));
+            order.into_iter().rev().for_each(|task| chain.remove(&mut links, task));
             assert!(chain.is_empty());
         }
     }

@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use super::accounts::Sum;
 use super::action::EndReason;
+use super::held::Progress;
 use super::restart::backoff;
-use super::slots::Progress;
 use super::tasks::{Extras, State, Task, TaskKey, Tasks, Watcher};
 use super::timers::Timer;
 use super::{Notice, Supervisor};
 use crate::id::{AttemptId, Uid, WorkerId};
 use crate::message::client::ReplyBody;
 use crate::message::status::Phase;
-use crate::task::{Attachment, Exit, Outcome};
+use crate::task::{Attachment, Exit, Outcome, OutcomeKind, Payloads};
 use crate::time::Time;
 
 impl Supervisor {
@@ -27,7 +27,7 @@ impl Supervisor {
             State::Delayed => self.timers.disarm(Timer::TaskDelay(key)),
             State::Pending { ticket } => {
                 let (pool, place) = (task.pool, task.place(ticket));
-                self.pools[pool.0].queue.remove(&mut self.tasks.in_line, place, key);
+                self.pools[pool.0].queue.remove(&mut self.tasks.in_line, place, key, 1);
             }
             State::Reaping { worker, attempt, .. } | State::Running { worker, attempt, .. } => {
                 self.abandon(worker, attempt, reason);
@@ -38,8 +38,7 @@ impl Supervisor {
 
     /// Nobody waits for an attempt any more.
     fn abandon(&mut self, worker_id: WorkerId, attempt: AttemptId, reason: EndReason) {
-        let Some(slot) = self.slot_of(worker_id) else { return };
-        let Some(held) = slot.worker_mut().and_then(|worker| worker.held_mut(attempt)) else { return };
+        let Some(held) = self.held_mut(worker_id, attempt) else { return };
         held.task = None;
         match held.progress {
             Progress::Sent => self.recall(worker_id, attempt),
@@ -78,6 +77,30 @@ impl Supervisor {
             Attachment::Detached => self.keep(key, outcome),
         }
         self.silence(speaker);
+    }
+
+    /// Gives the first tasks of a run, all of them or some, the results that their attempts had. They are in no queue and
+    /// held by no worker any more.
+    pub(super) fn conclude_first(&mut self, key: TaskKey, results: Payloads) {
+        let count = results.count();
+        self.outcomes[OutcomeKind::Ok as usize] += u64::from(count);
+        let task = self.tasks.get(key);
+        let Task { id, submitter, pool, .. } = *task;
+        let is_all = count == task.count();
+        self.pool_mut(pool).unfinished -= u64::from(count);
+        if self.tells_of_tasks {
+            for (place, result) in (0..).zip(results.each()) {
+                self.note(Notice::TaskDone { task: id.plus(place), outcome: Outcome::Ok(result) });
+            }
+        }
+        let body = ReplyBody::AllDone { first: id, results };
+        if is_all {
+            self.tell_submitter(submitter, key, body);
+            self.tasks.remove(key);
+        } else {
+            self.tasks.remove_first(key, count);
+            self.reply(submitter, body);
+        }
     }
 
     fn tell_submitter(&mut self, submitter: Watcher, key: TaskKey, body: ReplyBody) {
@@ -182,7 +205,7 @@ impl Supervisor {
         attempt: AttemptId,
         wait: Duration,
     ) {
-        if let Some(held) = self.slot_of(worker).and_then(|slot| slot.worker_mut()?.held_mut(attempt)) {
+        if let Some(held) = self.held_mut(worker, attempt) {
             held.progress = Progress::Overdue;
         }
         self.tasks.set_state(key, State::Reaping { worker, attempt, not_before: self.now + wait });

@@ -4,7 +4,7 @@ use super::Policy;
 use crate::id::{AttemptId, ConnectionId, Credentials, FunctionName, Pid, RequestId, TaskId, WorkerId};
 use crate::message::status::FunctionInfo;
 use crate::message::worker::Report;
-use crate::task::{Exit, Payload, SharedSpec};
+use crate::task::{Exit, Payload, Payloads, SharedSpec};
 use crate::time::Time;
 
 /// Something that happened. Events about a worker that is no longer its slot's are ignored.
@@ -51,6 +51,19 @@ pub enum Event {
         deadline: Option<Time>,
         /// The arguments.
         args: Payload,
+    },
+    /// A client submitted tasks that are alike: as many times `Submitted`, with numbers of requests that count on.
+    SubmittedAll {
+        /// Which client.
+        client: ConnectionId,
+        /// Its number for the first.
+        request: RequestId,
+        /// What to run and how.
+        spec: SharedSpec,
+        /// `spec.deadline` as an instant of the supervisor's time.
+        deadline: Option<Time>,
+        /// The arguments of each.
+        args: Payloads,
     },
     /// A client asked to cancel a task.
     CancelRequested {
@@ -144,19 +157,32 @@ pub enum Event {
         /// How it ended.
         report: Report,
     },
-    /// A worker gave an attempt back that it had not started.
-    AttemptRecalled {
-        /// Which worker.
+    /// Attempts ended well one after the other: as many times `AttemptFinished`.
+    AttemptsFinished {
+        /// Which worker reported it.
         worker: WorkerId,
-        /// Which attempt.
+        /// The first.
         attempt: AttemptId,
+        /// What each returned.
+        results: Payloads,
     },
-    /// A worker that attempts are sent ahead to has come to an attempt that was taken back from it before.
-    AttemptPassedOver {
+    /// A worker gave attempts back that it had not started.
+    AttemptsRecalled {
         /// Which worker.
         worker: WorkerId,
-        /// Which attempt.
+        /// The first.
         attempt: AttemptId,
+        /// How many; 1 of a worker that has to be asked.
+        count: u32,
+    },
+    /// A worker that attempts are sent ahead to has come to attempts that were taken back from it before.
+    AttemptsPassedOver {
+        /// Which worker.
+        worker: WorkerId,
+        /// The first.
+        attempt: AttemptId,
+        /// How many.
+        count: u32,
     },
     /// A worker's memory was measured, before it is told that the attempt finished after which it was.
     WorkerMeasured {

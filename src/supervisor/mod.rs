@@ -19,7 +19,7 @@
 //! decided once all events of a turn are known.
 //!
 //! One file per subject: `submission` takes tasks in, `requests` answers clients, `attempts` sends tasks
-//! to workers and hears of them, `ahead` says how many at a time, `workers` starts and ends processes, `restart` says how soon, `standby` has
+//! to workers and hears of them, `ahead` says how many at a time, `runs` tells apart what was submitted at once, `workers` starts and ends processes, `restart` says how soon, `standby` has
 //! others ready, `recycling` wears them out, `ending` gives every task its one outcome, `quarantine` keeps
 //! functions that kill workers away, `phases` drains and stops, `reload` changes the policy, `summary` tells
 //! how things are.
@@ -35,6 +35,7 @@ mod ending;
 mod event;
 #[cfg(test)]
 mod function_tests;
+mod held;
 #[cfg(test)]
 mod notice_tests;
 mod phases;
@@ -46,6 +47,7 @@ mod recycling;
 mod reload;
 mod requests;
 mod restart;
+mod runs;
 mod slots;
 mod standby;
 mod submission;
@@ -177,6 +179,9 @@ impl Supervisor {
             Event::Submitted { client, request, spec, deadline, args } => {
                 self.submitted(Watcher { client, request }, spec, deadline, args);
             }
+            Event::SubmittedAll { client, request, spec, deadline, args } => {
+                self.submitted_all(Watcher { client, request }, spec, deadline, args);
+            }
             Event::CancelRequested { client, request, task } => {
                 self.cancel_requested(Watcher { client, request }, task);
             }
@@ -199,8 +204,15 @@ impl Supervisor {
             Event::AttemptFinished { worker, attempt, report } => {
                 self.attempt_finished(worker, attempt, report);
             }
-            Event::AttemptRecalled { worker, attempt } => self.attempt_recalled(worker, attempt),
-            Event::AttemptPassedOver { worker, attempt } => self.attempt_passed_over(worker, attempt),
+            Event::AttemptsFinished { worker, attempt, results } => {
+                self.attempts_finished(worker, attempt, results);
+            }
+            Event::AttemptsRecalled { worker, attempt, count } => {
+                self.attempts_recalled(worker, attempt, count);
+            }
+            Event::AttemptsPassedOver { worker, attempt, count } => {
+                self.attempts_passed_over(worker, attempt, count);
+            }
             Event::WorkerMeasured { worker, rss_bytes } => self.worker_measured(worker, rss_bytes),
             Event::WorkerHungUp { worker } => self.worker_hung_up(worker),
             Event::WorkerBroke { worker, reason } => self.worker_broke(worker, reason),

@@ -12,8 +12,9 @@
 //! daemon drains, it has the drain timeout to read; then those of its tasks that wait are cancelled.
 
 use super::action::{EndReason, Signal};
-use super::slots::{Occupant, Progress, Stage};
-use super::tasks::{State, Watcher};
+use super::held::Progress;
+use super::slots::{Occupant, Stage};
+use super::tasks::{State, TaskKey, Watcher};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
 use crate::id::{AttemptId, ConnectionId, SlotId, WorkerId};
@@ -55,10 +56,8 @@ impl Supervisor {
     /// A client has not read in time: what waits for it to read is cancelled.
     pub(super) fn blocked_too_long(&mut self, client: ConnectionId) {
         let Some(waiting) = self.clients.get(&client) else { return };
-        for task in waiting.attached.tasks(&self.tasks.attached) {
-            if !matches!(self.tasks.get(task).state, State::Running { .. }) {
-                self.cancel(task, CancelReason::Shutdown);
-            }
+        for row in waiting.attached.tasks(&self.tasks.attached) {
+            self.cancel_waiting(row);
         }
         // For those that run and may have to be tried again.
         self.hurry_blocked(client);
@@ -75,20 +74,29 @@ impl Supervisor {
     fn shut_down(&mut self) {
         self.enter(Phase::ShuttingDown);
         self.refuse_unplaced();
-        for task in self.tasks.unfinished() {
-            if !matches!(self.tasks.get(task).state, State::Running { .. }) {
-                self.cancel(task, CancelReason::Shutdown);
-            }
+        for row in self.tasks.unfinished() {
+            self.cancel_waiting(row);
         }
         self.remove_empty_slots();
         self.timers.arm(Timer::DrainTimeout, self.now + self.policy.drain_timeout);
+    }
+
+    /// Cancels what no worker holds.
+    fn cancel_waiting(&mut self, row: TaskKey) {
+        if !matches!(self.tasks.get(row).state, State::Running { .. }) {
+            for task in self.take_apart(row) {
+                self.cancel(task, CancelReason::Shutdown);
+            }
+        }
     }
 
     /// Kills what still runs: those tasks are lost.
     pub(super) fn force_stop(&mut self) {
         // What functions have submitted, which has larger numbers, is lost like them, and not cancelled by
         // their ends.
-        for task in self.tasks.unfinished().into_iter().rev() {
+        let rows = self.tasks.unfinished();
+        let tasks: Vec<TaskKey> = rows.into_iter().flat_map(|row| self.take_apart(row)).collect();
+        for task in tasks.into_iter().rev() {
             let State::Running { worker, attempt, .. } = self.tasks.get(task).state else {
                 unreachable!("only running tasks are left once the daemon shuts down");
             };
@@ -105,8 +113,7 @@ impl Supervisor {
 
     pub(super) fn has_started(&self, worker: WorkerId, attempt: AttemptId) -> Started {
         let worker = self.slots.get(&worker.slot).and_then(|slot| slot.worker());
-        let held = worker.and_then(|worker| worker.held.iter().find(|held| held.attempt == attempt));
-        match held.map(|held| held.progress) {
+        match worker.and_then(|worker| worker.held.get(attempt)).map(|held| held.progress) {
             Some(Progress::Started { .. } | Progress::Overdue) => Started::Yes,
             Some(Progress::Sent | Progress::Recalled) | None => Started::Unknown,
         }
@@ -115,8 +122,7 @@ impl Supervisor {
     fn disown(&mut self, worker_id: WorkerId, attempt: AttemptId) {
         self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
         self.timers.disarm(Timer::AttemptTimeout(worker_id, attempt));
-        let worker = self.slot_of(worker_id).and_then(|slot| slot.worker_mut());
-        if let Some(held) = worker.and_then(|worker| worker.held_mut(attempt)) {
+        if let Some(held) = self.held_mut(worker_id, attempt) {
             held.task = None;
         }
     }

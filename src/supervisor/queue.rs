@@ -10,6 +10,8 @@
 //! The largest priority goes first, whatever waits below it. Within one, turns go round the users, then
 //! round each user's connections. A task keeps its ticket when it is sent to a worker, so that one that
 //! comes back stands where it stood. The tasks of a blocked client stand aside until it is unblocked.
+//!
+//! A row of the table may stand for a run of tasks, one behind the other in their line: it has the ticket of its first.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -30,6 +32,24 @@ pub(super) struct Place {
     pub(super) user: Uid,
     pub(super) connection: ConnectionId,
     pub(super) ticket: Ticket,
+}
+
+/// What became of the row of a run of tasks: it has lost the first of them to another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) first: TaskKey,
+    /// The ticket that it had, which the other has now.
+    pub(super) ticket: Ticket,
+    pub(super) rest: TaskKey,
+    pub(super) ticket_of_rest: Ticket,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Turn {
+    pub(super) task: TaskKey,
+    /// Whether nobody else waits with the same priority, so that what stands behind it is next.
+    pub(super) is_alone: bool,
 }
 
 /// Values that take turns: after one was served, the next key has its turn.
@@ -69,9 +89,32 @@ struct Line {
 }
 
 impl Line {
+    fn first(&self) -> Option<TaskKey> {
+        self.returned.values().next().copied().or_else(|| self.fresh.first())
+    }
+
     fn pop(&mut self, links: &mut Links) -> Option<TaskKey> {
         let returned = self.returned.pop_first().map(|(_, task)| task);
         returned.or_else(|| self.fresh.pop(links))
+    }
+
+    /// The first tasks of a row have a row of their own now: in front of it, with the ticket that it had.
+    fn split(&mut self, links: &mut Links, cut: Cut) {
+        match self.returned.get_mut(&cut.ticket) {
+            Some(row) => {
+                *row = cut.first;
+                self.returned.insert(cut.ticket_of_rest, cut.rest);
+            }
+            None => self.fresh.insert_before(links, cut.first, cut.rest),
+        }
+    }
+
+    /// Takes the first tasks of the first row out, which have a row of their own.
+    fn pop_first(&mut self, cut: Cut) -> TaskKey {
+        if self.returned.remove(&cut.ticket).is_some() {
+            self.returned.insert(cut.ticket_of_rest, cut.rest);
+        }
+        cut.first
     }
 
     fn remove(&mut self, links: &mut Links, ticket: Ticket, task: TaskKey) {
@@ -108,10 +151,7 @@ impl Lines {
 
     /// Takes a task out, if the line of its place is here; says whether it is.
     fn remove(&mut self, links: &mut Links, place: Place, task: TaskKey) -> bool {
-        let users = self.levels.get_mut(&Reverse(place.priority));
-        let connections = users.and_then(|users| users.values.get_mut(&place.user));
-        let line = connections.and_then(|connections| connections.values.get_mut(&place.connection));
-        let Some(line) = line else { return false };
+        let Some(line) = self.find(place) else { return false };
         line.remove(links, place.ticket, task);
         if line.is_empty() {
             self.take_line(place.priority, place.user, place.connection);
@@ -119,7 +159,21 @@ impl Lines {
         true
     }
 
-    fn pop(&mut self, links: &mut Links) -> Option<TaskKey> {
+    /// The line of a place, if it is here.
+    fn find(&mut self, place: Place) -> Option<&mut Line> {
+        let users = self.levels.get_mut(&Reverse(place.priority))?;
+        users.values.get_mut(&place.user)?.values.get_mut(&place.connection)
+    }
+
+    fn turn(&self) -> Option<Turn> {
+        let (_, users) = self.levels.first_key_value()?;
+        let connections = users.values.get(&users.next()?)?;
+        let task = connections.values.get(&connections.next()?)?.first()?;
+        Some(Turn { task, is_alone: users.values.len() == 1 && connections.values.len() == 1 })
+    }
+
+    /// Gives the one whose turn it is its turn: `take` takes out of its line.
+    fn serve<T>(&mut self, take: impl FnOnce(&mut Line) -> Option<T>) -> Option<T> {
         let (Reverse(priority), users) = self.levels.iter_mut().next()?;
         let priority = *priority;
         let user = users.next()?;
@@ -128,11 +182,11 @@ impl Lines {
         let connection = connections.next()?;
         connections.served = Some(connection);
         let line = connections.values.get_mut(&connection)?;
-        let task = line.pop(links)?;
+        let taken = take(line)?;
         if line.is_empty() {
             self.take_line(priority, user, connection);
         }
-        Some(task)
+        Some(taken)
     }
 
     /// Takes the whole line of a connection out of one level, and what is empty then.
@@ -179,30 +233,49 @@ impl Queue {
         self.ready.levels.keys().next().map(|Reverse(priority)| *priority)
     }
 
-    /// Puts a task with a new ticket at the end of its line.
-    pub(super) fn push(&mut self, links: &mut Links, place: Place, task: TaskKey) {
+    /// Puts a row with a new ticket, of so many tasks, at the end of its line.
+    pub(super) fn push(&mut self, links: &mut Links, place: Place, task: TaskKey, count: u32) {
         self.line(place).fresh.push(links, task);
-        self.len += 1;
+        self.len += u64::from(count);
     }
 
-    /// Puts a task that was taken out in turn back where it stood.
-    pub(super) fn put_back(&mut self, place: Place, task: TaskKey) {
+    /// Puts a row that was taken out in turn back where it stood.
+    pub(super) fn put_back(&mut self, place: Place, task: TaskKey, count: u32) {
         self.line(place).returned.insert(place.ticket, task);
-        self.len += 1;
+        self.len += u64::from(count);
     }
 
-    /// Takes out a task that waits.
-    pub(super) fn remove(&mut self, links: &mut Links, place: Place, task: TaskKey) {
+    /// Takes out a row that waits.
+    pub(super) fn remove(&mut self, links: &mut Links, place: Place, task: TaskKey, count: u32) {
         let removed = self.ready.remove(links, place, task) || self.aside.remove(links, place, task);
         assert!(removed, "a pending task is in its pool's queue");
-        self.len -= 1;
+        self.len -= u64::from(count);
     }
 
-    /// Takes out the task whose turn it is.
-    pub(super) fn pop(&mut self, links: &mut Links) -> Option<TaskKey> {
-        let popped = self.ready.pop(links)?;
-        self.len -= 1;
-        Some(popped)
+    /// Whose turn it is.
+    pub(super) fn turn(&self) -> Option<Turn> {
+        self.ready.turn()
+    }
+
+    /// Takes out the row whose turn it is, of so many tasks.
+    pub(super) fn take(&mut self, links: &mut Links, count: u32) {
+        if self.ready.serve(|line| line.pop(links)).is_some() {
+            self.len -= u64::from(count);
+        }
+    }
+
+    /// Takes out the first tasks, so many, of the row whose turn it is.
+    pub(super) fn take_first(&mut self, cut: Cut, count: u32) {
+        if self.ready.serve(|line| Some(line.pop_first(cut))).is_some() {
+            self.len -= u64::from(count);
+        }
+    }
+
+    /// A row that waits in the line of `place` is two rows now.
+    pub(super) fn split(&mut self, links: &mut Links, place: Place, cut: Cut) {
+        let Queue { ready, aside, .. } = self;
+        let line = ready.find(place).or_else(|| aside.find(place));
+        line.expect("a pending task is in its pool's queue").split(links, cut);
     }
 
     fn line(&mut self, place: Place) -> &mut Line {
@@ -254,15 +327,17 @@ mod tests {
         }
 
         fn push(&mut self, place: Place) {
-            self.queue.push(&mut self.links, place, key(place));
+            self.queue.push(&mut self.links, place, key(place), 1);
         }
 
         fn remove(&mut self, place: Place) {
-            self.queue.remove(&mut self.links, place, key(place));
+            self.queue.remove(&mut self.links, place, key(place), 1);
         }
 
         fn pop(&mut self) -> Option<u64> {
-            self.queue.pop(&mut self.links).map(|task| task.row() as u64)
+            let Turn { task, .. } = self.queue.turn()?;
+            self.queue.take(&mut self.links, 1);
+            Some(task.row() as u64)
         }
 
         fn drain(&mut self) -> Vec<u64> {
@@ -301,7 +376,7 @@ mod tests {
         let mut desk = Desk::of(&places);
         assert_eq!([desk.pop(), desk.pop(), desk.pop()], [Some(1), Some(2), Some(3)]);
         for returned in [0, 2, 1] {
-            desk.queue.put_back(places[returned], key(places[returned]));
+            desk.queue.put_back(places[returned], key(places[returned]), 1);
             desk.push(place(0, 1, 1, 5 + returned as u64));
         }
         desk.remove(places[1]);

@@ -39,6 +39,12 @@ impl Worker {
     fn attempts_max(&self, policy: &PoolPolicy) -> Option<u64> {
         policy.max_attempts.map(|most| ((most as f64 * self.lasts).ceil() as u64).max(1))
     }
+
+    /// How many more attempts it may be sent.
+    pub(super) fn attempts_left(&self, policy: &PoolPolicy) -> u64 {
+        let sent = self.finished + u64::from(self.held.count());
+        self.attempts_max(policy).map_or(u64::MAX, |most| most.saturating_sub(sent))
+    }
 }
 
 impl Supervisor {
@@ -47,7 +53,7 @@ impl Supervisor {
         let Some(slot) = self.slots.get(&id) else { return };
         let Some(worker) = slot.worker() else { return };
         // What was taken back was not its to do.
-        let sent = worker.finished + worker.held.len() as u64;
+        let sent = worker.finished + u64::from(worker.held.count());
         if worker.attempts_max(&self.pool(slot.pool).policy).is_some_and(|most| sent >= most) {
             self.wear_out(id, Wear::Attempts(sent));
         }

@@ -62,8 +62,10 @@ impl Supervisor {
         for task in gone.watched {
             self.tasks.get_mut(task).extras_mut().watchers.retain(|watcher| watcher.client != client);
         }
-        for task in gone.attached.tasks(&self.tasks.attached) {
-            self.cancel(task, CancelReason::ClientGone);
+        for row in gone.attached.tasks(&self.tasks.attached) {
+            for task in self.take_apart(row) {
+                self.cancel(task, CancelReason::ClientGone);
+            }
         }
         self.drain_requests.retain(|requester| requester.client != client);
     }
@@ -146,8 +148,8 @@ impl Supervisor {
         self.conclude(key, Outcome::Cancelled(reason));
     }
 
-    /// The task of that id, if the client may know of it.
-    fn find_for(&self, from: Watcher, task: TaskId) -> Result<Found, Refusal> {
+    /// The task of that id, if the client may know of it; its row is its own.
+    fn find_for(&mut self, from: Watcher, task: TaskId) -> Result<Found, Refusal> {
         if task.epoch != self.epoch {
             return Ok(Found::EarlierEpoch);
         }
@@ -155,7 +157,7 @@ impl Supervisor {
         let user = self.clients.get(&from.client).map(|client| client.peer.user);
         let owner = self.tasks.get(key).user;
         if user.is_some_and(|user| user == owner || self.policy.is_privileged(user)) {
-            return Ok(Found::Row(key));
+            return Ok(Found::Row(self.single_out(task.number).unwrap_or(key)));
         }
         Err(Refusal::NotAllowed(format!("task {task} belongs to uid {}", owner.0)))
     }

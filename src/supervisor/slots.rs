@@ -1,17 +1,15 @@
-//! Slots, the workers in them, and the attempts that those hold.
+//! Slots, and the workers in them.
 
-use std::collections::{BTreeSet, VecDeque};
-
-use crate::id::{AttemptId, Generation, Pid, SlotId, TaskId, WorkerId};
+use crate::id::{AttemptId, Generation, Pid, SlotId, WorkerId};
 use crate::limits::ATTEMPTS_APART_MAX;
 use crate::message::status::WorkerState;
 use crate::time::Time;
 
 use super::action::EndReason;
 use super::ahead::Pace;
+use super::held::{Held, HeldAttempts, Progress, TakenBack};
 use super::pools::PoolId;
 use super::recycling::Wear;
-use super::tasks::TaskKey;
 
 /// A place for a worker.
 #[derive(Debug)]
@@ -63,11 +61,8 @@ pub(super) struct Worker {
     pub(super) stage: Stage,
     /// Why it is to be replaced, if it is.
     pub(super) wear: Option<Wear>,
-    /// The attempts it was sent and has not reported, in the order of sending.
-    pub(super) held: VecDeque<Held>,
-    /// The attempts that were taken back from it, of which it is known without asking it, and that it has not
-    /// passed over.
-    pub(super) taken_back: BTreeSet<AttemptId>,
+    pub(super) held: HeldAttempts,
+    pub(super) taken_back: TakenBack,
     pub(super) last_attempt: AttemptId,
     /// How many it may be sent ahead.
     pub(super) pace: Pace,
@@ -90,30 +85,6 @@ pub(super) enum Stage {
     Ready { capacity: u32, since: Time },
     /// It takes no more and is to end; since when it had been ready, and whether it was told so by now.
     Ending { reason: EndReason, ready_since: Option<Time>, told: bool },
-}
-
-/// An attempt that a worker holds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
-    pub(super) attempt: AttemptId,
-    /// The task it is an attempt of.
-    pub(super) id: TaskId,
-    /// That task's row, until the task has ended without this attempt.
-    pub(super) task: Option<TaskKey>,
-    pub(super) progress: Progress,
-}
-
-/// How far an attempt has come, by its worker's word.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
-    /// It was sent.
-    Sent,
-    /// It was sent and asked for back.
-    Recalled,
-    /// Its function was called.
-    Started { at: Time },
-    /// It ran out of time and may still run; its task waits to be retried until the worker is reaped.
-    Overdue,
 }
 
 impl Slot {
@@ -160,8 +131,8 @@ impl Worker {
             pid: None,
             stage: Stage::Starting,
             wear: None,
-            held: VecDeque::new(),
-            taken_back: BTreeSet::new(),
+            held: HeldAttempts::default(),
+            taken_back: TakenBack::default(),
             last_attempt: AttemptId(0),
             pace: Pace::default(),
             finished: 0,
@@ -190,7 +161,7 @@ impl Worker {
     /// How much stands before a further attempt that it is sent: nothing while it has room for it at once, else
     /// the attempts that it holds; none if it can be sent none, or has yet to show that it goes on.
     pub(super) fn load(&self) -> Option<u32> {
-        let (held, capacity) = (self.held.len() as u32, self.capacity());
+        let (held, capacity) = (self.held.count(), self.capacity());
         match () {
             () if self.must_pass_over() => None,
             () if held < capacity => Some(0),
@@ -199,12 +170,27 @@ impl Worker {
         }
     }
 
-    /// Whether the numbers of the attempts on their way do not lie too far apart: those that were taken back are
-    /// still among what it has to read.
+    /// How many attempts it can be sent at once, if it can be sent any and may do so many in its life.
+    pub(super) fn room(&self, attempts_left: u64) -> u32 {
+        if !self.pace.is_ahead() {
+            return 1;
+        }
+        let in_step = u32::try_from(ATTEMPTS_APART_MAX.saturating_sub(self.spread())).unwrap_or(u32::MAX);
+        let left = u32::try_from(attempts_left).unwrap_or(u32::MAX);
+        self.pace.room(self.held.count()).min(in_step).min(left).max(1)
+    }
+
+    /// Whether the numbers of the attempts on their way do not lie too far apart.
     fn is_in_step(&self) -> bool {
-        let held = self.held.front().map(|held| held.attempt);
-        let first = held.into_iter().chain(self.taken_back.first().copied()).min();
-        self.last_attempt.0 - first.unwrap_or(self.last_attempt).0 < ATTEMPTS_APART_MAX
+        self.spread() < ATTEMPTS_APART_MAX
+    }
+
+    /// How far the numbers of the attempts on their way lie apart: those that were taken back are still among what
+    /// it has to read.
+    fn spread(&self) -> u64 {
+        let held = self.held.first().map(|held| held.attempt);
+        let first = held.into_iter().chain(self.taken_back.first()).min();
+        self.last_attempt.0 - first.unwrap_or(self.last_attempt).0
     }
 
     /// Whether all that it has to do, as far as is known, is to pass over what was taken back.
@@ -219,44 +205,7 @@ impl Worker {
 
     /// Whether it is known to run an attempt, if it runs one at a time: in the order of sending.
     pub(super) fn has_begun(&self) -> bool {
-        let first = self.held.front().map(|held| held.progress);
+        let first = self.held.first().map(|held| held.progress);
         matches!(first, Some(Progress::Started { .. } | Progress::Overdue))
-    }
-
-    /// Strikes an attempt, mostly the first one, from those it holds.
-    pub(super) fn forget(&mut self, attempt: AttemptId) {
-        if let Some(index) = self.held.iter().position(|held| held.attempt == attempt) {
-            self.held.remove(index);
-        }
-    }
-
-    /// How many of its attempts go on although their tasks have ended.
-    pub(super) fn stuck(&self) -> u32 {
-        self.held.iter().filter(|held| held.is_stuck()).count() as u32
-    }
-
-    pub(super) fn held_mut(&mut self, attempt: AttemptId) -> Option<&mut Held> {
-        self.held.iter_mut().find(|held| held.attempt == attempt)
-    }
-}
-
-impl Held {
-    /// Whether it is not known to have begun, and was not asked for.
-    pub(super) fn is_sent(&self) -> bool {
-        self.progress == Progress::Sent
-    }
-
-    /// Whether it goes on although its task has ended.
-    fn is_stuck(&self) -> bool {
-        match self.progress {
-            Progress::Started { .. } => self.task.is_none(),
-            Progress::Overdue => true,
-            Progress::Sent | Progress::Recalled => false,
-        }
-    }
-
-    /// Whether a task waits for it to end.
-    pub(super) fn is_needed(&self) -> bool {
-        self.task.is_some() && self.progress != Progress::Overdue
     }
 }

@@ -7,7 +7,7 @@ use super::clients::Client;
 use super::policy::{Policy, WhenDegraded};
 use super::pools::{Knowledge, Pool, PoolId};
 use super::queue::Ticket;
-use super::tasks::{Extras, State, Task, TaskKey, Watcher};
+use super::tasks::{Arguments, Extras, State, Task, TaskKey, Watcher};
 use super::timers::Timer;
 use super::unplaced::{Demand, Submission};
 use super::{Action, Notice, Supervisor};
@@ -16,7 +16,7 @@ use crate::id::{FunctionName, RUN_FUNCTION, TaskId, Uid};
 use crate::limits::{DESCRIPTORS_PER_CLIENT_MAX, RETRIES_MAX};
 use crate::message::client::{Refusal, Reply, ReplyBody};
 use crate::message::status::Phase;
-use crate::task::{Attachment, Limit, Outcome, Payload, SharedSpec, TaskSpec};
+use crate::task::{Attachment, Limit, Outcome, Payload, Payloads, SharedSpec, TaskSpec};
 use crate::time::Time;
 
 /// How many edits away a name may be to be suggested for another.
@@ -47,6 +47,7 @@ impl Supervisor {
         // A function that nobody waits for any more is not heard.
         let Some(client) = self.clients.get(&submitter.client) else { return };
         let (user, parent) = (client.peer.user, client.parent);
+        let args = Arguments::One(args);
         let submission = Submission { submitter, user, parent, spec, deadline, args };
         if let Err(refusal) = self.check(&submission, client) {
             return self.refuse(submission.submitter, refusal);
@@ -60,6 +61,32 @@ impl Supervisor {
                 let number = self.unplaced.insert(submission);
                 self.timers.arm(Timer::Placement(number), over);
             }
+        }
+    }
+
+    /// Takes a run in: as one, if nothing is against any of its tasks and none has a time of its own.
+    pub(super) fn submitted_all(
+        &mut self,
+        submitter: Watcher,
+        spec: SharedSpec,
+        deadline: Option<Time>,
+        args: Payloads,
+    ) {
+        let Some(client) = self.clients.get(&submitter.client) else { return };
+        let (user, parent) = (client.peer.user, client.parent);
+        let has_no_time = deadline.is_none() && spec.delay.is_none();
+        if has_no_time && spec.attachment == Attachment::Attached {
+            let (spec, args) = (SharedSpec::clone(&spec), Arguments::from(args.clone()));
+            let submission = Submission { submitter, user, parent, spec, deadline, args };
+            if self.check(&submission, client).is_ok()
+                && let Placement::Pool(pool, function) = self.place(&submission)
+            {
+                return self.accept(submission, pool, function);
+            }
+        }
+        for (place, args) in (0..).zip(args.each()) {
+            let submitter = Watcher { request: submitter.request.plus(place), ..submitter };
+            self.submitted(submitter, SharedSpec::clone(&spec), deadline, args);
         }
     }
 
@@ -136,7 +163,7 @@ impl Supervisor {
     }
 
     fn check(&self, submission: &Submission, client: &Client) -> Result<(), Refusal> {
-        let bytes = submission.args.len();
+        let bytes = submission.args.largest();
         let demand = self.demand(None).plus(Demand::of(&submission.args));
 
         if self.phase != Phase::Serving {
@@ -211,16 +238,13 @@ impl Supervisor {
     /// Whether the caller's open files may go with a task.
     fn check_files(&self, submission: &Submission, client: &Client) -> Result<(), Refusal> {
         let Submission { spec, args, .. } = submission;
-        let descriptors = args.descriptors.count();
-        if descriptors == 0 {
-            return Ok(());
-        }
+        let Some(files) = args.files() else { return Ok(()) };
         if spec.function.as_str() != RUN_FUNCTION || spec.attachment == Attachment::Detached {
             let rule = format!("open files can only go with `{RUN_FUNCTION}`, and attached");
             return Err(Refusal::BadOption(rule));
         }
         let held: usize = client.files.iter().map(Watch::held).sum();
-        match held + descriptors as usize > DESCRIPTORS_PER_CLIENT_MAX {
+        match held + files.count() as usize > DESCRIPTORS_PER_CLIENT_MAX {
             true => Err(Refusal::TooManyDescriptors { descriptors_max: DESCRIPTORS_PER_CLIENT_MAX as u32 }),
             false => Ok(()),
         }
@@ -228,11 +252,11 @@ impl Supervisor {
 
     /// Remembers what open files a client's task holds, for as long as it does.
     fn count_files(&mut self, submission: &Submission) {
-        if submission.args.descriptors.count() > 0
+        if let Some(files) = submission.args.files()
             && let Some(client) = self.clients.get_mut(&submission.submitter.client)
         {
             client.files.retain(|files| files.held() > 0);
-            client.files.push(submission.args.descriptors.watch());
+            client.files.push(files.watch());
         }
     }
 
@@ -334,7 +358,8 @@ impl Supervisor {
             retries_max: spec.retries,
             ..Extras::default()
         };
-        let id = TaskId { epoch: self.epoch, number: self.tasks.next_number() };
+        let count = args.count();
+        let id = TaskId { epoch: self.epoch, number: self.tasks.next_number(count) };
         let account = self.tasks.open_account(user);
         let key = self.tasks.insert(Task {
             id,
@@ -355,12 +380,20 @@ impl Supervisor {
         if spec.attachment == Attachment::Attached {
             client.attached.push(&mut self.tasks.attached, key);
         }
-        self.pool_mut(pool).unfinished += 1;
-        self.reply(submitter, ReplyBody::Accepted { task: id });
-        self.note_of_task(|tasks| {
-            let function = tasks.get(key).function.clone();
-            Notice::TaskAccepted { task: id, function, user }
-        });
+        self.pool_mut(pool).unfinished += u64::from(count);
+        self.reply(
+            submitter,
+            match count {
+                1 => ReplyBody::Accepted { task: id },
+                count => ReplyBody::AllAccepted { first: id, count },
+            },
+        );
+        if self.tells_of_tasks {
+            for place in 0..count {
+                let (task, function) = (id.plus(place.into()), self.tasks.get(key).function.clone());
+                self.note(Notice::TaskAccepted { task, function, user });
+            }
+        }
 
         if let Some(at) = deadline {
             if at <= self.now {
@@ -374,21 +407,22 @@ impl Supervisor {
         }
     }
 
-    /// Puts a task whose delay or backoff is over at the end of its line.
+    /// Puts what is new, or whose delay or backoff is over, at the end of its line.
     pub(super) fn enqueue(&mut self, key: TaskKey) {
-        self.last_ticket = Ticket(self.last_ticket.0 + 1);
-        let ticket = self.last_ticket;
+        let count = self.tasks.get(key).count();
+        let ticket = Ticket(self.last_ticket.0 + 1);
+        self.last_ticket = Ticket(self.last_ticket.0 + u64::from(count));
         self.tasks.set_state(key, State::Pending { ticket });
         let task = self.tasks.get(key);
         let (pool, place) = (task.pool, task.place(ticket));
-        self.pools[pool.0].queue.push(&mut self.tasks.in_line, place, key);
+        self.pools[pool.0].queue.push(&mut self.tasks.in_line, place, key, count);
     }
 
-    /// Puts a task that was sent to a worker where its ticket says.
+    /// Puts what was sent to a worker where its ticket says.
     pub(super) fn stand_back_in_line(&mut self, key: TaskKey, ticket: Ticket) {
         self.tasks.set_state(key, State::Pending { ticket });
         let task = self.tasks.get(key);
-        self.pools[task.pool.0].queue.put_back(task.place(ticket), key);
+        self.pools[task.pool.0].queue.put_back(task.place(ticket), key, task.count());
     }
 
     pub(super) fn reply(&mut self, to: Watcher, body: ReplyBody) {

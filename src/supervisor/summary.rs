@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::held::Progress;
 use super::pools::PoolId;
-use super::slots::{Progress, Slot, Worker};
+use super::slots::{Slot, Worker};
 use super::tasks::{State, Task};
 use super::{Policy, Supervisor};
+use crate::id::TaskId;
 use crate::message::status::{
     FunctionStatus, Phase, PoolStatus, TaskCounts, TaskStatus, WorkerState, WorkerStatus,
 };
@@ -80,7 +82,7 @@ impl Supervisor {
     }
 
     fn worker_status(&self, now: Time, slot: &Slot) -> WorkerStatus {
-        let held = slot.worker().and_then(|worker| worker.held.front());
+        let held = slot.worker().and_then(|worker| worker.held.first());
         let task = held.and_then(|held| held.task).map(|key| self.tasks.get(key));
         let since = held.and_then(|held| match held.progress {
             Progress::Started { at } => Some(at),
@@ -96,8 +98,8 @@ impl Supervisor {
             function: task.map(|task| task.function.clone()),
             running_ms: since.map(|since| now.since(since).as_millis() as u64),
             capacity: slot.worker().map_or(0, Worker::capacity),
-            held: slot.worker().map_or(0, |worker| worker.held.len() as u32),
-            stuck: slot.worker().map_or(0, Worker::stuck),
+            held: slot.worker().map_or(0, |worker| worker.held.count()),
+            stuck: slot.worker().map_or(0, |worker| worker.held.stuck()),
             attempts: slot.attempts,
             restarts: slot.restarts,
             rss_bytes: None,
@@ -108,13 +110,14 @@ impl Supervisor {
     /// whether there are more.
     pub fn tasks(&self, now: Time, after: u64, rows_max: usize) -> (Vec<TaskStatus>, bool) {
         let mut tasks = self.tasks.after(after);
-        let rows = tasks.by_ref().take(rows_max).map(|task| self.task_status(now, task)).collect();
+        let status = |(number, task): (u64, &Task)| self.task_status(now, TaskId { number, ..task.id }, task);
+        let rows = tasks.by_ref().take(rows_max).map(status).collect();
         (rows, tasks.next().is_some())
     }
 
-    fn task_status(&self, now: Time, task: &Task) -> TaskStatus {
+    fn task_status(&self, now: Time, id: TaskId, task: &Task) -> TaskStatus {
         TaskStatus {
-            id: task.id,
+            id,
             function: task.function.clone(),
             pool: self.pool(task.pool).policy.name.clone(),
             state: task.visible_state(),

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::tasks::Watcher;
+use super::tasks::{Arguments, Watcher};
 use crate::id::{ConnectionId, TaskId, Uid};
-use crate::task::{Payload, SharedSpec};
+use crate::task::SharedSpec;
 use crate::time::Time;
 
-/// What a client submitted.
+/// What a client submitted: a task, or a run.
 #[derive(Debug)]
 pub(super) struct Submission {
     pub(super) submitter: Watcher,
@@ -16,7 +16,7 @@ pub(super) struct Submission {
     pub(super) parent: Option<TaskId>,
     pub(super) spec: SharedSpec,
     pub(super) deadline: Option<Time>,
-    pub(super) args: Payload,
+    pub(super) args: Arguments,
 }
 
 /// Submissions that wait, in the order in which they came.
@@ -42,9 +42,9 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// What a task with these arguments takes.
-    pub(super) fn of(args: &Payload) -> Self {
-        Demand { tasks: 1, bytes: args.len(), descriptors: args.memory_descriptors() }
+    /// What the tasks with these arguments take.
+    pub(super) fn of(args: &Arguments) -> Self {
+        Demand { tasks: args.count().into(), bytes: args.len(), descriptors: args.memory_descriptors() }
     }
 
     pub(super) fn plus(self, more: Demand) -> Self {

@@ -15,9 +15,10 @@ use std::collections::BTreeSet;
 
 use super::action::{EndReason, Signal};
 use super::ahead::Pace;
+use super::held::{Held, Progress};
 use super::pools::PoolId;
 use super::restart::{backoff, jittered};
-use super::slots::{Held, Occupant, Progress, Role, Slot, Stage, Worker};
+use super::slots::{Occupant, Role, Slot, Stage, Worker};
 use super::timers::Timer;
 use super::{Action, Notice, Supervisor};
 use crate::id::{AttemptId, Generation, Pid, SlotId, WorkerId};
@@ -178,12 +179,13 @@ impl Supervisor {
         }
     }
 
-    /// Counts an attempt that a worker finished: it works.
-    pub(super) fn count_finished(&mut self, id: SlotId) {
+    /// Counts attempts that a worker finished: it works.
+    pub(super) fn count_finished(&mut self, id: SlotId, count: u32) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        slot.attempts += 1;
+        slot.attempts += u64::from(count);
         if let Some(worker) = slot.worker_mut() {
-            worker.finished += 1;
+            worker.finished += u64::from(count);
+            worker.pace.finished(count);
         }
         if slot.failures > 0 {
             self.worker_settled(id);
@@ -358,7 +360,7 @@ impl Supervisor {
 
         let mut crashed = Vec::new();
         let mut killers = BTreeSet::new();
-        for held in &worker.held {
+        for held in worker.held.iter() {
             self.timers.disarm(Timer::AttemptStart(worker_id, held.attempt));
             self.timers.disarm(Timer::AttemptTimeout(worker_id, held.attempt));
             let Some(key) = held.task else { continue };

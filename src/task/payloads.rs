@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use super::{Encoding, Payload};
+use crate::limits::{BYTES_AT_ONCE_MAX, TASKS_AT_ONCE_MAX};
 
 /// Bytes in front of each payload.
 const LENGTH_BYTES: usize = size_of::<u16>();
@@ -70,8 +71,11 @@ impl Payloads {
         &self.bytes
     }
 
-    /// The same with the bytes that followed a head; none if these are not as many payloads as it has said.
+    /// The same with the bytes that followed a head; none if these are not as many payloads as it has said, or too many.
     pub(crate) fn with_bytes(self, bytes: &[u8]) -> Option<Self> {
+        if self.count > TASKS_AT_ONCE_MAX || bytes.len() > BYTES_AT_ONCE_MAX {
+            return None;
+        }
         let mut iter = Iter { rest: bytes };
         let count = iter.by_ref().count();
         let is_whole = iter.rest.is_empty() && count > 0 && count == self.count as usize;
@@ -89,6 +93,11 @@ impl Payloads {
             self.held = self.bytes.len();
         }
         first
+    }
+
+    /// Bytes of the largest.
+    pub fn largest(&self) -> u64 {
+        self.iter().map(<[u8]>::len).max().unwrap_or_default() as u64
     }
 
     /// Each by itself, in memory of its own.
@@ -232,6 +241,19 @@ mod tests {
             assert_eq!(head(2).with_bytes(&whole.as_bytes()[..cut]), None);
         }
         assert_eq!(head(0).with_bytes(&[]), None);
+    }
+
+    #[test]
+    fn more_than_go_together_are_refused() {
+        let refuses = |count: u32, length: usize| {
+            let mut payloads = PayloadsMut::default();
+            (0..count).for_each(|_| payloads.push(Encoding::Json, &vec![0; length]));
+            let whole = payloads.take();
+            whole.clone().with_bytes(whole.as_bytes()).is_none()
+        };
+        assert!(!refuses(TASKS_AT_ONCE_MAX, 0) && refuses(TASKS_AT_ONCE_MAX + 1, 0));
+        let half = BYTES_AT_ONCE_MAX / 2 - LENGTH_BYTES;
+        assert!(!refuses(2, half) && refuses(2, half + 1));
     }
 
     #[test]

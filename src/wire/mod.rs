@@ -61,8 +61,12 @@ pub enum WireError {
         /// How many.
         bytes: usize,
     },
-    /// Bytes behind the head that are not the payloads it announces.
-    #[error("bytes of payload that are not the {announced} payloads that its head announces")]
+    /// Bytes behind the head that are not the payloads it announces, or more than go together.
+    #[error(
+        "bytes of payload that are not the {announced} payloads that its head announces, or more than {} of them or {} bytes",
+        limits::TASKS_AT_ONCE_MAX,
+        limits::BYTES_AT_ONCE_MAX
+    )]
     PayloadsMalformed {
         /// How many payloads.
         announced: u32,

@@ -11,6 +11,7 @@ use poold::supervisor::Event;
 use poold::task::{Attachment, Deadline, Encoding, Payload, TaskSpec};
 
 use crate::faults::Fault;
+use crate::gather;
 use crate::history::{self, History, State};
 use crate::policies::{self, DAEMON_USER, ms};
 use crate::trial::{EPOCH, Violation};
@@ -195,7 +196,33 @@ impl World {
         })
     }
 
+    /// Submits several tasks at once, mostly such as stay together.
+    fn submits_all(&mut self, client: ConnectionId) -> Result<(), Violation> {
+        let mut spec = self.draw_spec();
+        if self.rng.u32(0..8) > 0 {
+            spec = TaskSpec { deadline: None, delay: None, attachment: Attachment::Attached, ..spec };
+        }
+        let deadline = match spec.deadline {
+            Some(Deadline::After(wait)) => Some(self.now() + wait),
+            Some(Deadline::At(_)) | None => None,
+        };
+        let each: Vec<Payload> = (0..self.rng.u32(1..12)).map(|_| self.draw_args()).collect();
+        let Some(args) = gather::payloads(each.iter().filter(|args| args.inline().is_some())) else {
+            return Ok(());
+        };
+        self.tally.count(Fault::SubmitsAll);
+        let request = self.clients.next_request();
+        for _ in 1..args.count() {
+            self.clients.next_request();
+        }
+        self.count_bounds(client, &spec);
+        self.tell(Event::SubmittedAll { client, request, spec: spec.into(), deadline, args })
+    }
+
     fn submits(&mut self, client: ConnectionId) -> Result<(), Violation> {
+        if self.rng.u32(0..3) == 0 {
+            return self.submits_all(client);
+        }
         for _ in 0..self.rng.u32(1..5) {
             let request = self.clients.next_request();
             let (spec, args) = (self.draw_spec(), self.draw_args());

@@ -142,6 +142,14 @@ faults! {
     Stop,
     /// The daemon is told to stop again.
     StopAgain,
+    /// Several tasks are submitted at once.
+    SubmitsAll,
+    /// The ends of several attempts are told at once.
+    EndTogether,
+    /// Several attempts are taken back at once.
+    RecalledTogether,
+    /// Several attempts are passed over at once.
+    PassedOverTogether,
 }
 
 /// How likely each fault is in one run, in thousandths.

@@ -36,6 +36,10 @@ impl Functions {
     fn end_by(&mut self, event: &Event) -> Vec<ConnectionId> {
         let is_over = |place: &(WorkerId, AttemptId)| match event {
             Event::AttemptFinished { worker, attempt, .. } => *place == (*worker, *attempt),
+            Event::AttemptsFinished { worker, attempt, results } => {
+                let end = attempt.plus(results.count().into());
+                place.0 == *worker && (*attempt..end).contains(&place.1)
+            }
             Event::WorkerExited { worker, .. } => place.0 == *worker,
             _ => false,
         };

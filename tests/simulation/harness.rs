@@ -313,7 +313,7 @@ impl Harness {
 
     /// A worker is asked for an attempt.
     pub fn expect_recall(&mut self, sent: Sent) -> &mut Self {
-        self.expect(Action::RecallAttempt { worker: sent.worker, attempt: sent.attempt })
+        self.expect(Action::RecallAttempts { worker: sent.worker, attempt: sent.attempt, count: 1 })
     }
 
     /// A worker may be looked at, as often as it is.

@@ -14,10 +14,13 @@ mod clients;
 mod faults;
 mod files;
 mod functions;
+mod gather;
 mod harness;
 mod history;
 mod misbehaviour;
 mod phases;
+#[path = "../../fuzz/src/supervisor/pieces.rs"]
+mod pieces;
 mod policies;
 mod processes;
 mod regressions;

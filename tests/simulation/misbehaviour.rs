@@ -38,8 +38,8 @@ impl World {
         let event = match self.rng.u32(0..4) {
             0 => Event::AttemptStarted { worker, attempt },
             1 => Event::AttemptFinished { worker, attempt, report: result(worker, attempt) },
-            2 => Event::AttemptRecalled { worker, attempt },
-            _ => Event::AttemptPassedOver { worker, attempt },
+            2 => Event::AttemptsRecalled { worker, attempt, count: 1 },
+            _ => Event::AttemptsPassedOver { worker, attempt, count: 1 },
         };
         self.write(worker, event);
     }
@@ -111,12 +111,12 @@ impl World {
         let event = match self.rng.u32(0..11) {
             0 => Event::AttemptStarted { worker, attempt },
             1..=3 => Event::AttemptFinished { worker, attempt, report: result(worker, attempt) },
-            4 => Event::AttemptRecalled { worker, attempt },
+            4 => Event::AttemptsRecalled { worker, attempt, count: 1 },
             5 => Event::WorkerReady { worker, functions: Vec::new(), capacity: 1, ahead: 1 },
             6 => Event::WorkerNotReady { worker, message },
             7 => Event::WorkerHungUp { worker },
             8 => Event::WorkerBroke { worker, reason: message },
-            9 => Event::AttemptPassedOver { worker, attempt },
+            9 => Event::AttemptsPassedOver { worker, attempt, count: 1 },
             _ => Event::WorkerExited { worker, exit: Exit::Signal(9) },
         };
         self.tell(event)

@@ -180,7 +180,7 @@ impl World {
                 Some(index) => {
                     process.queue.remove(index);
                     self.tally.count(Fault::RecallAnswered);
-                    self.write(worker, Event::AttemptRecalled { worker, attempt });
+                    self.write(worker, Event::AttemptsRecalled { worker, attempt, count: 1 });
                 }
                 None => self.tally.count(Fault::RecallCrossesStart),
             },
@@ -382,7 +382,7 @@ impl World {
             self.tally.count(Fault::RecallCrossesStart);
         } else {
             page.taken_back.insert(attempt);
-            self.answers.push_back(Event::AttemptRecalled { worker, attempt });
+            self.answers.push_back(Event::AttemptsRecalled { worker, attempt, count: 1 });
             self.tally.count(Fault::RecallAnswered);
         }
         true
@@ -397,7 +397,7 @@ impl World {
         let unfinished = begun.filter(|attempt| !process.reported.contains(attempt));
         events.extend(unfinished.map(|attempt| Event::AttemptStarted { worker, attempt }));
         let passed_over = page.passed_over.drain(..);
-        events.extend(passed_over.map(|attempt| Event::AttemptPassedOver { worker, attempt }));
+        events.extend(passed_over.map(|attempt| Event::AttemptsPassedOver { worker, attempt, count: 1 }));
         events
     }
 

@@ -182,7 +182,8 @@ fn cancel_of_an_unstarted_attempt_recalls_it_and_spares_the_worker() {
     let request = it.cancel(alice, task);
     it.expect_reply(alice, request);
     it.expect_done(alice, task, cancelled(CancelReason::Client)).expect_recall(sent).expect_no_more();
-    it.event(Event::AttemptRecalled { worker: sent.worker, attempt: sent.attempt }).expect_no_more();
+    it.event(Event::AttemptsRecalled { worker: sent.worker, attempt: sent.attempt, count: 1 })
+        .expect_no_more();
     let next = it.submit(alice, work());
     assert_eq!(it.expect_send(next).attempt, AttemptId(2), "the same worker goes on");
 }

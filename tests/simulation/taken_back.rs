@@ -34,11 +34,11 @@ fn cancel(it: &mut Harness, client: ConnectionId, task: TaskId, sent: Sent) {
     let request = it.cancel(client, task);
     it.expect_reply(client, request);
     it.expect_done(client, task, Outcome::Cancelled(CancelReason::Client)).expect_recall(sent);
-    it.event(Event::AttemptRecalled { worker: sent.worker, attempt: sent.attempt });
+    it.event(Event::AttemptsRecalled { worker: sent.worker, attempt: sent.attempt, count: 1 });
 }
 
 fn passes_over(it: &mut Harness, Sent { worker, attempt }: Sent) {
-    it.event(Event::AttemptPassedOver { worker, attempt });
+    it.event(Event::AttemptsPassedOver { worker, attempt, count: 1 });
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn stopped_worker_is_sent_no_second_task_after_the_deadline_of_the_first() {
     let sent = it.expect_send(first);
     it.advance(ms(500)).expect_looks(sent.worker).expect_recall(sent);
     it.expect_done(alice, first, Outcome::TimedOut(Limit::Deadline));
-    it.event(Event::AttemptRecalled { worker: sent.worker, attempt: sent.attempt });
+    it.event(Event::AttemptsRecalled { worker: sent.worker, attempt: sent.attempt, count: 1 });
     let second = it.submit(alice, work());
     it.expect_no_more().advance(start_timeout()).expect_looks(sent.worker);
     it.expect_signal(sent.worker, Signal::Kill);

@@ -12,11 +12,13 @@
 use std::fmt;
 
 use poold::id::Epoch;
-use poold::supervisor::{Action, Event, Policy, Supervisor};
+use poold::message::client::{Reply, ReplyBody};
+use poold::supervisor::{Action, Event, Notice, Policy, Supervisor};
 use poold::time::Time;
 
 use crate::checkers::{self, Checker, Verdict};
 use crate::history::{Fact, History};
+use crate::pieces;
 use crate::trace::Trace;
 
 /// The epoch of every simulated daemon.
@@ -27,7 +29,7 @@ pub const EPOCH: Epoch = Epoch(0x5f3a_91c2);
 pub struct Step {
     /// When.
     pub now: Time,
-    /// What the supervisor was told.
+    /// What the supervisor was told; of what it was told of many at once, the last.
     pub event: Event,
     /// What it ordered, in order.
     pub actions: Vec<Action>,
@@ -117,13 +119,26 @@ impl Trial {
         }
         let number = self.history.step + 1;
         self.note(|| format!("{number:>6} {now:>14}  {event:?}"));
-        self.ask(|checker, history| checker.event(history, now, &event))?;
-        self.history.take_event(now, &event);
-        let mut step = Step { now, event, actions: Vec::new(), deadline_before };
+        let mut ordered = Vec::new();
         while let Some(action) = self.supervisor.poll_action() {
             self.note(|| format!("                    -> {action:?}"));
-            self.ask(|checker, history| checker.action(history, &action))?;
-            self.history.take_action(&action);
+            ordered.push(action);
+        }
+        let mut ordered: Vec<Action> = ordered.into_iter().flat_map(pieces::of_action).collect();
+        let mut events = pieces::of_event(&event);
+        let last = events.pop().expect("an event stands for one at the least");
+        let mut step = Step { now, event: last.clone(), actions: Vec::new(), deadline_before };
+        for event in events {
+            let answers = self.concern(&event);
+            self.take_event(now, &event)?;
+            for action in ordered.extract_if(.., |action| answers(action)) {
+                self.take_action(&action)?;
+                step.actions.push(action);
+            }
+        }
+        self.take_event(now, &last)?;
+        for action in ordered {
+            self.take_action(&action)?;
             step.actions.push(action);
         }
         self.history.end_step(&step.event);
@@ -135,6 +150,40 @@ impl Trial {
             }
         }
         Ok(step.actions)
+    }
+
+    /// Which actions are the answer to one of several events that the supervisor was told of at once.
+    fn concern(&self, event: &Event) -> impl Fn(&Action) -> bool + use<> {
+        let asked = match event {
+            Event::Submitted { client, request, .. } => Some((*client, *request)),
+            _ => None,
+        };
+        let ended = match event {
+            Event::AttemptFinished { worker, attempt, .. } => {
+                self.history.attempt(*worker, *attempt).map(|(task, _)| task.id)
+            }
+            _ => None,
+        };
+        move |action| match action {
+            Action::Reply { client, reply: Reply { request: Some(request), body } } => {
+                let is_end = matches!(body, ReplyBody::Done { task, .. } if Some(*task) == ended);
+                asked == Some((*client, *request)) || is_end
+            }
+            Action::Notice(Notice::TaskDone { task, .. }) => Some(*task) == ended,
+            _ => false,
+        }
+    }
+
+    fn take_event(&mut self, now: Time, event: &Event) -> Result<(), Violation> {
+        self.ask(|checker, history| checker.event(history, now, event))?;
+        self.history.take_event(now, event);
+        Ok(())
+    }
+
+    fn take_action(&mut self, action: &Action) -> Result<(), Violation> {
+        self.ask(|checker, history| checker.action(history, action))?;
+        self.history.take_action(action);
+        Ok(())
     }
 
     fn ask(

@@ -22,6 +22,7 @@ use poold::time::Time;
 use crate::clients::Clients;
 use crate::faults::{Fault, Odds, Tally};
 use crate::functions::Functions;
+use crate::gather::gather;
 use crate::history::State;
 use crate::policies::{self, Breed};
 use crate::processes::Process;
@@ -319,10 +320,28 @@ impl World {
 
     /// What stands on a worker's page is told.
     pub fn looks_at(&mut self, worker: WorkerId) -> Result<(), Violation> {
-        for event in self.look_at(worker) {
+        let seen = self.look_at(worker);
+        for event in self.gathered(seen) {
             self.told_of_worker(event)?;
         }
         Ok(())
+    }
+
+    /// What is told at a time: events as they are, or those that follow on each other at once.
+    fn gathered(&mut self, events: Vec<Event>) -> Vec<Event> {
+        if self.rng.u32(0..4) == 0 {
+            return events;
+        }
+        let gathered = gather(events);
+        for event in &gathered {
+            match event {
+                Event::AttemptsFinished { .. } => self.tally.count(Fault::EndTogether),
+                Event::AttemptsRecalled { count: 2.., .. } => self.tally.count(Fault::RecalledTogether),
+                Event::AttemptsPassedOver { count: 2.., .. } => self.tally.count(Fault::PassedOverTogether),
+                _ => {}
+            }
+        }
+        gathered
     }
 
     fn carry_out(&mut self, actions: Vec<Action>) {
@@ -336,7 +355,7 @@ impl World {
                     let seen = self.look_at(worker);
                     self.answers.extend(seen);
                 }
-                Action::RecallAttempt { worker, attempt } => {
+                Action::RecallAttempts { worker, attempt, .. } => {
                     if !self.take_back(worker, attempt) {
                         self.send(worker, ToWorker::Recall { attempt });
                     }
@@ -348,9 +367,13 @@ impl World {
                 }
                 Action::Reply { client, reply } => self.replied(client, reply),
                 Action::Notice(notice) => self.count_notice(&notice),
+                // Those are carried out one by one.
+                Action::SendAttempts { .. } => {}
                 Action::Exit { .. } => {}
             }
         }
+        let answers = self.answers.drain(..).collect();
+        self.answers = self.gathered(answers).into();
     }
 
     /// Counts a result that was given up since its user kept as many as one may.

@@ -9,15 +9,20 @@ use poold::supervisor::{Action, Event, Notice, Supervisor};
 use poold::task::Outcome;
 use poold::time::Time;
 
+use super::pieces;
+
 /// The epoch of the supervisor's ids.
 pub const EPOCH: Epoch = Epoch(7);
+
+/// From here on are the numbers of what is submitted at once, none of which is detached.
+pub const REQUESTS_OF_RUNS: u64 = 1000;
 
 /// Every so many events, what is listed is compared too.
 const LISTING_EVENTS: u64 = 16;
 
 /// Whether what is submitted with that number is detached: so that an acceptance tells it.
 pub fn is_detached(request: RequestId) -> bool {
-    request.0 % 2 == 1
+    request.0 % 2 == 1 && request.0 < REQUESTS_OF_RUNS
 }
 
 /// All that matters of what happened.
@@ -39,8 +44,10 @@ pub struct Ledger {
     pub workers: BTreeMap<WorkerId, Worker>,
     /// Workers that are gone.
     pub gone: BTreeSet<WorkerId>,
-    /// The task whose function is reported to have returned, by this event.
-    reported: Option<TaskId>,
+    /// The tasks whose functions are reported to have returned, by this event.
+    reported: BTreeSet<TaskId>,
+    /// The attempts that are reported to have ended, by this event.
+    ended: BTreeSet<(WorkerId, AttemptId)>,
     /// Tasks whose functions ran in the worker that ended by this event, until it is told what becomes of them.
     struck: BTreeSet<TaskId>,
     is_told_to_drain: bool,
@@ -93,6 +100,20 @@ pub struct Held {
 }
 
 impl Worker {
+    /// How many attempts from one on it can give back: it was asked for them and has not started them.
+    pub fn can_give_back(&self, attempt: AttemptId) -> u32 {
+        let is_meant = |held: &Held| held.is_recalled && !held.is_started;
+        let next =
+            (attempt.0..).take_while(|number| self.held.get(&AttemptId(*number)).is_some_and(is_meant));
+        next.count() as u32
+    }
+
+    /// How many from one on it can pass over.
+    pub fn can_pass_over(&self, attempt: AttemptId) -> u32 {
+        let next = (attempt.0..).take_while(|number| self.taken_back.contains(&AttemptId(*number)));
+        next.count() as u32
+    }
+
     /// Whether it was told to end.
     pub fn is_told_to_end(&self) -> bool {
         self.is_stopped || self.is_signalled
@@ -103,8 +124,13 @@ impl Ledger {
     /// Before the supervisor is told.
     pub fn event(&mut self, event: &Event) {
         self.events += 1;
-        self.reported = None;
+        self.reported.clear();
+        self.ended.clear();
         self.struck.clear();
+        pieces::of_event(event).iter().for_each(|event| self.single_event(event));
+    }
+
+    fn single_event(&mut self, event: &Event) {
         match event {
             Event::ClientConnected { client, .. } => _ = self.clients.insert(*client, true),
             Event::FunctionConnected { client, task } => {
@@ -141,9 +167,10 @@ impl Ledger {
             }),
             Event::AttemptFinished { worker, attempt, .. } => {
                 let held = self.workers.get_mut(worker).and_then(|worker| worker.held.remove(attempt));
-                self.reported = held.filter(|held| !held.is_over).map(|held| held.task);
+                self.ended.insert((*worker, *attempt));
+                self.reported.extend(held.filter(|held| !held.is_over).map(|held| held.task));
             }
-            Event::AttemptRecalled { worker, attempt } => self.of(*worker, |worker| {
+            Event::AttemptsRecalled { worker, attempt, .. } => self.of(*worker, |worker| {
                 let is_given_back = |held: &Held| held.is_recalled && !held.is_started;
                 if worker.held.get(attempt).is_some_and(is_given_back) {
                     worker.held.remove(attempt);
@@ -152,7 +179,7 @@ impl Ledger {
                     }
                 }
             }),
-            Event::AttemptPassedOver { worker, attempt } => self.of(*worker, |worker| {
+            Event::AttemptsPassedOver { worker, attempt, .. } => self.of(*worker, |worker| {
                 worker.taken_back.remove(attempt);
             }),
             Event::WorkerHungUp { worker } | Event::WorkerBroke { worker, .. } => {
@@ -166,6 +193,8 @@ impl Ledger {
                     self.struck = struck.filter(|task| self.live.contains_key(task)).collect();
                 }
             }
+            // Those are taken in one by one.
+            Event::SubmittedAll { .. } | Event::AttemptsFinished { .. } => {}
             Event::ClientBlocked { .. }
             | Event::ClientUnblocked { .. }
             | Event::PolicyChanged { .. }
@@ -177,10 +206,18 @@ impl Ledger {
     /// What the supervisor orders.
     pub fn action(&mut self, action: &Action) {
         assert!(!self.has_exited, "after the exit comes {action:?}");
+        pieces::of_action(action.clone()).iter().for_each(|action| self.single_action(action));
+    }
+
+    fn single_action(&mut self, action: &Action) {
         match action {
+            // Those are taken in one by one.
+            Action::SendAttempts { .. } => {}
             Action::SpawnWorker { worker, .. } => self.spawn(*worker),
             Action::SendAttempt { worker, attempt, task, .. } => self.send(*worker, *attempt, *task),
-            Action::RecallAttempt { worker, attempt } => self.of_known(*worker, |worker| {
+            // Of several attempts that ended at once, the worker was not sent one that came before this.
+            Action::RecallAttempts { worker, attempt, .. } if self.ended.contains(&(*worker, *attempt)) => {}
+            Action::RecallAttempts { worker, attempt, .. } => self.of_known(*worker, |worker| {
                 let held = worker.held.get_mut(attempt).expect("what is recalled was sent");
                 assert!(!held.is_started && !held.is_recalled, "recalled twice, or after its start");
                 held.is_recalled = true;
@@ -357,7 +394,7 @@ impl Ledger {
     fn judge(&mut self, task: TaskId, outcome: &Outcome) {
         let was_struck = self.struck.remove(&task);
         match outcome {
-            Outcome::Ok(_) | Outcome::Failed(_) => assert_eq!(self.reported, Some(task), "nobody said so"),
+            Outcome::Ok(_) | Outcome::Failed(_) => assert!(self.reported.contains(&task), "nobody said so"),
             Outcome::Crashed(_) => {
                 assert!(was_struck, "task {task} is blamed for a death that was not its own")
             }

@@ -12,6 +12,7 @@
 //! every task ends, every request is answered, and the daemon exits when it is told to.
 
 mod ledger;
+mod pieces;
 mod policies;
 mod script;
 mod world;

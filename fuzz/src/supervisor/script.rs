@@ -11,10 +11,13 @@ use poold::limits::{ATTEMPTS_AHEAD_MAX, ATTEMPTS_PER_WORKER_MAX, RETRIES_MAX};
 use poold::message::status::FunctionInfo;
 use poold::message::worker::Report;
 use poold::supervisor::Event;
-use poold::task::{Attachment, Encoding, Exit, Failure, FailureKind, Payload, TaskSpec};
+use poold::task::{
+    Attachment, Encoding, Exit, Failure, FailureKind, Payload, Payloads, PayloadsMut, TaskSpec,
+};
+use poold::time::Time;
 
 use super::super::draw::Draw;
-use super::ledger::{EPOCH, is_detached};
+use super::ledger::{EPOCH, REQUESTS_OF_RUNS, Worker, is_detached};
 use super::policies::{self, DAEMON_USER, any, short};
 use super::world::World;
 
@@ -27,7 +30,8 @@ pub fn act(world: &mut World, draw: &mut Draw<'_>) {
         0 => _ = world.wake(),
         1 => time_goes(world, draw),
         2 => _ = world.connect(draw.pick(&[Uid(0), DAEMON_USER, Uid(1), Uid(2)])),
-        3..=5 => with_client(world, draw, submits),
+        3..=4 => with_client(world, draw, submits),
+        5 => with_client(world, draw, submits_all),
         6 => with_client(world, draw, asks),
         7 => with_client(world, draw, behaves_badly),
         8 => function_connects(world, draw),
@@ -52,10 +56,34 @@ fn with_client(world: &mut World, draw: &mut Draw<'_>, act: fn(&mut World, &mut 
 
 fn submits(world: &mut World, draw: &mut Draw<'_>, client: ConnectionId) {
     let request = RequestId(draw.below(REQUESTS) as u64);
-    let mut spec = TaskSpec::new(policies::function(draw));
+    let (mut spec, deadline) = draw_spec(world, draw);
     if is_detached(request) {
         spec.attachment = Attachment::Detached;
     }
+    let args = Payload::new(Encoding::Bytes, Bytes::from(vec![0; draw.below(30)]));
+    world.tell(Event::Submitted { client, request, spec: spec.into(), deadline, args });
+}
+
+fn submits_all(world: &mut World, draw: &mut Draw<'_>, client: ConnectionId) {
+    let request = RequestId(REQUESTS_OF_RUNS + draw.below(REQUESTS) as u64);
+    let (spec, deadline) = match draw.below(4) {
+        0 => draw_spec(world, draw),
+        _ => (TaskSpec::new(policies::function(draw)), None),
+    };
+    let args = payloads(draw, 8, 30);
+    world.tell(Event::SubmittedAll { client, request, spec: spec.into(), deadline, args });
+}
+
+/// At most so many payloads, each of fewer bytes than that.
+fn payloads(draw: &mut Draw<'_>, most: usize, bytes_max: usize) -> Payloads {
+    let mut payloads = PayloadsMut::default();
+    (0..=draw.below(most)).for_each(|_| payloads.push(Encoding::Bytes, &vec![0; draw.below(bytes_max)]));
+    payloads.take()
+}
+
+/// What is attached, and its deadline.
+fn draw_spec(world: &World, draw: &mut Draw<'_>) -> (TaskSpec, Option<Time>) {
+    let mut spec = TaskSpec::new(policies::function(draw));
     let options = draw.byte();
     let has = |bit: u32| options & (1 << bit) != 0;
     spec.report_start = has(0);
@@ -66,8 +94,7 @@ fn submits(world: &mut World, draw: &mut Draw<'_>, client: ConnectionId) {
     spec.retries = if has(5) { draw.pick(&[1, 2, RETRIES_MAX + 1]) } else { 0 };
     let deadline = has(6).then(|| world.now + any(draw));
     let deadline = if has(7) { deadline.map(|_| world.now) } else { deadline };
-    let args = Payload::new(Encoding::Bytes, Bytes::from(vec![0; draw.below(30)]));
-    world.tell(Event::Submitted { client, request, spec: spec.into(), deadline, args });
+    (spec, deadline)
 }
 
 fn asks(world: &mut World, draw: &mut Draw<'_>, client: ConnectionId) {
@@ -152,15 +179,31 @@ fn worker_speaks(world: &mut World, draw: &mut Draw<'_>) {
     let message = "so it says".to_owned();
     world.tell_of_worker(match draw.below(16) {
         0..=4 => Event::AttemptStarted { worker, attempt },
-        5..=9 => Event::AttemptFinished { worker, attempt, report: report(draw) },
-        10 => Event::AttemptRecalled { worker, attempt },
-        11 => Event::AttemptPassedOver { worker, attempt },
+        5..=7 => Event::AttemptFinished { worker, attempt, report: report(draw) },
+        8..=9 => {
+            let results = payloads(draw, 4, 10);
+            Event::AttemptsFinished { worker, attempt, results }
+        }
+        10 => {
+            let count = at_once(world, draw, worker, |worker| worker.can_give_back(attempt));
+            Event::AttemptsRecalled { worker, attempt, count }
+        }
+        11 => {
+            let count = at_once(world, draw, worker, |worker| worker.can_pass_over(attempt));
+            Event::AttemptsPassedOver { worker, attempt, count }
+        }
         12 => Event::WorkerMeasured { worker, rss_bytes: draw.below(3) as u64 },
         13 => Event::WorkerNotReady { worker, message },
         14 => return ready(world, draw, worker),
         _ if draw.below(2) == 0 => Event::WorkerHungUp { worker },
         _ => Event::WorkerBroke { worker, reason: message },
     });
+}
+
+/// How many attempts a worker says something of at once: one if it may not say it at all.
+fn at_once(world: &World, draw: &mut Draw<'_>, worker: WorkerId, most: impl Fn(&Worker) -> u32) -> u32 {
+    let most = world.ledger.workers.get(&worker).map_or(0, most);
+    1 + draw.below(most.max(1) as usize) as u32
 }
 
 fn report(draw: &mut Draw<'_>) -> Report {

@@ -69,6 +69,9 @@ impl World {
     pub fn tell_of_worker(&mut self, event: Event) {
         let over: Vec<(WorkerId, AttemptId)> = match &event {
             Event::AttemptFinished { worker, attempt, .. } => vec![(*worker, *attempt)],
+            Event::AttemptsFinished { worker, attempt, results } => {
+                (0..results.count()).map(|place| (*worker, attempt.plus(place.into()))).collect()
+            }
             Event::WorkerExited { worker, .. } => {
                 self.functions.keys().filter(|(id, _)| id == worker).copied().collect()
             }
@@ -177,7 +180,7 @@ impl World {
             let report = Report::Ok(Payload::default());
             self.tell_of_worker(Event::AttemptFinished { worker: id, attempt, report });
         } else if let Some(attempt) = worker.taken_back.first().copied() {
-            self.tell(Event::AttemptPassedOver { worker: id, attempt });
+            self.tell(Event::AttemptsPassedOver { worker: id, attempt, count: 1 });
         } else {
             return false;
         }
@@ -207,8 +210,9 @@ fn worker_of(event: &Event) -> Option<WorkerId> {
         | Event::WorkerNotReady { worker, .. }
         | Event::AttemptStarted { worker, .. }
         | Event::AttemptFinished { worker, .. }
-        | Event::AttemptRecalled { worker, .. }
-        | Event::AttemptPassedOver { worker, .. }
+        | Event::AttemptsFinished { worker, .. }
+        | Event::AttemptsRecalled { worker, .. }
+        | Event::AttemptsPassedOver { worker, .. }
         | Event::WorkerMeasured { worker, .. }
         | Event::WorkerHungUp { worker }
         | Event::WorkerBroke { worker, .. }
@@ -219,6 +223,7 @@ fn worker_of(event: &Event) -> Option<WorkerId> {
         | Event::ClientBlocked { .. }
         | Event::ClientUnblocked { .. }
         | Event::Submitted { .. }
+        | Event::SubmittedAll { .. }
         | Event::CancelRequested { .. }
         | Event::ResultRequested { .. }
         | Event::DrainRequested { .. }

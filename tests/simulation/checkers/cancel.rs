@@ -108,7 +108,7 @@ impl Checker for Cancel {
         })?;
         let Some(holder) = asked.unstarted_at else { return Ok(()) };
         let recalled =
-            |action: &Action| matches!(action, Action::RecallAttempt { worker, .. } if *worker == holder);
+            |action: &Action| matches!(action, Action::RecallAttempts { worker, .. } if *worker == holder);
         let hurt =
             |action: &Action| matches!(action, Action::SignalWorker { worker, .. } if *worker == holder);
         demand(step.actions.iter().any(recalled), || {

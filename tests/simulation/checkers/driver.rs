@@ -47,7 +47,7 @@ impl Checker for Driver {
                     format!("task {} is sent as something else than was submitted", task.id)
                 })
             }
-            Action::RecallAttempt { worker, attempt } => match history.attempt(*worker, *attempt) {
+            Action::RecallAttempts { worker, attempt, .. } => match history.attempt(*worker, *attempt) {
                 Some((_, held)) => demand(held.started_at.is_none() && held.recall_at.is_none(), || {
                     format!("attempt {} of {worker} is recalled twice or after its start", attempt.0)
                 }),
@@ -75,7 +75,8 @@ impl Checker for Driver {
             Action::Reply { client, .. } => demand(history.clients.contains_key(client), || {
                 format!("connection {} is spoken to and gone", client.0)
             }),
-            Action::Notice(_) | Action::Exit { .. } => Ok(()),
+            // Judged one by one.
+            Action::SendAttempts { .. } | Action::Notice(_) | Action::Exit { .. } => Ok(()),
         }
     }
 }

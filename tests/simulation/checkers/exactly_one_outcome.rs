@@ -50,7 +50,8 @@ impl Checker for ExactlyOneOutcome {
             }
             Action::SpawnWorker { .. }
             | Action::SendAttempt { .. }
-            | Action::RecallAttempt { .. }
+            | Action::SendAttempts { .. }
+            | Action::RecallAttempts { .. }
             | Action::LookAt { .. }
             | Action::StopWorker { .. }
             | Action::SignalWorker { .. }

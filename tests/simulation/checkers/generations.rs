@@ -47,8 +47,9 @@ fn worker_of(event: &Event) -> Option<WorkerId> {
         | Event::WorkerNotReady { worker, .. }
         | Event::AttemptStarted { worker, .. }
         | Event::AttemptFinished { worker, .. }
-        | Event::AttemptRecalled { worker, .. }
-        | Event::AttemptPassedOver { worker, .. }
+        | Event::AttemptsFinished { worker, .. }
+        | Event::AttemptsRecalled { worker, .. }
+        | Event::AttemptsPassedOver { worker, .. }
         | Event::WorkerMeasured { worker, .. }
         | Event::WorkerHungUp { worker }
         | Event::WorkerBroke { worker, .. }
@@ -59,6 +60,7 @@ fn worker_of(event: &Event) -> Option<WorkerId> {
         | Event::ClientBlocked { .. }
         | Event::ClientUnblocked { .. }
         | Event::Submitted { .. }
+        | Event::SubmittedAll { .. }
         | Event::CancelRequested { .. }
         | Event::ResultRequested { .. }
         | Event::DrainRequested { .. }

@@ -28,7 +28,7 @@ impl Checker for Order {
 
     fn event(&mut self, history: &History, _now: Time, event: &Event) -> Verdict {
         match event {
-            Event::AttemptRecalled { worker, attempt } => {
+            Event::AttemptsRecalled { worker, attempt, .. } => {
                 if let Some((task, held)) = history.attempt(*worker, *attempt)
                     && held.started_at.is_none()
                 {

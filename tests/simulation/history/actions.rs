@@ -18,11 +18,13 @@ impl History {
                 }
             }
             Action::SendAttempt { worker, attempt, task, .. } => self.sent(*worker, *attempt, *task),
-            Action::RecallAttempt { worker, attempt } => {
+            Action::RecallAttempts { worker, attempt, .. } => {
                 if let Some(attempt) = self.attempt_mut(*worker, *attempt) {
                     attempt.recall_at = Some(now);
                 }
             }
+            // Those are taken in one by one.
+            Action::SendAttempts { .. } => {}
             Action::LookAt { .. } => {}
             Action::StopWorker { worker } => {
                 if let Some(worker) = self.workers.get_mut(worker) {

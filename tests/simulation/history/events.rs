@@ -66,8 +66,8 @@ impl History {
                     self.of_worker(*worker, |worker| worker.finished += 1);
                 }
             }
-            Event::AttemptRecalled { worker, attempt } => self.attempt_recalled(*worker, *attempt),
-            Event::AttemptPassedOver { worker, attempt } => {
+            Event::AttemptsRecalled { worker, attempt, .. } => self.attempt_recalled(*worker, *attempt),
+            Event::AttemptsPassedOver { worker, attempt, .. } => {
                 self.of_worker(*worker, |worker| match worker.taken_back.remove(attempt) {
                     true => worker.heard_at = now,
                     false => _ = worker.lied_at.get_or_insert(now),
@@ -80,6 +80,8 @@ impl History {
                 worker.broke_at.get_or_insert(now);
             }),
             Event::WorkerExited { worker, exit } => self.worker_exited(*worker, *exit),
+            // Those are taken in one by one.
+            Event::SubmittedAll { .. } | Event::AttemptsFinished { .. } => {}
             Event::WorkerMeasured { .. } | Event::TimePassed => {}
         }
         self.note_delays();
