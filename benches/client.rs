@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use poold::id::{Epoch, Pid, TaskId};
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody, Welcome};
-use poold::task::{Outcome, Payload};
+use poold::task::{Outcome, Payload, PayloadsMut};
 use poold::wire::{Answer, HANDSHAKE_BYTES, Inbox, Outbox, ReceiveError, Verdict};
 use poold::{Executor, Future};
 use rustix::time::{ClockId, clock_gettime};
@@ -201,18 +201,29 @@ fn wait_for_more(inbox: &mut Inbox, stream: &mut UnixStream) -> Result<(), Recei
 }
 
 fn answer_one(request: Request, epoch: Epoch, outbox: &mut Outbox) -> Result<(), Box<dyn Error>> {
-    let RequestBody::Submit { spec, args } = request.body else {
-        return Err("only submissions are answered".into());
-    };
     let task = TaskId { epoch, number: request.id.0 };
-    // The one argument of the list.
-    let list = args.bytes()?;
-    let result = Payload::new(args.encoding, list.slice(1..list.len() - 1));
     let mut reply = |body| outbox.push(&Reply { request: Some(request.id), body });
-    reply(ReplyBody::Accepted { task })?;
-    if spec.report_start {
-        reply(ReplyBody::Started { task })?;
+    match request.body {
+        RequestBody::Submit { spec, args } => {
+            reply(ReplyBody::Accepted { task })?;
+            if spec.report_start {
+                reply(ReplyBody::Started { task })?;
+            }
+            let result = Payload::new(args.encoding, echo(args.as_slice()?));
+            reply(ReplyBody::Done { task, outcome: Outcome::Ok(result) })?;
+        }
+        RequestBody::SubmitAll { args, .. } => {
+            reply(ReplyBody::AllAccepted { first: task, count: args.count() })?;
+            let mut results = PayloadsMut::default();
+            args.iter().for_each(|list| results.push(args.encoding(), echo(list)));
+            reply(ReplyBody::AllDone { first: task, results: results.take() })?;
+        }
+        _ => return Err("only submissions are answered".into()),
     }
-    reply(ReplyBody::Done { task, outcome: Outcome::Ok(result) })?;
     Ok(())
+}
+
+/// The one argument of a list of them.
+fn echo(list: &[u8]) -> &[u8] {
+    &list[1..list.len() - 1]
 }

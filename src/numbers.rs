@@ -54,6 +54,11 @@ impl<T> Numbers<T> {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        // None is gone at the front.
+        self.recent.is_empty() && self.old.is_empty()
+    }
+
     pub(crate) fn remove(&mut self, number: u64) -> Option<T> {
         let Some(place) = self.place_of(number) else { return self.old.remove(&number) };
         let removed = self.recent.get_mut(place).and_then(Option::take)?;

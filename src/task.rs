@@ -14,7 +14,7 @@
 
 mod payloads;
 
-pub use payloads::{Iter, Payloads, PayloadsMut};
+pub use payloads::{Iter, Payloads, PayloadsMut, Unread};
 
 use std::fmt;
 use std::sync::Arc;

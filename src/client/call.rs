@@ -44,8 +44,6 @@ struct State {
     task: Option<TaskId>,
     /// Whether an attempt of it has started.
     has_started: bool,
-    /// Who is to be told if there is no room for it in the daemon's queue.
-    if_full: Option<Watcher>,
     audience: Option<Box<Listeners>>,
 }
 
@@ -70,8 +68,8 @@ pub(super) enum Audience {
 }
 
 impl Call {
-    pub(super) fn new(template: Arc<Template>, request: RequestId, if_full: Option<Watcher>) -> Self {
-        let state = State { task: None, has_started: false, if_full, audience: None };
+    pub(super) fn new(template: Arc<Template>, request: RequestId) -> Self {
+        let state = State { task: None, has_started: false, audience: None };
         Call { template, request, end: OnceLock::new(), state: Mutex::new(state), ended: Condvar::new() }
     }
 
@@ -126,11 +124,7 @@ impl Call {
 
     /// Takes in that the daemon did not take it.
     pub(super) fn refuse(&self, refusal: Refusal) -> Audience {
-        let mut state = lock(&self.state);
-        if let Some(watcher) = state.if_full.take().filter(|_| refusal.is_queue_full()) {
-            state.listeners().watchers.push(watcher);
-        }
-        self.end_for(state, Cause::Refused(refusal))
+        self.end_for(lock(&self.state), Cause::Refused(refusal))
     }
 
     /// Takes in that the daemon is gone.

@@ -20,6 +20,7 @@ use std::net::Shutdown;
 use std::os::unix::process::parent_id;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::vec;
 
 use interprocess::local_socket::{GenericFilePath, prelude::*};
 use interprocess::os::unix::uds_local_socket::Stream;
@@ -32,6 +33,7 @@ use crate::limits::OUTBOX_BYTES_HIGH;
 use crate::line::{Line, LineError, Place};
 use crate::message::Message;
 use crate::message::client::{Refusal, Reply, ReplyBody, RequestBody, Welcome};
+use crate::task::{Outcome, Payload};
 use crate::wire::{Hello, Inbox, Outbox, ReceiveError, Role, Verdict};
 
 /// A connection to the daemon, for one request at a time. [`Connection::split`] it for more.
@@ -58,7 +60,7 @@ pub struct Sender {
 pub struct Receiver {
     way: WayIn,
     /// What was told with one reply and is given out as several.
-    accepted: Option<Run>,
+    apart: Option<Run>,
 }
 
 /// How requests leave.
@@ -153,7 +155,7 @@ impl Connection {
             path: None,
             welcome,
             sender: Sender { way: way_out, requests, payload_bytes_max },
-            receiver: Receiver { way: way_in, accepted: None },
+            receiver: Receiver { way: way_in, apart: None },
             requests: 0,
         }
     }
@@ -273,7 +275,8 @@ impl WayOut {
     /// Sends all of `requests`, of which none are left then, also if it fails.
     fn send(&self, requests: &mut Requests) -> Result<(), Error> {
         match (self, requests) {
-            (WayOut::Socket(stream), Requests::Encoded(outbox)) => {
+            (WayOut::Socket(stream), Requests::Encoded(requests)) => {
+                let outbox = requests.outbox()?;
                 let sent = outbox.send_all(&**stream);
                 if sent.is_err() {
                     *outbox = Outbox::default();
@@ -304,63 +307,79 @@ impl Receiver {
     /// - [`Error::Protocol`], [`Error::UnexpectedReply`]: what came is no reply.
     /// - [`Error::Io`]: reading failed.
     pub fn receive(&mut self) -> Result<(RequestId, ReplyBody), Error> {
+        if let Some(next) = self.apart.as_mut().and_then(Iterator::next) {
+            return Ok(next);
+        }
+        let (request, body) = self.receive_whole()?;
+        let mut run = match body {
+            ReplyBody::AllAccepted { first, count } => Run { request, task: first, count, results: None },
+            ReplyBody::AllDone { first, results } => {
+                let each: Vec<Payload> = results.each().collect();
+                Run { request, task: first, count: results.count(), results: Some(each.into_iter()) }
+            }
+            one => return Ok((request, one)),
+        };
+        let first = run.next();
+        self.apart = Some(run);
+        first.ok_or(Error::UnexpectedReply)
+    }
+
+    /// As [`receive`](Self::receive), with what was told of many with one reply as that.
+    pub(super) fn receive_whole(&mut self) -> Result<(RequestId, ReplyBody), Error> {
         let reply = match &mut self.way {
-            _ if self.accepted.is_some() => return self.next_accepted().ok_or(Error::UnexpectedReply),
             WayIn::Socket { stream, inbox } => {
                 inbox.receive_from(stream.inner()).map_err(from_receive_error)?
             }
             WayIn::Line(line) => line.hear().map_err(from_line_error)?,
         };
-        self.take_in(reply)
+        take_in(reply)
     }
 
-    /// The next reply if it came with the one before, without waiting.
+    /// The next reply, as [`receive_whole`](Self::receive_whole) gives it, if it came with the one before; without
+    /// waiting.
     ///
     /// # Errors
     /// As [`receive`](Self::receive).
     pub(super) fn receive_next(&mut self) -> Result<Option<(RequestId, ReplyBody)>, Error> {
         match &mut self.way {
-            _ if self.accepted.is_some() => Ok(self.next_accepted()),
-            WayIn::Socket { inbox, .. } => {
-                let reply = inbox.next_message()?;
-                reply.map(|reply| self.take_in(reply)).transpose()
-            }
+            WayIn::Socket { inbox, .. } => inbox.next_message()?.map(take_in).transpose(),
             WayIn::Line(_) => Ok(None),
         }
     }
-
-    /// The first of the replies that one stands for.
-    fn take_in(&mut self, mut reply: Reply) -> Result<(RequestId, ReplyBody), Error> {
-        if let Some(result) = reply.payload_mut() {
-            result.spare_descriptor();
-        }
-        match numbered(reply)? {
-            (request, ReplyBody::AllAccepted { first, count }) => {
-                self.accepted = Some(Run { request, task: first, count });
-                self.next_accepted().ok_or(Error::UnexpectedReply)
-            }
-            single => Ok(single),
-        }
-    }
-
-    fn next_accepted(&mut self) -> Option<(RequestId, ReplyBody)> {
-        let run = self.accepted.take()?;
-        let count = run.count.checked_sub(1)?;
-        if count > 0 {
-            let request = RequestId(run.request.0.wrapping_add(1));
-            let task = TaskId { number: run.task.number.wrapping_add(1), ..run.task };
-            self.accepted = Some(Run { request, task, count });
-        }
-        Some((run.request, ReplyBody::Accepted { task: run.task }))
-    }
 }
 
-/// Requests that were accepted, told of with one reply: the first that was not given out, and how many there are.
+/// What was told with one reply of requests and tasks that count on: the first that was not given out, and how many
+/// there are.
 #[derive(Debug)]
 struct Run {
     request: RequestId,
     task: TaskId,
     count: u32,
+    /// If they are done.
+    results: Option<vec::IntoIter<Payload>>,
+}
+
+impl Iterator for Run {
+    type Item = (RequestId, ReplyBody);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let Run { request, task, .. } = *self;
+        self.count = self.count.checked_sub(1)?;
+        self.request = request.plus(1);
+        self.task = task.plus(1);
+        let body = match &mut self.results {
+            None => ReplyBody::Accepted { task },
+            Some(results) => ReplyBody::Done { task, outcome: Outcome::Ok(results.next()?) },
+        };
+        Some((request, body))
+    }
+}
+
+fn take_in(mut reply: Reply) -> Result<(RequestId, ReplyBody), Error> {
+    if let Some(result) = reply.payload_mut() {
+        result.spare_descriptor();
+    }
+    numbered(reply)
 }
 
 /// A reply and the request that it belongs to.

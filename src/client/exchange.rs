@@ -12,22 +12,24 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::ptr;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, ThreadId};
 
 use slab::Slab;
 
-use super::arrivals::Watcher;
 use super::call::Call;
 use super::call_error::{CallError, Cause};
 use super::callbacks::Callbacks;
 use super::connection::Connection;
 use super::error::Error;
 use super::outbox::{Outbox, Pushed};
+use super::series::{self, Series};
 use super::template::Template;
 use super::until::{Until, lock};
-use crate::id::RequestId;
+use crate::id::{RequestId, TaskId};
 use crate::message::client::{Refusal, RequestBody};
+use crate::numbers::Numbers;
 use crate::task::Payload;
 use crate::wire::WireError;
 
@@ -46,14 +48,18 @@ pub(super) struct State {
     /// Where to connect anew.
     path: Option<PathBuf>,
     pub(super) shut_down: bool,
-    /// Requests that are not fully answered; the number of each is its place here.
-    pub(super) awaited: Slab<Awaited>,
+    /// Requests that are not fully answered.
+    pub(super) awaited: Numbers<Awaited>,
+    /// The number of the next one.
+    next: u64,
+    /// The maps there are, whose calls are not among those.
+    pub(super) series: Slab<Arc<Series>>,
     /// Threads that read, or still tell that they cannot any more.
     pub(super) readers: HashSet<ThreadId>,
 }
 
 /// A connection in use, by the thread that reads from it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Link {
     outbox: Arc<Outbox>,
     payload_bytes_max: u64,
@@ -70,6 +76,14 @@ pub(super) enum Awaited {
     CancelAnswer,
 }
 
+/// Calls that are to be cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// Those that no worker has begun with.
+    Pending,
+}
+
 impl Exchange {
     /// All over `connection`, and once that has ended, over others to the same path if it had one.
     pub(super) fn over(connection: Connection) -> Arc<Self> {
@@ -77,7 +91,9 @@ impl Exchange {
             link: None,
             path: connection.path().map(PathBuf::from),
             shut_down: false,
-            awaited: Slab::new(),
+            awaited: Numbers::default(),
+            next: 1,
+            series: Slab::new(),
             readers: HashSet::new(),
         };
         let exchange = Arc::new(Exchange {
@@ -89,8 +105,7 @@ impl Exchange {
         exchange
     }
 
-    /// Makes a call, waiting while there is no room for it in the outbox. `if_full` is told if there is none in
-    /// the daemon's queue.
+    /// Makes a call, waiting while there is no room for it in the outbox.
     ///
     /// # Errors
     /// Whatever is known without asking the daemon: that it was shut down, that the arguments are too
@@ -99,23 +114,13 @@ impl Exchange {
         self: &Arc<Self>,
         template: &Arc<Template>,
         args: &Payload,
-        mut if_full: Option<Watcher>,
     ) -> Result<Arc<Call>, CallError> {
         let no_call = |cause| CallError::new(template.function(), None, cause);
-        let shared = match args.is_fit_to_send() {
-            true => None,
-            false => {
-                // What is too large is not copied first.
-                lock(&self.state).check_size(args).map_err(no_call)?;
-                let no_memory = |error| no_call(Cause::BadArguments(Error::Memory(error).to_string()));
-                Some(args.to_shared().map_err(no_memory)?)
-            }
-        };
+        let shared = self.shared_if_large(args).map_err(no_call)?;
         let args = shared.as_ref().unwrap_or(args);
         loop {
             let mut state = lock(&self.state);
-            let submitted =
-                self.connect_if_needed(&mut state).and_then(|()| state.submit(template, args, &mut if_full));
+            let submitted = self.connect_if_needed(&mut state).and_then(|()| state.submit(template, args));
             match submitted.map_err(no_call)? {
                 Submitted::Call(call) => return Ok(call),
                 Submitted::Full(outbox) => {
@@ -124,6 +129,63 @@ impl Exchange {
                 }
             }
         }
+    }
+
+    /// Begins a series of calls of `template`.
+    pub(super) fn begin_series(&self, template: Arc<Template>) -> Arc<Series> {
+        let mut state = lock(&self.state);
+        let series = Arc::new(Series::new(template, state.series.vacant_key(), state.link.clone()));
+        if state.shut_down {
+            series.shut_down();
+        }
+        state.series.insert(Arc::clone(&series));
+        series
+    }
+
+    /// Makes the call of that number in a series, as [`submit`](Self::submit) does.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub(super) fn submit_in(
+        self: &Arc<Self>,
+        series: &Series,
+        call: u64,
+        args: &Payload,
+    ) -> Result<(), CallError> {
+        let no_call = |cause| CallError::new(series.template().function(), None, cause);
+        let shared = self.shared_if_large(args).map_err(no_call)?;
+        let args = shared.as_ref().unwrap_or(args);
+        loop {
+            match series.submit(call, args).map_err(no_call)? {
+                series::Submitted::Taken => return Ok(()),
+                series::Submitted::Full(link) => link.outbox.wait_for_room(),
+                series::Submitted::Unlinked => {
+                    let mut state = lock(&self.state);
+                    self.connect_if_needed(&mut state).map_err(no_call)?;
+                    series.link(state.link.clone());
+                }
+            }
+        }
+    }
+
+    /// Ends a series: cancels its calls that have not ended.
+    pub(super) fn end_series(&self, series: &Series) {
+        let mut state = lock(&self.state);
+        let (tasks, _) = series.cancel(Which::All);
+        series.abandon();
+        state.ask_for_ends(tasks);
+        state.forget_if_over(series);
+    }
+
+    /// A copy of `args` in shared memory, if they are too large for a frame.
+    fn shared_if_large(&self, args: &Payload) -> Result<Option<Payload>, Cause> {
+        if args.is_fit_to_send() {
+            return Ok(None);
+        }
+        // What is too large is not copied first.
+        lock(&self.state).link.as_ref().map_or(Ok(()), |link| link.check_size(args))?;
+        let no_memory = |error| Cause::BadArguments(Error::Memory(error).to_string());
+        args.to_shared().map(Some).map_err(no_memory)
     }
 
     fn connect_if_needed(self: &Arc<Self>, state: &mut State) -> Result<(), Cause> {
@@ -161,12 +223,24 @@ impl Exchange {
         true
     }
 
-    /// Cancels every call that `is_meant`.
-    pub(super) fn cancel_where(&self, is_meant: impl Fn(&Call) -> bool) {
-        let calls: Vec<Arc<Call>> =
-            lock(&self.state).awaited.iter().filter_map(|(_, awaited)| awaited.call()).cloned().collect();
-        for call in calls.iter().filter(|call| is_meant(call)) {
-            self.cancel(call);
+    /// Cancels calls.
+    pub(super) fn cancel_all(&self, which: Which) {
+        let mut state = lock(&self.state);
+        let is_meant = |call: &&Arc<Call>| which == Which::All || call.is_pending();
+        let calls = state.awaited.after(0).filter_map(|(_, awaited)| awaited.call());
+        let calls: Vec<Arc<Call>> = calls.filter(is_meant).cloned().collect();
+        let all_series: Vec<Arc<Series>> =
+            state.series.iter().map(|(_, series)| Arc::clone(series)).collect();
+        for series in all_series {
+            let (tasks, is_wanted) = series.cancel(which);
+            state.ask_for_ends(tasks);
+            if is_wanted {
+                series.tell();
+            }
+        }
+        drop(state);
+        for call in calls {
+            self.cancel(&call);
         }
     }
 
@@ -174,6 +248,7 @@ impl Exchange {
     pub(super) fn shut_down(&self) {
         let mut state = lock(&self.state);
         state.shut_down = true;
+        state.series.iter().for_each(|(_, series)| series.shut_down());
         state.close_if_over();
     }
 
@@ -204,75 +279,106 @@ enum Submitted {
 
 impl State {
     /// Makes a call over the link that there is.
-    fn submit(
-        &mut self,
-        template: &Arc<Template>,
-        args: &Payload,
-        if_full: &mut Option<Watcher>,
-    ) -> Result<Submitted, Cause> {
-        self.check_size(args)?;
+    fn submit(&mut self, template: &Arc<Template>, args: &Payload) -> Result<Submitted, Cause> {
         let Some(link) = &self.link else { return Err(Cause::Unreachable(Error::Gone)) };
-        let place = self.awaited.vacant_entry();
-        let id = RequestId(place.key() as u64);
-        let unsendable = |error: WireError| Cause::BadArguments(error.to_string());
-        match link.outbox.push_submission(id, template, args).map_err(unsendable)? {
+        let id = RequestId(self.next);
+        match link.push_submission(id, template, args)? {
             Pushed::Full => Ok(Submitted::Full(Arc::clone(&link.outbox))),
             Pushed::Taken => {
-                let call = Arc::new(Call::new(Arc::clone(template), id, if_full.take()));
-                place.insert(Awaited::Call(Arc::clone(&call)));
+                let call = Arc::new(Call::new(Arc::clone(template), id));
+                self.await_answer(Awaited::Call(Arc::clone(&call)));
                 Ok(Submitted::Call(call))
             }
         }
     }
 
-    /// Whether the daemon, if there is one, takes so large arguments.
-    fn check_size(&self, args: &Payload) -> Result<(), Cause> {
-        match (args.len(), self.link.as_ref().map(|link| link.payload_bytes_max)) {
-            (bytes, Some(bytes_max)) if bytes > bytes_max => {
-                Err(Cause::Refused(Refusal::PayloadTooLarge { bytes, bytes_max }))
-            }
-            (_, Some(_) | None) => Ok(()),
-        }
-    }
-
-    /// What is awaited under that number.
-    pub(super) fn awaited(&self, id: RequestId) -> Option<&Awaited> {
-        self.awaited.get(usize::try_from(id.0).ok()?)
-    }
-
-    /// Strikes a request that is fully answered.
-    pub(super) fn answered(&mut self, id: RequestId) -> Option<Awaited> {
-        self.awaited.try_remove(usize::try_from(id.0).ok()?)
+    /// Awaits the answer to the next request.
+    fn await_answer(&mut self, awaited: Awaited) {
+        self.awaited.insert(self.next, awaited);
+        self.next += 1;
     }
 
     /// Asks the daemon to end the task of a call that has ended here. If it was not accepted yet, it is
     /// asked once it is.
     pub(super) fn ask_to_cancel(&mut self, call: &Arc<Call>) {
-        let Some(Awaited::Call(awaited)) = self.awaited(call.request) else { return };
-        if !Arc::ptr_eq(awaited, call) {
+        let Some(awaited) = self.awaited.get_mut(call.request.0) else { return };
+        if !awaited.call().is_some_and(|awaited| Arc::ptr_eq(awaited, call)) {
             return;
         }
-        let (Some(task), Some(link)) = (call.task(), &self.link) else { return };
-        let id = RequestId(self.awaited.vacant_key() as u64);
-        if let Err(error) = link.outbox.push_now(id, RequestBody::Cancel { task }) {
-            log::warn!("cannot ask for the end of task {task}: {error}");
-            return;
+        let (Some(task), true) = (call.task(), self.link.is_some()) else { return };
+        *awaited = Awaited::End;
+        self.ask_for_ends([task]);
+    }
+
+    /// Asks the daemon to end tasks.
+    pub(super) fn ask_for_ends(&mut self, tasks: impl IntoIterator<Item = TaskId>) {
+        for task in tasks {
+            let Some(link) = &self.link else { return };
+            match link.outbox.push_now(RequestId(self.next), RequestBody::Cancel { task }) {
+                Ok(()) => self.await_answer(Awaited::CancelAnswer),
+                Err(error) => log::warn!("cannot ask for the end of task {task}: {error}"),
+            }
         }
-        self.awaited.insert(Awaited::CancelAnswer);
-        self.awaited[call.request.0 as usize] = Awaited::End;
+    }
+
+    /// The series with a call of that number, and the number of the call in it.
+    pub(super) fn series_of(&self, request: RequestId) -> Option<(Arc<Series>, u64)> {
+        let (place, call) = series::call_of(request)?;
+        Some((Arc::clone(self.series.get(place)?), call))
+    }
+
+    /// Forgets a series that nobody needs any more.
+    pub(super) fn forget_if_over(&mut self, series: &Series) {
+        let is_this = |known: &Arc<Series>| ptr::eq(&**known, series);
+        if series.awaited() == 0 && self.series.get(series.place()).is_some_and(is_this) {
+            self.series.remove(series.place());
+        }
     }
 
     /// Has the connection closed once all is written, if nothing more will be.
     pub(super) fn close_if_over(&self) {
-        if self.shut_down && self.awaited.is_empty() {
+        if self.shut_down && self.is_over() {
             self.close();
         }
+    }
+
+    /// Whether the daemon has nothing more to say.
+    pub(super) fn is_over(&self) -> bool {
+        self.awaited.is_empty() && self.series_awaited() == 0
+    }
+
+    /// Calls of maps that are not fully answered.
+    pub(super) fn series_awaited(&self) -> usize {
+        self.series.iter().map(|(_, series)| series.awaited()).sum()
     }
 
     /// Has the connection closed once all is written.
     pub(super) fn close(&self) {
         if let Some(link) = &self.link {
             link.outbox.close();
+        }
+    }
+}
+
+impl Link {
+    /// Adds the request for a call, if there is room and the daemon takes so large arguments.
+    pub(super) fn push_submission(
+        &self,
+        id: RequestId,
+        template: &Arc<Template>,
+        args: &Payload,
+    ) -> Result<Pushed, Cause> {
+        self.check_size(args)?;
+        let unsendable = |error: WireError| Cause::BadArguments(error.to_string());
+        self.outbox.push_submission(id, template, args).map_err(unsendable)
+    }
+
+    fn check_size(&self, args: &Payload) -> Result<(), Cause> {
+        match (args.len(), self.payload_bytes_max) {
+            (bytes, bytes_max) if bytes > bytes_max => {
+                Err(Cause::Refused(Refusal::PayloadTooLarge { bytes, bytes_max }))
+            }
+            (_, _) => Ok(()),
         }
     }
 }

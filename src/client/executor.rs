@@ -6,12 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::arrivals::Watcher;
-use super::call::Call;
 use super::call_error::{CallError, Cause};
 use super::connection::Connection;
 use super::error::Error;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Which};
 use super::future::Future;
 use super::map::{Encode, Map, MapOptions};
 use super::template::{Template, Templates};
@@ -164,7 +162,7 @@ impl Executor {
     ) -> Result<Future<Out>, CallError> {
         let template = self.template(function)?;
         let args = values::arguments(template.function(), &args)?;
-        self.submit_encoded(&template, &args, None, values::result)
+        self.submit_encoded(&template, &args, values::result)
     }
 
     /// Has a worker run `function` on arguments that the caller has encoded, for a result that the caller
@@ -173,20 +171,23 @@ impl Executor {
     /// # Errors
     /// As [`submit`](Self::submit).
     pub fn submit_payload(&self, function: &str, args: Payload) -> Result<Future<Payload>, CallError> {
-        self.submit_encoded(&self.template(function)?, &args, None, values::as_it_is)
+        self.submit_encoded(&self.template(function)?, &args, values::as_it_is)
     }
 
-    /// The core of every submission. `if_full` is told if the daemon's queue has no room for it.
+    /// The core of every submission.
     pub(super) fn submit_encoded<T>(
         &self,
         template: &Arc<Template>,
         args: &Payload,
-        if_full: Option<Watcher>,
         decode: Decode<T>,
     ) -> Result<Future<T>, CallError> {
         let exchange = &self.handle.exchange;
-        let call = exchange.submit(template, args, if_full)?;
+        let call = exchange.submit(template, args)?;
         Ok(Future::new(Arc::clone(exchange), call, decode))
+    }
+
+    pub(super) fn exchange(&self) -> &Arc<Exchange> {
+        &self.handle.exchange
     }
 
     /// What calls of `function` by this handle have in common.
@@ -259,7 +260,7 @@ impl Executor {
 
     /// Cancels every call that was made and has not ended, those that run among them.
     pub fn cancel_all(&self) {
-        self.handle.exchange.cancel_where(|_| true);
+        self.handle.exchange.cancel_all(Which::All);
     }
 
     /// Takes no further calls, of this handle and of all others.
@@ -271,7 +272,7 @@ impl Executor {
         let exchange = &self.handle.exchange;
         exchange.shut_down();
         if cancel_futures {
-            exchange.cancel_where(Call::is_pending);
+            exchange.cancel_all(Which::Pending);
         }
         if wait {
             exchange.wait();

@@ -106,11 +106,6 @@ impl<T> Future<T> {
         self.call.task()
     }
 
-    /// The result, if there is one or none will be.
-    pub(super) fn result_if_done(&self) -> Option<Result<T, CallError>> {
-        self.call.end().map(|end| self.read(end))
-    }
-
     pub(super) fn not_done(&self) -> CallError {
         self.error(Cause::NotDone { unfinished: 1 })
     }

@@ -1,23 +1,25 @@
 //! A function over many inputs: results in the order of the inputs, and only so many in hand.
 //!
 //! ```text
-//!   inputs ──fill──> │ window: submitted, held, ended │ ──front──> results
-//!                        ^── queue full ──> held ──┘ resubmitted when another one has ended
+//!   inputs ──fill──> Series: submitted ──arrivals──> Ends ──next──> results
+//!                        ^── held <── queue full ──┘ resubmitted when another one has ended
 //! ```
 //!
 //! It is driven by whoever takes results, without a thread of its own. While there is room in the queue, it
-//! looks at the first call in the window alone and is told of nothing else.
+//! waits for the first call in hand alone and is told of nothing else.
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use super::arrivals::Arrivals;
 use super::call_error::{CallError, CallErrorKind, Cause};
+use super::ends::Ends;
 use super::executor::Executor;
-use super::future::Future;
+use super::series::{Series, Wanted};
+use super::stages::{Arrival, What};
 use super::template::Template;
 use super::until::Until;
 use super::values::Decode;
@@ -85,7 +87,7 @@ pub(crate) type Encode<In> = fn(&FunctionName, &In) -> Result<Payload, CallError
 /// that have not ended.
 pub struct Map<T, I: Iterator> {
     executor: Executor,
-    template: Arc<Template>,
+    series: Arc<Series>,
     encode: Encode<I::Item>,
     decode: Decode<T>,
     until: Until,
@@ -96,26 +98,19 @@ pub struct Map<T, I: Iterator> {
     refill_size: usize,
     /// Until there are no more, or none are wanted.
     inputs: Option<I>,
-    /// Inputs in hand, the first of which has the number `first`.
-    window: VecDeque<Slot<T>>,
-    first: usize,
-    /// The numbers of those that are [`Slot::Held`].
-    held: VecDeque<usize>,
-    /// How many are [`Slot::Submitted`].
+    /// The arguments of the inputs in hand, the first of which has the number `first`: for the case that the queue is
+    /// full. None of an input that was not submitted.
+    args: VecDeque<Payload>,
+    first: u64,
+    /// The numbers of those that the queue had no room for: they are submitted again when others have ended.
+    held: VecDeque<u64>,
+    /// How many were submitted, and their ends not taken in.
     outstanding: usize,
-    arrivals: Arrivals,
+    ends: Ends,
+    /// Room for what has arrived.
+    arrivals: Vec<Arrival>,
     /// How long to let a queue be that others fill.
     pause: Duration,
-}
-
-/// Where an input in hand is.
-enum Slot<T> {
-    /// Submitted, and whether its end arrives. The arguments are kept for the case that the queue is full.
-    Submitted { future: Future<T>, args: Payload, is_watched: bool },
-    /// The queue was full: it is to be submitted when another one has ended.
-    Held(Payload),
-    /// Ended: it is given out when those before it were.
-    Ended(Result<T, CallError>),
 }
 
 impl<T, I: Iterator> Map<T, I> {
@@ -128,9 +123,10 @@ impl<T, I: Iterator> Map<T, I> {
         encode: Encode<I::Item>,
         decode: Decode<T>,
     ) -> Self {
+        let series = executor.exchange().begin_series(template);
         let mut map = Map {
             executor,
-            template,
+            series,
             encode,
             decode,
             until: Until::after(options.timeout),
@@ -138,11 +134,12 @@ impl<T, I: Iterator> Map<T, I> {
             buffer_size: options.buffer_size,
             refill_size: (options.buffer_size / REFILLS).max(1),
             inputs: Some(inputs),
-            window: VecDeque::new(),
+            args: VecDeque::new(),
             first: 0,
             held: VecDeque::new(),
             outstanding: 0,
-            arrivals: Arrivals::default(),
+            ends: Ends::default(),
+            arrivals: Vec::new(),
             pause: BACKOFF_MIN,
         };
         map.fill();
@@ -151,87 +148,92 @@ impl<T, I: Iterator> Map<T, I> {
 
     /// Takes inputs, a chunk at a time, as far as there is room; none while the queue is full.
     fn fill(&mut self) {
-        while self.held.is_empty() && self.window.len() + self.chunk_size <= self.buffer_size {
+        while self.held.is_empty() && self.args.len() + self.chunk_size <= self.buffer_size {
             for _ in 0..self.chunk_size {
                 let Some(input) = self.inputs.as_mut().and_then(Iterator::next) else {
                     self.inputs = None;
                     return;
                 };
-                let slot = match (self.encode)(self.template.function(), &input) {
-                    Ok(args) => self.submit(self.first + self.window.len(), args),
-                    Err(error) => Slot::Ended(Err(error)),
+                let call = self.first + self.args.len() as u64;
+                let args = match (self.encode)(self.series.template().function(), &input) {
+                    Ok(args) => {
+                        self.submit(call, &args);
+                        args
+                    }
+                    Err(error) => {
+                        self.ends.insert(call, None, Err(error));
+                        Payload::default()
+                    }
                 };
-                self.window.push_back(slot);
+                self.args.push_back(args);
             }
         }
     }
 
-    /// Submits the input of this number. What would be told of every further one ends the inputs.
-    fn submit(&mut self, number: usize, args: Payload) -> Slot<T> {
-        let if_full = self.arrivals.watcher(number);
-        match self.executor.submit_encoded(&self.template, &args, Some(if_full), self.decode) {
-            Ok(future) => {
-                self.outstanding += 1;
-                Slot::Submitted { future, args, is_watched: false }
-            }
+    /// Submits the call of this number. What would be told of every further one ends the inputs.
+    fn submit(&mut self, call: u64, args: &Payload) {
+        match self.executor.exchange().submit_in(&self.series, call, args) {
+            Ok(()) => self.outstanding += 1,
             Err(error) => {
                 if matches!(error.kind(), CallErrorKind::ShutDown | CallErrorKind::Unreachable) {
                     self.inputs = None;
                 }
-                Slot::Ended(Err(error))
+                self.ends.insert(call, None, Err(error));
             }
         }
     }
 
-    /// Takes in the end of a call, if it has ended and that was not taken in before. One that the full queue
-    /// refused is held; the end of any other makes room for one that is.
-    fn take_end(&mut self, number: usize) {
-        let slot = number.checked_sub(self.first).and_then(|index| self.window.get_mut(index));
-        let Some(slot) = slot else { return };
-        let Slot::Submitted { future, args, .. } = slot else { return };
-        let Some(result) = future.result_if_done() else { return };
-        self.outstanding -= 1;
-        if result.as_ref().is_err_and(CallError::is_queue_full) {
-            *slot = Slot::Held(args.clone());
-            self.held.push_back(number);
-        } else {
-            *slot = Slot::Ended(result);
-            self.pause = BACKOFF_MIN;
-            self.submit_held();
-        }
-    }
-
-    fn submit_held(&mut self) {
-        let Some(number) = self.held.pop_front() else { return };
-        let index = number - self.first;
-        if let Some(Slot::Held(args)) = self.window.get(index) {
-            let slot = self.submit(number, args.clone());
-            self.window[index] = slot;
-        }
-    }
-
-    /// Has the end of the first call arrive; of all, while some are held.
-    fn watch(&mut self) {
-        let watched = if self.held.is_empty() { 1 } else { self.window.len() };
-        for (slot, number) in self.window.iter_mut().take(watched).zip(self.first..) {
-            if let Slot::Submitted { future, is_watched: is_watched @ false, .. } = slot {
-                future.watch(self.arrivals.watcher(number));
-                *is_watched = true;
+    /// Takes in what has arrived, waiting for something if it is `wanted`; says whether that came in time.
+    fn take_in(&mut self, wanted: Wanted) -> bool {
+        let mut arrivals = mem::take(&mut self.arrivals);
+        let has_come = self.series.take(self.first, wanted, self.until, &mut arrivals);
+        for Arrival { call, what } in arrivals.drain(..) {
+            match what {
+                What::Results { task, results } => {
+                    let count = results.count() as usize;
+                    self.ends.insert_results(call, task, results);
+                    self.have_ended(count);
+                }
+                What::End { task, end } => {
+                    self.ends.insert(call, task, end);
+                    self.have_ended(1);
+                }
+                What::Full => {
+                    self.outstanding -= 1;
+                    self.held.push_back(call);
+                }
             }
+        }
+        self.arrivals = arrivals;
+        has_come
+    }
+
+    /// The end of each call makes room for one that is held.
+    fn have_ended(&mut self, count: usize) {
+        self.outstanding -= count;
+        self.pause = BACKOFF_MIN;
+        self.submit_held(count);
+    }
+
+    fn submit_held(&mut self, count: usize) {
+        for _ in 0..count.min(self.held.len()) {
+            let Some(call) = self.held.pop_front() else { return };
+            let args = self.args[(call - self.first) as usize].clone();
+            self.submit(call, &args);
         }
     }
 
     /// Waits for something to change; says whether it did in time.
     fn wait(&mut self) -> bool {
         if self.outstanding > 0 {
-            self.watch();
-            return self.arrivals.next(self.until).map(|number| self.take_end(number)).is_some();
+            let is_full = !self.held.is_empty();
+            return self.take_in(if is_full { Wanted::Anything } else { Wanted::Call(self.first) });
         }
         // The queue is full of others' tasks, whose ends nobody tells here.
         let remaining = self.until.remaining();
         thread::sleep(remaining.map_or(self.pause, |remaining| remaining.min(self.pause)));
         self.pause = (self.pause * 2).min(QUEUE_PAUSE_MAX);
-        self.submit_held();
+        self.submit_held(1);
         self.until.remaining().is_none_or(|remaining| !remaining.is_zero())
     }
 
@@ -239,14 +241,9 @@ impl<T, I: Iterator> Map<T, I> {
     fn stop(&mut self) {
         self.inputs = None;
         self.held.clear();
-        for slot in self.window.drain(..) {
-            match slot {
-                Slot::Submitted { future, .. } => {
-                    future.cancel();
-                }
-                Slot::Held(_) | Slot::Ended(_) => {}
-            }
-        }
+        self.args.clear();
+        self.ends.clear();
+        self.executor.exchange().end_series(&self.series);
     }
 }
 
@@ -255,24 +252,26 @@ impl<T, I: Iterator> Iterator for Map<T, I> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            self.take_end(self.first);
-            match self.window.pop_front() {
-                None => return None,
-                Some(Slot::Ended(result)) => {
-                    self.first += 1;
-                    if self.buffer_size - self.window.len() >= self.refill_size {
-                        self.fill();
-                    }
-                    return Some(result);
+            if let Some(result) = self.ends.next(self.first, self.series.template(), self.decode) {
+                self.first += 1;
+                self.args.pop_front();
+                if self.buffer_size - self.args.len() >= self.refill_size {
+                    self.fill();
                 }
-                Some(slot @ (Slot::Submitted { .. } | Slot::Held(_))) => self.window.push_front(slot),
+                return Some(result);
+            }
+            if self.args.is_empty() {
+                return None;
+            }
+            if self.take_in(Wanted::Nothing) {
+                continue;
             }
             self.fill();
             if !self.wait() {
-                let unfinished = self.window.len();
+                let unfinished = self.args.len();
                 self.stop();
                 let cause = Cause::NotDone { unfinished };
-                return Some(Err(CallError::new(self.template.function(), None, cause)));
+                return Some(Err(CallError::new(self.series.template().function(), None, cause)));
             }
         }
     }
@@ -286,7 +285,7 @@ impl<T, I: Iterator> Drop for Map<T, I> {
 
 impl<T, I: Iterator> fmt::Debug for Map<T, I> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let function = self.template.function();
-        write!(formatter, "Map({function}: {} given out, {} in hand)", self.first, self.window.len())
+        let function = self.series.template().function();
+        write!(formatter, "Map({function}: {} given out, {} in hand)", self.first, self.args.len())
     }
 }

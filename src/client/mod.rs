@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Executor ──submit, map──> Future, Map <── wait, as_completed      any number of threads
-//!      └──> Exchange: the calls that are not answered, by request
+//!      └──> Exchange: the calls that are not answered, by request; those of a map as one Series
 //!               └──> Connection ──┬── Sender    requests, numbered by the caller
 //!                                 └── Receiver  replies, in the order they come
 //! ```
@@ -15,6 +15,7 @@ mod call;
 mod call_error;
 mod callbacks;
 mod connection;
+mod ends;
 mod error;
 mod exchange;
 mod executor;
@@ -24,6 +25,8 @@ mod map;
 mod outbox;
 mod reading;
 mod requests;
+mod series;
+mod stages;
 mod template;
 mod typed;
 mod until;

@@ -10,7 +10,7 @@
 //! does not sleep, so that a call costs no system call while the writer has work.
 
 use std::mem;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::connection::Sender;
 use super::requests::Requests;
@@ -70,7 +70,7 @@ impl Outbox {
     pub(super) fn push_submission(
         &self,
         id: RequestId,
-        template: &Template,
+        template: &Arc<Template>,
         args: &Payload,
     ) -> Result<Pushed, WireError> {
         let mut state = lock(&self.state);

@@ -13,20 +13,23 @@ use std::sync::Arc;
 use std::thread;
 
 use super::call::{Audience, Call};
+use super::callbacks::Callbacks;
 use super::connection::Receiver;
 use super::error::Error;
 use super::exchange::{Awaited, Exchange, State};
+use super::series::Series;
 use super::until::lock;
 use crate::id::RequestId;
 use crate::message::client::ReplyBody;
+use crate::task::Outcome;
 
 impl Exchange {
     /// Takes in what the daemon says until the connection ends.
     pub(super) fn read(&self, mut receiver: Receiver) {
-        let mut ended = Vec::new();
+        let mut told = Vec::new();
         let error = loop {
-            let heard = self.hear(&mut receiver, &mut ended);
-            ended.drain(..).for_each(|call: Arc<Call>| call.tell(&self.callbacks));
+            let heard = self.hear(&mut receiver, &mut told);
+            told.drain(..).for_each(|told: Told| told.tell(&self.callbacks));
             match heard {
                 Ok(()) => lock(&self.state).close_if_over(),
                 Err(error) => break error,
@@ -35,13 +38,13 @@ impl Exchange {
         self.unlink(&error);
     }
 
-    /// Waits for a reply, and takes in all that came with it. Puts the calls that `ended`, and whose end
-    /// somebody is to be told of, behind those there are.
-    fn hear(&self, receiver: &mut Receiver, ended: &mut Vec<Arc<Call>>) -> Result<(), Error> {
-        let mut next = Some(receiver.receive()?);
+    /// Waits for a reply, and takes in all that came with it. Puts whoever is to be `told` of something behind those
+    /// there are.
+    fn hear(&self, receiver: &mut Receiver, told: &mut Vec<Told>) -> Result<(), Error> {
+        let mut next = Some(receiver.receive_whole()?);
         let mut state = lock(&self.state);
         while let Some((id, body)) = next {
-            state.take_in(id, body, ended)?;
+            state.take_in(id, body, told)?;
             next = receiver.receive_next()?;
         }
         Ok(())
@@ -52,14 +55,19 @@ impl Exchange {
         let mut state = lock(&self.state);
         state.close();
         state.link = None;
+        let is_expected = state.shut_down && state.is_over();
+        let unanswered = state.awaited.after(0).count() + state.series_awaited();
         let awaited = mem::take(&mut state.awaited);
-        let is_expected = state.shut_down && awaited.is_empty();
+        let series: Vec<Arc<Series>> = state.series.iter().map(|(_, series)| Arc::clone(series)).collect();
+        let lost: Vec<Arc<Series>> = series.into_iter().filter(|series| series.lose()).collect();
+        state.series.retain(|_, series| !series.is_abandoned());
         drop(state);
 
         if !is_expected {
-            log::warn!("the connection ended with {} requests unanswered: {error}", awaited.len());
+            log::warn!("the connection ended with {unanswered} requests unanswered: {error}");
         }
-        for call in awaited.iter().filter_map(|(_, awaited)| awaited.call()) {
+        lost.iter().for_each(|series| series.tell());
+        for call in awaited.after(0).filter_map(|(_, awaited)| awaited.call()) {
             if call.lose() == Audience::Waits {
                 call.tell(&self.callbacks);
             }
@@ -69,9 +77,54 @@ impl Exchange {
     }
 }
 
+/// Who is to be told of something.
+#[derive(Debug)]
+enum Told {
+    /// Those who wait for a call that has ended.
+    Call(Arc<Call>),
+    /// The map that waits for what has become of its calls.
+    Series(Arc<Series>),
+}
+
+impl Told {
+    fn tell(self, callbacks: &Callbacks) {
+        match self {
+            Told::Call(call) => call.tell(callbacks),
+            Told::Series(series) => series.tell(),
+        }
+    }
+}
+
 impl State {
-    fn take_in(&mut self, id: RequestId, body: ReplyBody, ended: &mut Vec<Arc<Call>>) -> Result<(), Error> {
-        match (self.awaited(id), body) {
+    fn take_in(&mut self, id: RequestId, body: ReplyBody, told: &mut Vec<Told>) -> Result<(), Error> {
+        if let Some((series, call)) = self.series_of(id) {
+            let heard = series.hear(call, body)?;
+            self.ask_for_ends(heard.unwanted);
+            if heard.is_over {
+                self.forget_if_over(&series);
+            }
+            if heard.is_wanted {
+                told.push(Told::Series(series));
+            }
+            return Ok(());
+        }
+        match body {
+            ReplyBody::AllAccepted { first, count } => (0..count.into()).try_for_each(|number| {
+                let body = ReplyBody::Accepted { task: first.plus(number) };
+                self.take_in_one(id.plus(number), body, told)
+            }),
+            ReplyBody::AllDone { first, results } => {
+                (0..).zip(results.each()).try_for_each(|(number, result)| {
+                    let body = ReplyBody::Done { task: first.plus(number), outcome: Outcome::Ok(result) };
+                    self.take_in_one(id.plus(number), body, told)
+                })
+            }
+            one => self.take_in_one(id, one, told),
+        }
+    }
+
+    fn take_in_one(&mut self, id: RequestId, body: ReplyBody, told: &mut Vec<Told>) -> Result<(), Error> {
+        match (self.awaited.get(id.0), body) {
             (Some(Awaited::Call(call)), ReplyBody::Accepted { task }) => {
                 call.accepted(task);
                 if call.is_done() {
@@ -87,12 +140,12 @@ impl State {
             (Some(Awaited::End), ReplyBody::Started { .. }) => return Ok(()),
             (Some(Awaited::Call(call)), ReplyBody::Done { task, outcome }) => {
                 if call.finish(task, outcome) == Audience::Waits {
-                    ended.push(Arc::clone(call));
+                    told.push(Told::Call(Arc::clone(call)));
                 }
             }
             (Some(Awaited::Call(call)), ReplyBody::Refused(refusal)) => {
                 if call.refuse(refusal) == Audience::Waits {
-                    ended.push(Arc::clone(call));
+                    told.push(Told::Call(Arc::clone(call)));
                 }
             }
             // That the task is not there any more means that its end was on its way.
@@ -100,7 +153,7 @@ impl State {
             | (Some(Awaited::CancelAnswer), ReplyBody::CancelAnswered { .. } | ReplyBody::Refused(_)) => {}
             (_, _) => return Err(Error::UnexpectedReply),
         }
-        self.answered(id);
+        self.awaited.remove(id.0);
         Ok(())
     }
 }

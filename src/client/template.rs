@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use super::call_error::{CallError, Cause};
 use super::until::lock;
 use crate::id::FunctionName;
-use crate::task::{SharedSpec, TaskSpec};
+use crate::task::{Attachment, SharedSpec, TaskSpec};
 use crate::wire::EncodedSpec;
 
 /// Functions that a handle remembers: more than most programs call.
@@ -25,8 +25,9 @@ impl Template {
     /// # Errors
     /// [`BadArguments`](super::CallErrorKind::BadArguments) when it cannot be encoded, which none is.
     pub(super) fn new(spec: TaskSpec) -> Result<Self, CallError> {
+        let spec = Arc::new(spec);
         match EncodedSpec::new(&spec) {
-            Ok(encoded) => Ok(Template { spec: Arc::new(spec), encoded }),
+            Ok(encoded) => Ok(Template { spec, encoded }),
             Err(error) => Err(CallError::new(&spec.function, None, Cause::BadArguments(error.to_string()))),
         }
     }
@@ -37,6 +38,12 @@ impl Template {
 
     pub(super) fn spec(&self) -> &SharedSpec {
         &self.spec
+    }
+
+    /// Whether calls of it wait for nothing but a worker, and for as long as that takes.
+    pub(super) fn waits_for_nothing(&self) -> bool {
+        let TaskSpec { deadline, delay, attachment, .. } = &*self.spec;
+        deadline.is_none() && delay.is_none() && *attachment == Attachment::Attached
     }
 
     pub(super) fn encoded(&self) -> &EncodedSpec {

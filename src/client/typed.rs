@@ -49,6 +49,6 @@ impl Executor {
             CallError::new(template.function(), None, Cause::BadArguments(error.to_string()))
         })?;
         let args = Payload::new(Encoding::Bincode, bytes);
-        self.submit_encoded(&template, &args, None, values::result)
+        self.submit_encoded(&template, &args, values::result)
     }
 }

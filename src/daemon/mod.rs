@@ -376,7 +376,7 @@ impl<'a> Daemon<'a> {
 
     /// Does what is due by now, once all that was ready has been served.
     fn pass_time(&mut self) {
-        if self.supervisor.poll_deadline().is_some_and(|deadline| deadline <= self.now) {
+        if self.supervisor.is_due(self.now) {
             self.step(Event::TimePassed);
         }
         self.clients.expire(self.now);

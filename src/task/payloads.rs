@@ -29,11 +29,12 @@ pub struct Payloads {
     held: usize,
 }
 
-/// Payloads that are being collected.
-#[derive(Debug, Default)]
+/// Payloads that are being collected. In a frame's head they are said as [`Payloads`] are.
+#[derive(Debug, Default, Serialize)]
 pub struct PayloadsMut {
     encoding: Encoding,
     count: u32,
+    #[serde(skip)]
     bytes: BytesMut,
 }
 
@@ -150,12 +151,62 @@ impl PayloadsMut {
         Iter { rest: &self.bytes }
     }
 
+    /// The one that there is, if there are no others: its encoding and its bytes.
+    pub fn single(&self) -> Option<(Encoding, &[u8])> {
+        (self.count == 1).then(|| (self.encoding, &self.bytes[LENGTH_BYTES..]))
+    }
+
+    /// All of them in one piece, each behind its length, as they travel.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Forgets all of them, and keeps their memory.
+    pub fn clear(&mut self) {
+        self.count = 0;
+        self.bytes.clear();
+    }
+
     /// All of them, of which there is one at the least; none are left here.
     pub fn take(&mut self) -> Payloads {
         assert!(self.count > 0, "there are some");
         let bytes = self.bytes.split().freeze();
         let count = std::mem::take(&mut self.count);
         Payloads { encoding: self.encoding, count, held: bytes.len(), bytes }
+    }
+}
+
+/// Payloads that are read one after the other.
+#[derive(Debug, Default)]
+pub struct Unread {
+    payloads: Payloads,
+    /// Where the next one begins.
+    at: usize,
+}
+
+impl Unread {
+    /// How to read the bytes of each.
+    pub fn encoding(&self) -> Encoding {
+        self.payloads.encoding
+    }
+
+    /// Whether all of them were read.
+    pub fn is_empty(&self) -> bool {
+        self.at == self.payloads.bytes.len()
+    }
+
+    /// The bytes of the next one.
+    #[expect(clippy::should_implement_trait, reason = "what it gives is in itself")]
+    pub fn next(&mut self) -> Option<&[u8]> {
+        let payload = Iter { rest: &self.payloads.bytes[self.at..] }.next()?;
+        self.at += LENGTH_BYTES + payload.len();
+        Some(payload)
+    }
+}
+
+impl From<Payloads> for Unread {
+    fn from(payloads: Payloads) -> Self {
+        Unread { payloads, at: 0 }
     }
 }
 
@@ -206,6 +257,17 @@ mod tests {
         assert_eq!(texts(&all), ["one", "", "three"]);
         let singles: Vec<Payload> = all.each().collect();
         assert_eq!(singles, ["one", "", "three"].map(|text| Payload::new(Encoding::Json, text)));
+    }
+
+    #[test]
+    fn payloads_are_read_one_after_the_other_until_none_is_left() {
+        let mut unread = Unread::from(payloads(&["one", "", "three"]));
+        for text in ["one", "", "three"] {
+            assert!(!unread.is_empty());
+            assert_eq!(unread.next(), Some(text.as_bytes()));
+        }
+        assert!(unread.is_empty());
+        assert_eq!(unread.next(), None);
     }
 
     #[test]

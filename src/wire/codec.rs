@@ -10,10 +10,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::WireError;
 use super::frame::{FRAME_HEADER_BYTES, Frame, header};
 use crate::id::{AttemptId, RequestId};
+use crate::inline::InlineBytes;
 use crate::limits::{DECODE_BYTES_MAX, DESCRIPTORS_PER_PAYLOAD_MAX, FRAME_BYTES_MAX};
 use crate::message::Message;
 use crate::message::client::{Request, RequestBody};
-use crate::task::{Content, Encoding, Payload, SharedSpec, TaskSpec};
+use crate::task::{Content, Encoding, Payload, Payloads, PayloadsMut, SharedSpec};
 
 /// Bytes of memory that one encoded byte of a payload's value may claim: as [`DECODE_BYTES_MAX`], and values may
 /// hold integers of sixteen bytes.
@@ -76,22 +77,28 @@ fn inline_bytes(payload: &Payload) -> &[u8] {
     }
 }
 
-/// What a task is submitted with, its arguments apart: encoded once, for any number of submissions.
+/// What tasks are submitted with, their arguments apart: encoded once, for any number of submissions.
 #[derive(Clone, Debug)]
-pub struct EncodedSpec(Vec<u8>);
+pub struct EncodedSpec {
+    /// As a request begins that submits one.
+    one: Vec<u8>,
+    /// As one begins that submits several.
+    all: Vec<u8>,
+}
 
 impl EncodedSpec {
     /// `spec`, encoded.
     ///
     /// # Errors
     /// [`WireError::NotEncodable`], which no specification is.
-    pub fn new(spec: &TaskSpec) -> Result<Self, WireError> {
-        /// The beginning of a [`RequestBody`](crate::message::client::RequestBody).
-        #[derive(Serialize)]
-        enum Body<'a> {
-            Submit { spec: &'a TaskSpec },
-        }
-        encode_value(&Body::Submit { spec }).map(EncodedSpec)
+    pub fn new(spec: &SharedSpec) -> Result<Self, WireError> {
+        let (args, all_args) = (Payload::default(), Payloads::default());
+        let (args_bytes, all_args_bytes) = (encode_value(&args)?.len(), encode_value(&all_args)?.len());
+        let mut one = encode_value(&RequestBody::Submit { spec: Arc::clone(spec), args })?;
+        let mut all = encode_value(&RequestBody::SubmitAll { spec: Arc::clone(spec), args: all_args })?;
+        one.truncate(one.len() - args_bytes);
+        all.truncate(all.len() - all_args_bytes);
+        Ok(EncodedSpec { one, all })
     }
 }
 
@@ -105,16 +112,47 @@ pub fn encode_submission(
     args: &Payload,
     out: &mut BytesMut,
 ) -> Result<(), WireError> {
+    check_descriptors(args)?;
+    append_request(id, &spec.one, args, inline_bytes(args), out)
+}
+
+/// Appends a request to submit a task with each of `args` to `out`, as [`encode`] does: one that submits them all, or
+/// if there is but one, that alone.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_submissions(
+    first: RequestId,
+    spec: &EncodedSpec,
+    args: &PayloadsMut,
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
+    match args.single() {
+        // Its bytes are no part of the head.
+        Some((encoding, bytes)) => {
+            append_request(first, &spec.one, &Payload::new(encoding, InlineBytes::new()), bytes, out)
+        }
+        None => append_request(first, &spec.all, args, args.as_bytes(), out),
+    }
+}
+
+/// Appends a request whose head is its number, `start` and what there is to say of its `args`, with the `bytes` of
+/// those.
+fn append_request(
+    id: RequestId,
+    start: &[u8],
+    args: &impl Serialize,
+    bytes: &[u8],
+    out: &mut BytesMut,
+) -> Result<(), WireError> {
     let mut before = [0; FRAME_HEADER_BYTES + VALUE_BYTES_MAX];
     let mut after = [0; VALUE_BYTES_MAX];
     let id_bytes = write_value(&id, &mut before[FRAME_HEADER_BYTES..])?;
     let args_bytes = write_value(args, &mut after)?;
-    check_descriptors(args)?;
-    let bytes = inline_bytes(args);
-    let header = header(id_bytes + spec.0.len() + args_bytes, bytes.len())?;
+    let header = header(id_bytes + start.len() + args_bytes, bytes.len())?;
     before[..FRAME_HEADER_BYTES].copy_from_slice(&header);
     out.put_slice(&before[..FRAME_HEADER_BYTES + id_bytes]);
-    out.put_slice(&spec.0);
+    out.put_slice(start);
     out.put_slice(&after[..args_bytes]);
     out.put_slice(bytes);
     Ok(())
@@ -202,15 +240,15 @@ fn with_payload<M: Message>(mut message: M, bytes: &[u8]) -> Result<M, WireError
 pub(super) struct LastSpec {
     spec: Option<SharedSpec>,
     /// How it was encoded, once it has come twice.
-    encoded: Option<EncodedSpec>,
+    encoded: Option<Box<EncodedSpec>>,
 }
 
 impl LastSpec {
     /// The request in `head` if it submits a task that differs from the last one in its arguments alone.
     fn request(&self, head: &[u8]) -> Option<Request> {
-        let (Some(spec), Some(EncodedSpec(encoded))) = (&self.spec, &self.encoded) else { return None };
+        let (Some(spec), Some(encoded)) = (&self.spec, &self.encoded) else { return None };
         let (id, id_bytes) = decode_start::<RequestId, DECODE_BYTES_MAX>(head).ok()?;
-        let args = head[id_bytes..].strip_prefix(&encoded[..])?;
+        let args = head[id_bytes..].strip_prefix(&encoded.one[..])?;
         let args = decode_whole::<Payload, DECODE_BYTES_MAX>(args).ok()?;
         Some(Request { id, body: RequestBody::Submit { spec: Arc::clone(spec), args } })
     }
@@ -222,7 +260,7 @@ impl LastSpec {
                 *spec = Arc::clone(last);
                 if self.encoded.is_none() {
                     // What was decoded can be encoded; if it could not, nothing is remembered.
-                    self.encoded = EncodedSpec::new(spec).ok();
+                    self.encoded = EncodedSpec::new(spec).ok().map(Box::new);
                 }
             }
             Some(_) | None => *self = LastSpec { spec: Some(Arc::clone(spec)), encoded: None },

@@ -16,7 +16,9 @@ mod handshake;
 mod inbox;
 mod outbox;
 
-pub use codec::{EncodedSpec, decode_value, encode, encode_result, encode_submission, encode_value};
+pub use codec::{
+    EncodedSpec, decode_value, encode, encode_result, encode_submission, encode_submissions, encode_value,
+};
 pub use frame::FRAME_HEADER_BYTES;
 pub use handshake::{
     Answer, HANDSHAKE_BYTES, Hello, Role, VERSION_MAX, VERSION_MIN, Verdict, agree_on_version,

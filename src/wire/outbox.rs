@@ -12,13 +12,13 @@ use bytes::{Buf, BytesMut};
 use rustix::io::{Errno, retry_on_intr, write};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-use super::{EncodedSpec, WireError, encode, encode_submission};
+use super::{EncodedSpec, WireError, encode, encode_submission, encode_submissions};
 use crate::descriptor::Descriptors;
 use crate::id::RequestId;
 use crate::limits::{DESCRIPTORS_PAUSE, DESCRIPTORS_PER_FRAME_MAX};
 use crate::memory::SealedMemory;
 use crate::message::Message;
-use crate::task::Payload;
+use crate::task::{Payload, PayloadsMut};
 
 /// What was said and not sent.
 #[derive(Debug, Default)]
@@ -78,6 +78,19 @@ impl Outbox {
         encode_submission(id, spec, args, &mut self.buffer)?;
         self.attach(start, attached);
         Ok(())
+    }
+
+    /// Puts requests to submit a task with each of `args` behind what was said before, as one.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_submissions(
+        &mut self,
+        first: RequestId,
+        spec: &EncodedSpec,
+        args: &PayloadsMut,
+    ) -> Result<(), WireError> {
+        encode_submissions(first, spec, args, &mut self.buffer)
     }
 
     /// Has what there is leave with the frame that starts there.

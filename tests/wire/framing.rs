@@ -9,10 +9,10 @@ use poold::id::{AttemptId, RequestId};
 use poold::limits::{FRAME_BYTES_MAX, HEAD_BYTES_MAX};
 use poold::message::client::{Reply, ReplyBody, Request, RequestBody};
 use poold::message::worker::{FromWorker, Report, ToWorker};
-use poold::task::{Encoding, Payload};
+use poold::task::{Encoding, Payload, PayloadsMut};
 use poold::wire::{
     EncodedSpec, FRAME_HEADER_BYTES, Filled, HANDSHAKE_BYTES, Hello, Inbox, ReceiveError, Role, WireError,
-    encode, encode_result, encode_submission,
+    encode, encode_result, encode_submission, encode_submissions,
 };
 
 use crate::samples::{self, Sample};
@@ -65,6 +65,32 @@ fn submission_of_an_encoded_specification_is_the_same_bytes() {
             let encoded_spec = EncodedSpec::new(spec).expect("it can be encoded");
             encode_submission(id, &encoded_spec, args, &mut out).expect("it is within the caps");
             assert_eq!(out[6..], encoded(&Request { id, body: body.clone() }), "{name}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 0);
+}
+
+#[test]
+fn submissions_of_an_encoded_specification_are_the_same_bytes() {
+    let mut compared = 0;
+    for (name, body) in samples::requests() {
+        let RequestBody::Submit { spec, .. } = body else { continue };
+        let encoded_spec = EncodedSpec::new(&spec).expect("it can be encoded");
+        for count in [1, 2, 300] {
+            let mut args = PayloadsMut::default();
+            (0..count).for_each(|number| args.push(Encoding::Json, format!("[{number}]").as_bytes()));
+            let mut out = BytesMut::from(&b"before"[..]);
+            encode_submissions(RequestId(250), &encoded_spec, &args, &mut out)
+                .expect("it is within the caps");
+            let body = match count {
+                1 => RequestBody::Submit {
+                    spec: spec.clone(),
+                    args: Payload::new(Encoding::Json, &b"[0]"[..]),
+                },
+                _ => RequestBody::SubmitAll { spec: spec.clone(), args: args.take() },
+            };
+            assert_eq!(out[6..], encoded(&Request { id: RequestId(250), body }), "{count} of {name}");
             compared += 1;
         }
     }
