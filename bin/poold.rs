@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use poold::daemon::config::{Config, Source, reload};
+use poold::daemon::config::{Config, ConfigError, Source, reload};
 use poold::daemon::{self, Audience, RunOptions};
 use poold::limits::WORKERS_PER_POOL_MAX;
 use poold::worker::Registry;
@@ -59,24 +59,28 @@ fn main() -> ExitCode {
         Err(error) => return answer(&error),
     };
     let source = Source { file: flags.config, socket: flags.socket, workers: flags.workers };
-    match source.read() {
-        Ok(_) if flags.check_config => {
-            let name = source.file.as_deref().map_or("no file".into(), Path::to_string_lossy);
-            // Standard output may be closed; the exit status says the same.
-            let _ = writeln!(io::stdout(), "{name}: ok");
-            ExitCode::SUCCESS
-        }
-        Ok(config) => run(source, config),
-        Err(error) => fail(WRONG_USAGE, error),
-    }
+    let done = if flags.check_config { check(&source) } else { run(source) };
+    done.unwrap_or_else(|error| fail(WRONG_USAGE, error))
 }
 
-fn run(source: Source, config: Config) -> ExitCode {
+fn check(source: &Source) -> Result<ExitCode, ConfigError> {
+    source.read()?;
+    let name = source.file.as_deref().map_or("no file".into(), Path::to_string_lossy);
+    // Standard output may be closed; the exit status says the same.
+    let _ = writeln!(io::stdout(), "{name}: ok");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(source: Source) -> Result<ExitCode, ConfigError> {
+    // Workers of a pool are not to know the variables of another one.
+    let template = poold::fork_template(Registry::built_in);
+    let config = source.read()?;
     let reload = Box::new(move |old: &Config| reload(&source, old).map_err(|error| error.to_string()));
-    match daemon::run(RunOptions { config, reload, audience: Audience::Everyone }) {
+    let options = RunOptions { config, reload, audience: Audience::Everyone, template };
+    Ok(match daemon::run(options) {
         Ok(exit) => ExitCode::from(exit.exit_status()),
         Err(error) => fail(error.exit_status(), format!("poold: {error}")),
-    }
+    })
 }
 
 fn fail(status: u8, error: impl Display) -> ExitCode {

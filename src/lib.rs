@@ -76,7 +76,7 @@ pub use function::Function;
 #[doc(hidden)]
 pub use os::page;
 #[cfg(feature = "daemon")]
-pub use program::{PoolOptions, PrivateError, init};
+pub use program::{PoolOptions, PrivateError, fork_template, init};
 pub use shared::SharedBuffer;
 
 /// The examples of the README, compiled with those of the documentation.

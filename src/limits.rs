@@ -105,6 +105,10 @@ pub const PROCESS_START_MIN: Duration = Duration::from_micros(5);
 /// than a round trip, since a timer that goes off costs two of them on a virtual machine.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(3);
 
+/// How much earlier that may be where the daemon is awake anyway: to wake up for it costs the round trip that it falls
+/// in three times as much.
+pub const LOOK_EARLY_MAX: Duration = Duration::from_millis(1);
+
 /// Arguments that a function which runs a command may take.
 pub const COMMAND_ARGUMENTS_MAX: u32 = 1024;
 

@@ -1,8 +1,8 @@
 //! The line of a function that runs: how it reaches the daemon as a client, over its worker's socket.
 //!
 //! ```text
-//!   worker: around each call, its thread has `Lines` ──┐
-//!                                                      v
+//!   worker: the thread that calls functions has `Lines` ──┐
+//!                                                         v
 //!   client: `Place::here()` ──> a function, and a `Line` of its own in place of a socket
 //! ```
 //!
@@ -10,7 +10,7 @@
 //! process that is a worker never connects to the daemon's socket by itself: the daemon would not know
 //! which task waits there.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 use std::io;
 use std::sync::Arc;
@@ -65,19 +65,15 @@ pub(crate) trait Lines {
     fn open(self: Arc<Self>, attempt: AttemptId, task: TaskId) -> Result<Arc<dyn Line>, LineError>;
 }
 
-/// The function that runs on a thread.
-#[derive(Clone)]
-struct Caller {
-    lines: Arc<dyn Lines>,
-    attempt: AttemptId,
-    task: TaskId,
-}
-
 /// Whether this process is a worker.
 static IS_WORKER: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
-    static CALLER: RefCell<Option<Caller>> = const { RefCell::new(None) };
+    /// Where the functions that this thread calls get their lines.
+    static LINES: RefCell<Option<Arc<dyn Lines>>> = const { RefCell::new(None) };
+
+    /// What the function that it calls just now runs as.
+    static CALLED_AS: Cell<Option<(AttemptId, TaskId)>> = const { Cell::new(None) };
 }
 
 /// What the code that asks is part of.
@@ -97,10 +93,10 @@ impl Place {
     /// # Errors
     /// [`LineError`], in a function whose line cannot be opened.
     pub(crate) fn here() -> Result<Self, LineError> {
-        // A thread that is ending may have given its variables up: it runs no function.
-        let caller = CALLER.try_with(|caller| caller.borrow().clone()).ok().flatten();
-        match caller {
-            Some(Caller { lines, attempt, task }) => lines.open(attempt, task).map(Place::Function),
+        // A thread that is ending may have given its variables up: it calls no function.
+        let lines = LINES.try_with(|lines| lines.borrow().clone()).ok().flatten();
+        match CALLED_AS.get().zip(lines) {
+            Some(((attempt, task), lines)) => lines.open(attempt, task).map(Place::Function),
             None if IS_WORKER.load(Ordering::Relaxed) => Ok(Place::BesideFunctions),
             None => Ok(Place::Program),
         }
@@ -112,20 +108,28 @@ pub(crate) fn this_process_is_a_worker() {
     IS_WORKER.store(true, Ordering::Relaxed);
 }
 
-/// Calls `function` with `lines` on this thread, as that attempt at that task.
-pub(crate) fn with_lines<T>(
-    lines: Arc<dyn Lines>,
-    attempt: AttemptId,
-    task: TaskId,
-    function: impl FnOnce() -> T,
-) -> T {
-    /// Takes them away also when `function` panics.
-    struct Restore(Option<Caller>);
+/// Does what calls functions on this thread, which get their lines by `lines`.
+pub(crate) fn with_lines<T>(lines: Arc<dyn Lines>, calls: impl FnOnce() -> T) -> T {
+    /// Takes them away also when something panics.
+    struct Restore(Option<Arc<dyn Lines>>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            CALLER.set(self.0.take());
+            LINES.set(self.0.take());
         }
     }
-    let _restore = Restore(CALLER.replace(Some(Caller { lines, attempt, task })));
+    let _restore = Restore(LINES.replace(Some(lines)));
+    calls()
+}
+
+/// Calls `function`, as that attempt at that task.
+pub(crate) fn called_as<T>(attempt: AttemptId, task: TaskId, function: impl FnOnce() -> T) -> T {
+    /// Also when `function` panics.
+    struct Restore(Option<(AttemptId, TaskId)>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            CALLED_AS.set(self.0);
+        }
+    }
+    let _restore = Restore(CALLED_AS.replace(Some((attempt, task))));
     function()
 }

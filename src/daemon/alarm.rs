@@ -1,6 +1,7 @@
 //! What wakes the loop when something is due.
 //!
-//! A timer that is set when something is due sooner than it rings, and left alone otherwise. A poller's timeout is
+//! A timer that is set when something is due sooner than it rings, or when it would soon ring in vain, and left alone
+//! otherwise. A poller's timeout is
 //! set with each wait and given up with each event: where a task takes microseconds, most of them went there, above
 //! all on a virtual machine, which asks its host both times.
 
@@ -15,7 +16,11 @@ use rustix::time::{
 };
 
 use super::token::Token;
+use crate::limits::LOOK_EARLY_MAX;
 use crate::time::Time;
+
+/// What is to happen so soon is put off, if nothing is due then any more: to set the timer costs less than to be woken.
+const SOON: Duration = LOOK_EARLY_MAX;
 
 /// A timer among what the poller watches.
 #[derive(Debug)]
@@ -37,12 +42,13 @@ impl Alarm {
         Ok(Alarm { timer, rings_at: None })
     }
 
-    /// Has it ring at `at` or before.
+    /// Has it ring at `at`, or some time before; but not soon, unless that is soon.
     ///
     /// # Errors
     /// What the system gives.
     pub(super) fn ring_by(&mut self, now: Time, at: Time) -> io::Result<()> {
-        if self.rings_at.is_some_and(|rings_at| rings_at <= at) {
+        let is_set_well = |rings_at| rings_at <= at && (rings_at > now + SOON || rings_at == at);
+        if self.rings_at.is_some_and(is_set_well) {
             return Ok(());
         }
         // Set to no time at all, it would never ring.
@@ -98,5 +104,15 @@ mod tests {
         assert_eq!(alarm.rings_at, Some(at(3600)));
         alarm.ring_by(now, now + Duration::from_millis(1)).unwrap();
         assert_eq!(wait(&mut poll, &mut alarm), 1);
+    }
+
+    #[test]
+    fn alarm_that_would_soon_ring_in_vain_is_put_off() {
+        let poll = mio::Poll::new().unwrap();
+        let mut alarm = Alarm::new(poll.registry()).unwrap();
+        let at = |hours: u64| Time::ZERO + Duration::from_secs(3600 * hours);
+        alarm.ring_by(Time::ZERO, at(1)).unwrap();
+        alarm.ring_by(at(1), at(2)).unwrap();
+        assert_eq!(alarm.rings_at, Some(at(2)));
     }
 }

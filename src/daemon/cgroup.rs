@@ -59,9 +59,9 @@ pub(super) struct WorkerGroup {
 
 impl Confinement {
     /// Takes what the daemon was given, if it was, and removes what a killed daemon left there. To be called
-    /// once, before anything is started.
-    pub(super) fn arrange() -> Self {
-        match arrange() {
+    /// once, before anything is started but the `template`.
+    pub(super) fn arrange(template: Option<Pid>) -> Self {
+        match arrange(template) {
             Ok(Ok(workers)) => Confinement::ByGroup(workers),
             Ok(Err(reason)) => Confinement::ByProcess { reason },
             Err(error) => Confinement::ByProcess { reason: error.to_string() },
@@ -122,7 +122,7 @@ impl fmt::Display for Confinement {
 }
 
 /// Arranges the groups; the inner error is why there are none to arrange.
-fn arrange() -> io::Result<Result<Workers, String>> {
+fn arrange(template: Option<Pid>) -> io::Result<Result<Workers, String>> {
     let Some(own) = Group::own()? else { return Ok(Err("cgroup v2 is not mounted".to_owned())) };
     // As it was left by a daemon that executed itself again, or by DelegateSubgroup= of systemd.
     let is_arranged = own.name() == Some(SUPERVISOR);
@@ -132,15 +132,18 @@ fn arrange() -> io::Result<Result<Workers, String>> {
         return Ok(Err(format!("{place} is the topmost one, or the kernel is older than 5.14")));
     }
     let daemon = Pid(std::process::id());
-    let others = base.members()?.into_iter().filter(|member| *member != daemon).count();
+    let is_other = |member: &Pid| *member != daemon && Some(*member) != template;
+    let others = base.members()?.iter().filter(|member| is_other(member)).count();
     if others > 0 {
         return Ok(Err(format!("{others} other processes are in {place}")));
     }
     let refused = |error: io::Error| format!("{place}: {error}");
     let supervisor = base.child(SUPERVISOR);
-    if let Err(error) = supervisor.make().and_then(|()| supervisor.enter()) {
+    if let Err(error) = supervisor.make().and_then(|()| supervisor.take_in(daemon)) {
         return Ok(Err(refused(error)));
     }
+    // One that has ended is not in the way.
+    let _ = template.map(|template| supervisor.take_in(template));
     remove_leftovers(&base, &supervisor.members()?, daemon)?;
     let group = base.child(&format!("{WORKERS}{}", daemon.0));
     if let Err(error) = group.make() {

@@ -14,11 +14,12 @@
 //! that its number can be no other group's. Where workers have control groups, those are killed as one. When the daemon is gone, the guard goes on until the pipe's
 //! last writer is: whatever registers late is killed then.
 //!
-//! It is this program again, started with `POOLD_GUARD` before the first worker. It lives in a group of its
-//! own, blocks every signal that can be blocked, holds nothing but its end of the pipe, and says nothing.
+//! It is this program again, with `POOLD_GUARD` in its environment: a copy of the template from before that is confined,
+//! or executed before the first worker. It lives in a group of its own, blocks every signal that can be blocked, holds nothing but its end of the pipe, and says nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, parent_id};
@@ -31,6 +32,7 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::cgroup;
+use super::template::{Environment, ForkedTemplate};
 use crate::id::Pid;
 use crate::limits::GUARD_PAUSE;
 use crate::message::guard::{RECORD_BYTES, Record};
@@ -40,6 +42,9 @@ use crate::os::{descriptor, process as own, signal};
 
 /// Says to a process that it is the guard, by the daemon's process id.
 const DAEMON_PID: &str = "POOLD_GUARD";
+
+/// What process listings show.
+const TITLE: &str = "poold: guard";
 
 /// The directory of the control group that all workers are in.
 const CGROUP: &str = "POOLD_GUARD_CGROUP";
@@ -67,6 +72,14 @@ impl Records {
     pub(super) fn fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
+
+    /// What the template's copies hold it as.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub(super) fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
 }
 
 /// The guard, from the thread that starts it.
@@ -78,18 +91,40 @@ pub(super) struct Guard {
     /// Kept open here too: a pipe that lost its reader would kill who writes to it.
     pipe: OwnedFd,
     bell: OwnedFd,
+    /// Whether the template was told to make a copy of itself that is the guard.
+    is_ordered: bool,
     process: Option<Child>,
 }
 
 impl Guard {
-    /// A guard that will execute `program`, and what it is told by. It is not started. `cgroup` is what all
-    /// workers are in, if there is one.
-    pub(super) fn new(program: PathBuf, cgroup: Option<PathBuf>) -> io::Result<(Self, Records)> {
+    /// A guard that is a copy of `template`, or will execute `program`, and what it is told by. It is not started.
+    /// `cgroup` is what all workers are in, if there is one.
+    pub(super) fn new(
+        program: PathBuf,
+        template: Option<&ForkedTemplate>,
+        cgroup: Option<PathBuf>,
+    ) -> io::Result<(Self, Records)> {
         let (pipe, records) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         descriptor::keep_open_on_exec(&records)?;
         let (bell, ringer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let records = Records(Arc::new(records), Arc::new(ringer));
-        Ok((Guard { program, cgroup, pipe, bell, process: None }, records))
+        let mut guard = Guard { program, cgroup, pipe, bell, is_ordered: false, process: None };
+        if let Some(template) = template {
+            guard.is_ordered = template.order(TITLE, &guard.variables(), guard.files()?);
+        }
+        Ok((guard, records))
+    }
+
+    /// Whether the template was told to be it, and nobody has asked yet what came of that.
+    pub(super) fn is_ordered(&self) -> bool {
+        self.is_ordered
+    }
+
+    /// Takes hold of what the template has made.
+    pub(super) fn take_up(&mut self, process: Option<Pid>) {
+        self.is_ordered = false;
+        // One that cannot be held is a stray, and another is executed.
+        self.process = process.and_then(|process| Child::hold(process).ok());
     }
 
     /// Its process, if it was started.
@@ -111,21 +146,33 @@ impl Guard {
     }
 
     fn start(&self) -> io::Result<Child> {
+        let [stdin, stdout, stderr] = self.files()?;
         let mut command = Command::new(&self.program);
         command
-            .arg0("poold: guard")
+            .arg0(TITLE)
             .env_clear()
-            .env(DAEMON_PID, process::id().to_string())
-            .envs(self.cgroup.as_ref().map(|cgroup| (CGROUP, cgroup)))
-            .stdin(Stdio::from(self.pipe.try_clone()?))
-            .stdout(Stdio::from(self.bell.try_clone()?))
-            .stderr(Stdio::null())
+            .envs(self.variables())
+            .stdin(Stdio::from(stdin))
+            .stdout(Stdio::from(stdout))
+            .stderr(Stdio::from(stderr))
             .process_group(0);
         let mut process = command.spawn()?;
         Child::hold(Pid(process.id())).inspect_err(|_| {
             // Nobody else knows of it. Failing, it would be because it has ended.
             let _ = process.kill().and_then(|()| process.wait());
         })
+    }
+
+    /// Its environment.
+    fn variables(&self) -> Environment {
+        let cgroup = self.cgroup.as_ref().map(|cgroup| (CGROUP.into(), cgroup.into()));
+        [(DAEMON_PID.into(), process::id().to_string().into())].into_iter().chain(cgroup).collect()
+    }
+
+    /// Its standard input, output and error.
+    fn files(&self) -> io::Result<[OwnedFd; 3]> {
+        let stderr = File::options().write(true).open("/dev/null")?;
+        Ok([self.pipe.try_clone()?, self.bell.try_clone()?, stderr.into()])
     }
 }
 

@@ -12,7 +12,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::SystemTime;
 
@@ -25,13 +25,14 @@ use crate::limits::{FAREWELL_TIMEOUT, LOG_LINES_MAX};
 /// The daemon's side of the log.
 #[derive(Debug)]
 pub(super) struct Logging {
-    queue: SyncSender<Entry>,
+    queue: Sender<Entry>,
     counts: Arc<Counts>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Lines in the queue.
+    /// Lines in the queue, which is bounded by this alone: a channel with a bound of its own would take all of its memory
+    /// at once.
     waiting: AtomicUsize,
     /// Lines that found no room, or could not be written.
     dropped: AtomicU64,
@@ -51,7 +52,7 @@ struct Queue {
     /// Only asked which records to keep.
     filter: Logger,
     format: Format,
-    queue: SyncSender<Entry>,
+    queue: Sender<Entry>,
     counts: Arc<Counts>,
 }
 
@@ -89,7 +90,7 @@ impl Filter {
 impl Logging {
     /// Starts the thread and becomes the process's logger, unless it has one.
     pub(super) fn start(filter: Filter) -> io::Result<Self> {
-        let (queue, entries) = sync_channel(LOG_LINES_MAX);
+        let (queue, entries) = channel();
         let counts = Arc::new(Counts::default());
         let format = Format::of_stderr();
         let logger =
@@ -118,7 +119,7 @@ impl Logging {
     /// Waits until everything is written, for a while.
     pub(super) fn finish(&self) {
         let (done, written) = sync_channel(0);
-        if self.queue.try_send(Entry::Flush { _done: done }).is_ok() {
+        if self.queue.send(Entry::Flush { _done: done }).is_ok() {
             match written.recv_timeout(FAREWELL_TIMEOUT) {
                 Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => {}
             }
@@ -141,7 +142,7 @@ impl Log for Queue {
         };
         let is_room = self.counts.waiting.fetch_add(1, Ordering::Relaxed) < lines_max;
         let line = || self.format.line(record.level(), record.target(), &record.args().to_string());
-        if !is_room || self.queue.try_send(Entry::Line(line())).is_err() {
+        if !is_room || self.queue.send(Entry::Line(line())).is_err() {
             self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -239,7 +240,7 @@ mod tests {
 
     #[test]
     fn workers_that_fill_their_half_leave_room_for_the_daemon() {
-        let (queue, _entries) = sync_channel(LOG_LINES_MAX);
+        let (queue, _entries) = channel();
         let counts = Arc::new(Counts::default());
         counts.waiting.store(LOG_LINES_MAX / 2, Ordering::Relaxed);
         let filter = env_logger::Builder::new().filter_level(log::LevelFilter::Info).build();
@@ -256,7 +257,7 @@ mod tests {
 
     #[test]
     fn dropped_lines_are_reported_once() {
-        let (queue, entries) = sync_channel(2);
+        let (queue, entries) = channel();
         queue.send(Entry::Line("one\n".to_owned())).expect("there is room");
         queue.send(Entry::Line("two\n".to_owned())).expect("there is room");
         drop(queue);
@@ -290,7 +291,7 @@ mod tests {
 
     #[test]
     fn lines_that_cannot_be_written_are_counted_and_reported_once_it_is_possible() {
-        let (queue, entries) = sync_channel(3);
+        let (queue, entries) = channel();
         for line in ["one\n", "two\n", "three\n"] {
             queue.send(Entry::Line(line.to_owned())).expect("there is room");
         }

@@ -69,7 +69,8 @@ mod workers;
 pub use door::Audience;
 pub use error::Error;
 pub(crate) use guard::run_if_started_as_guard;
-pub(crate) use template::run_if_started_as_template;
+pub use template::ForkedTemplate;
+pub(crate) use template::{Fork, fork_template, run_if_started_as_template};
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -126,6 +127,8 @@ pub struct RunOptions {
     pub reload: Reload,
     /// Whom it serves.
     pub audience: Audience,
+    /// What workers will be copies of, if it was [forked](crate::fork_template).
+    pub template: Option<ForkedTemplate>,
 }
 
 /// How the daemon ended.
@@ -206,7 +209,7 @@ struct Daemon<'a> {
 
 impl<'a> Daemon<'a> {
     fn start(options: RunOptions, logging: &'a Logging) -> Result<Self, Error> {
-        let RunOptions { config, reload, audience } = options;
+        let RunOptions { config, reload, audience, template } = options;
         let setup = |what| move |source| Error::Setup { what, source };
         let (nofile, descriptors_max) = raise_descriptor_limit();
         let clock = Clock::start();
@@ -232,7 +235,7 @@ impl<'a> Daemon<'a> {
         let unread_descriptors_max = memory_descriptors(&config, descriptors_max) / 8;
         let mut clients = Clients::new(welcome, unread_descriptors_max as usize, registry()?);
         let door = Door::open(audience, &config, &mut clients, (now, user), poll.registry())?;
-        let confinement = Confinement::arrange();
+        let confinement = Confinement::arrange(template.as_ref().map(ForkedTemplate::pid));
         log::info!(target: LOG_TARGET, "limits of workers: {confinement}");
         let limits = confinement.to_string();
         let program = own_program().map_err(setup("find its own executable"))?;
@@ -246,10 +249,10 @@ impl<'a> Daemon<'a> {
         }
         sandbox::arrange(&config);
         let sees_processes = sandbox::sees_processes();
-        let guard = Guard::new(program.clone(), confinement.path());
+        let guard = Guard::new(program.clone(), template.as_ref(), confinement.path());
         let guard = guard.map_err(setup("make a pipe to the guard"))?;
         let closer = Closer::start();
-        let spawner = Spawner::start(program, guard, confinement, poll.registry(), nofile);
+        let spawner = Spawner::start(program, template, guard, confinement, poll.registry(), nofile);
         let spawner = spawner.map_err(setup("start the spawner"))?;
         // No thread is started after this one: see `Closer::start`.
         spawner.prepare(&config.pools);
@@ -376,7 +379,7 @@ impl<'a> Daemon<'a> {
 
     /// Does what is due by now, once all that was ready has been served.
     fn pass_time(&mut self) {
-        if self.supervisor.poll_deadline().is_some_and(|deadline| deadline <= self.now) {
+        if self.supervisor.is_due(self.now) {
             self.step(Event::TimePassed);
         }
         self.clients.expire(self.now);

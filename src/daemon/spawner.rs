@@ -35,7 +35,7 @@ use super::connection::Connection;
 use super::guard::{Guard, Records};
 use super::output::Output;
 use super::strays::{Children, Kind};
-use super::template::{Environment, Template, can_be_copy};
+use super::template::{Environment, ForkedTemplate, Template, can_be_copy};
 use super::token::{OutputStream, Token};
 use crate::id::{Pid, PoolName, SlotId, WorkerId};
 use crate::limits::{SPAWNS_AHEAD, SUCCESSION};
@@ -118,8 +118,10 @@ pub(super) struct Remains {
 /// Something for the thread to do.
 #[derive(Debug)]
 enum Errand {
-    /// Start the template, since there will be workers that can be copies of it.
+    /// Have the template ready, since there will be workers that can be copies of it.
     Prepare,
+    /// End the one that was forked: there will be none.
+    Dismiss,
     /// Start a worker.
     Start(Box<Order>),
     /// Clear away what is left of one.
@@ -142,10 +144,12 @@ pub(super) struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread. What it starts executes `program`, is confined by `confinement` and registered with
-    /// `registry`, and has a guard that runs; `nofile` is the limit on descriptors that workers get back.
+    /// Starts the thread. What it starts executes `program` or is a copy of the `template`, is confined by `confinement`
+    /// and registered with `registry`, and has a guard that runs; `nofile` is the limit on descriptors that workers get
+    /// back.
     pub(super) fn start(
         program: PathBuf,
+        template: Option<ForkedTemplate>,
         (guard, records): (Guard, Records),
         confinement: Confinement,
         registry: &Registry,
@@ -153,9 +157,12 @@ impl Spawner {
     ) -> io::Result<Self> {
         let waker = Waker::new(registry, Token::Spawner.into())?;
         let registry = registry.try_clone()?;
-        let children = Children::adopt()?;
+        let children = match &template {
+            Some(template) => Children::adopt(template.siblings().iter().copied().chain([template.pid()])),
+            None => Children::adopt(children::present()?),
+        }?;
         let mut starter = Starter {
-            template: Template::new(program.clone(), records.clone()),
+            template: Template::new(program.clone(), records.clone(), template),
             program,
             nofile,
             registry,
@@ -169,10 +176,12 @@ impl Spawner {
         // When it is full the thread waits for the loop, which never waits for the thread.
         let (done, answers) = sync_channel(SPAWNS_AHEAD);
         let thread = thread::Builder::new().name("spawner".to_owned()).spawn(move || {
+            starter.take_up_guard();
             for errand in to_do {
                 starter.remove_leftovers();
                 match errand {
                     Errand::Prepare => starter.keep_template(),
+                    Errand::Dismiss => starter.with_template(Template::dismiss),
                     Errand::Start(order) => {
                         let answer = starter.answer(*order);
                         if done.send(answer).is_err() || waker.wake().is_err() {
@@ -197,9 +206,8 @@ impl Spawner {
 
     /// Says of which pools workers will be started.
     pub(super) fn prepare(&self, pools: &[Pool]) {
-        if pools.iter().any(|pool| is_as_the_template(pool.command.as_deref(), pool.sandbox)) {
-            self.errand(Errand::Prepare);
-        }
+        let are_copies = |pool: &Pool| is_as_the_template(pool.command.as_deref(), pool.sandbox);
+        self.errand(if pools.iter().any(are_copies) { Errand::Prepare } else { Errand::Dismiss });
     }
 
     /// Has a process started, once the thread is handed the order. Its answer comes later.
@@ -305,6 +313,15 @@ impl Starter {
         let done = act(&mut self.template);
         self.children.replace(former, self.template.pid());
         done
+    }
+
+    /// Takes hold of a guard that was ordered.
+    fn take_up_guard(&mut self) {
+        if self.guard.is_ordered() {
+            let process = self.with_template(Template::ordered);
+            self.guard.take_up(process);
+            self.children.replace(None, self.guard.pid());
+        }
     }
 
     fn keep_guarded(&mut self) -> io::Result<()> {

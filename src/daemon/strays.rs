@@ -29,14 +29,13 @@ pub(super) enum Kind {
 }
 
 impl Children {
-    /// From here on, strays come to this process. Those it has are none.
+    /// From here on, strays come to this process. Those that it has `spared` are none.
     ///
     /// # Errors
     /// What the system gives.
-    pub(super) fn adopt() -> io::Result<Self> {
+    pub(super) fn adopt(spared: impl IntoIterator<Item = Pid>) -> io::Result<Self> {
         children::adopt()?;
-        let present = if children::exist() { children::list()? } else { Vec::new() };
-        Ok(Children(present.into_iter().map(|child| (child, Kind::Spared)).collect()))
+        Ok(Children(spared.into_iter().map(|child| (child, Kind::Spared)).collect()))
     }
 
     /// A child was started.

@@ -27,7 +27,7 @@ fn unconfined() -> Confinement {
 
 /// A program in the guard's place that does nothing: this one would run all tests again.
 fn guard() -> (Guard, guard::Records) {
-    Guard::new("/bin/true".into(), None).expect("a pipe")
+    Guard::new("/bin/true".into(), None, None).expect("a pipe")
 }
 
 fn config(socket: &Path) -> Config {
@@ -72,8 +72,11 @@ impl<'a> World<'a> {
     fn new(logging: &'a Logging, reload: Reload) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = config(&directory.path().join("poold.sock"));
-        let daemon = Daemon::start(RunOptions { config, reload, audience: Audience::Everyone }, logging)
-            .expect("it starts");
+        let daemon = Daemon::start(
+            RunOptions { config, reload, audience: Audience::Everyone, template: None },
+            logging,
+        )
+        .expect("it starts");
         World { _directory: directory, daemon, readiness: mio::Events::with_capacity(16) }
     }
 
@@ -418,7 +421,12 @@ fn private_daemon_serves_its_program_and_stops_when_that_is_gone() {
     ours.set_nonblocking(true).expect("it can be");
     let directory = tempfile::tempdir().expect("a temporary directory");
     let config = config(&directory.path().join("poold.sock"));
-    let options = RunOptions { config, reload: no_reload(), audience: Audience::Program(theirs.into()) };
+    let options = RunOptions {
+        config,
+        reload: no_reload(),
+        audience: Audience::Program(theirs.into()),
+        template: None,
+    };
     let daemon = Daemon::start(options, &logging).expect("it starts");
     let mut world = World { _directory: directory, daemon, readiness: mio::Events::with_capacity(16) };
     let mut program = Peer { stream: ours, inbox: Inbox::default() };
@@ -454,7 +462,7 @@ impl Shell {
         let poll = mio::Poll::new().expect("a poller");
         let registry = poll.registry().try_clone().expect("it can be shared");
         let spawner =
-            Spawner::start(program.into(), guard(), unconfined(), &registry, 1024).expect("a thread");
+            Spawner::start(program.into(), None, guard(), unconfined(), &registry, 1024).expect("a thread");
         let mut shell = Shell { poll, workers: Workers::new(registry, spawner.records()), spawner };
         shell.spawner.order(Order {
             worker: WorkerId { slot: SLOT, generation: Generation(0) },
@@ -559,8 +567,9 @@ fn processes_that_a_worker_started_end_with_it() {
 #[test]
 fn program_that_is_not_there_is_an_answer() {
     let poll = mio::Poll::new().expect("a poller");
-    let mut spawner = Spawner::start("/nonexistent".into(), guard(), unconfined(), poll.registry(), 1024)
-        .expect("a thread");
+    let mut spawner =
+        Spawner::start("/nonexistent".into(), None, guard(), unconfined(), poll.registry(), 1024)
+            .expect("a thread");
     spawner.order(Order {
         worker: WorkerId { slot: SLOT, generation: Generation(0) },
         pool: PoolName::new("cpu").expect("a name"),
@@ -588,8 +597,8 @@ fn program_that_is_not_there_is_an_answer() {
 #[test]
 fn errands_give_way_to_the_first_of_several_standbys_and_for_its_moment_alone() {
     let poll = mio::Poll::new().expect("a poller");
-    let mut spawner =
-        Spawner::start("/bin/sh".into(), guard(), unconfined(), poll.registry(), 1024).expect("a thread");
+    let mut spawner = Spawner::start("/bin/sh".into(), None, guard(), unconfined(), poll.registry(), 1024)
+        .expect("a thread");
     let over = Time::ZERO + limits::SUCCESSION;
     spawner.give_way(Time::ZERO);
     assert_eq!(spawner.next_timeout(), None, "there is nothing to be done");

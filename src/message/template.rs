@@ -7,11 +7,22 @@ use super::Message;
 use crate::id::Pid;
 use crate::task::Payload;
 
-/// What all copies have in common. Said once, before the first is asked for.
+/// What the template is told to do.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// To take on what all copies from here on have in common. Said once.
+    Confine(Common),
+    /// To make a copy.
+    Copy(Copy),
+}
+
+/// What copies have in common.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Common {
     /// The filter of their system calls, as seccomp(2) takes it. None: they are not filtered.
     pub filter: Vec<Instruction>,
+    /// No bytes; the pipe on which the guard is told of what they start.
+    pub guard: Payload,
 }
 
 /// An instruction of a filter: struct sock_filter of linux/filter.h.
@@ -45,23 +56,19 @@ pub struct Copied(
     pub Result<Pid, i32>,
 );
 
-impl Message for Common {
+impl Message for Order {
     fn payload(&self) -> Option<&Payload> {
-        None
+        match self {
+            Order::Confine(common) => Some(&common.guard),
+            Order::Copy(copy) => Some(&copy.files),
+        }
     }
 
     fn payload_mut(&mut self) -> Option<&mut Payload> {
-        None
-    }
-}
-
-impl Message for Copy {
-    fn payload(&self) -> Option<&Payload> {
-        Some(&self.files)
-    }
-
-    fn payload_mut(&mut self) -> Option<&mut Payload> {
-        Some(&mut self.files)
+        match self {
+            Order::Confine(common) => Some(&mut common.guard),
+            Order::Copy(copy) => Some(&mut copy.files),
+        }
     }
 }
 

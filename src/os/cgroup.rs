@@ -139,12 +139,12 @@ impl Group {
         Ok(list.lines().filter_map(|line| line.parse().ok()).map(Pid).collect())
     }
 
-    /// Moves this process into it.
+    /// Moves a process into it.
     ///
     /// # Errors
     /// What the system gives.
-    pub(crate) fn enter(&self) -> io::Result<()> {
-        self.set("cgroup.procs", "0")
+    pub(crate) fn take_in(&self, process: Pid) -> io::Result<()> {
+        self.set("cgroup.procs", &process.0.to_string())
     }
 
     /// Lets the groups in it be limited by `controller`.

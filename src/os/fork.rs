@@ -1,17 +1,21 @@
 //! Copies of this process, and what they need to be taken for others.
 
-use std::ffi::c_char;
+use std::fs;
 use std::io;
 use std::ptr;
 
 use rustix::io::Errno;
 
+use super::environment;
 use crate::id::Pid;
 
-unsafe extern "C" {
-    /// The first word that this process was started with: where it is, and not a copy of it.
-    static program_invocation_name: *mut c_char;
-}
+/// Fields of `/proc/self/stat` behind the name of the process, counted from 0 (proc_pid_stat(5)).
+const THREADS: usize = 17;
+const STACK_START: usize = 25;
+const WORDS_START: usize = 45;
+const WORDS_END: usize = 46;
+const VARIABLES_START: usize = 47;
+const VARIABLES_END: usize = 48;
 
 /// Which of the two this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +26,15 @@ pub(crate) enum Forked {
     Original(Pid),
 }
 
+/// Whose child a copy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Relation {
+    /// That of the process that it is a copy of.
+    Child,
+    /// That of the parent of that process (CLONE_PARENT of clone(2)).
+    Sibling,
+}
+
 /// A process that has one thread and copies itself.
 #[derive(Debug)]
 pub(crate) struct Forker {
@@ -30,13 +43,16 @@ pub(crate) struct Forker {
     /// The thread's robust futexes, which a copy has to register again (set_robust_list(2)).
     robust_list: *const libc::c_void,
     robust_list_bytes: usize,
+    title: Title,
 }
 
 impl Forker {
     /// # Errors
     /// There is another thread, or `/proc` or something in the kernel is missing that this needs.
     pub(crate) fn new() -> io::Result<Self> {
-        if std::fs::read_dir("/proc/self/task")?.count() != 1 {
+        let stat = fs::read_to_string("/proc/self/stat")?;
+        let field = |index| field_of(&stat, index).ok_or(io::ErrorKind::InvalidData);
+        if field(THREADS)? != 1 {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let mut thread_id = ptr::null_mut::<libc::pid_t>();
@@ -48,19 +64,31 @@ impl Forker {
         checked(unsafe {
             libc::syscall(libc::SYS_get_robust_list, 0, &raw mut robust_list, &raw mut robust_list_bytes)
         })?;
-        Ok(Forker { thread_id, robust_list, robust_list_bytes })
+        let title = Title {
+            stack: ptr::with_exposed_provenance_mut(field(STACK_START)?),
+            start: ptr::with_exposed_provenance_mut(field(WORDS_START)?),
+            words_bytes: field(WORDS_END)?.saturating_sub(field(WORDS_START)?),
+            bytes: field(VARIABLES_END)?.saturating_sub(field(WORDS_START)?),
+        };
+        if title.words_bytes == 0 || field(VARIABLES_START)? != field(WORDS_END)? {
+            return Err(io::ErrorKind::Unsupported.into());
+        }
+        Ok(Forker { thread_id, robust_list, robust_list_bytes, title })
     }
 
-    /// Makes a copy that is no child of this process but of its parent (CLONE_PARENT of clone(2)).
+    /// Makes a copy, which returns from this too.
     ///
     /// What runs at a fork in the C library and is for processes of several threads (pthread_atfork(3)) is not run.
-    /// Nothing here may have started a thread.
+    /// Nothing here may have started a thread since this was [made](Self::new).
     ///
     /// # Errors
     /// What the system gives.
-    pub(crate) fn fork(&self) -> io::Result<Forked> {
-        let flags =
-            libc::CLONE_PARENT | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
+    pub(crate) fn fork(&self, relation: Relation) -> io::Result<Forked> {
+        let parent = match relation {
+            Relation::Child => 0,
+            Relation::Sibling => libc::CLONE_PARENT,
+        };
+        let flags = parent | libc::CLONE_CHILD_SETTID | libc::CLONE_CHILD_CLEARTID | libc::SIGCHLD;
         let flags = libc::c_long::from(flags);
         let none = ptr::null_mut::<libc::c_void>();
         // SAFETY: without CLONE_VM the copy has its own memory and goes on with its own copy of this stack. There is
@@ -87,39 +115,70 @@ impl Forker {
         }
         Ok(Forked::Copy)
     }
+
+    /// What process listings show of this process and of its copies.
+    pub(crate) fn title(&mut self) -> &mut Title {
+        &mut self.title
+    }
 }
 
-/// The room that the command line takes which process listings show.
+/// A number in `/proc/self/stat`.
+fn field_of(stat: &str, index: usize) -> Option<usize> {
+    // The name is in parentheses and may hold anything.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_whitespace().nth(index)?.parse().ok()
+}
+
+/// The memory that holds the words and then the variables that this process was started with: the kernel shows what
+/// stands there.
 #[derive(Debug)]
 pub(crate) struct Title {
+    /// The number of words, and behind it a pointer to each.
+    stack: *mut usize,
     start: *mut u8,
-    /// Bytes in it, with the one that ends it.
+    /// Bytes of the words, of which there is at least one.
+    words_bytes: usize,
+    /// Bytes that a title may take, of the words and then of the variables.
     bytes: usize,
 }
 
 impl Title {
-    /// That of this process, which was started with one word and none after it: there is as much room as that is
-    /// long.
-    pub(crate) fn own() -> Self {
-        // SAFETY: the C library sets it before `main` and never changes it.
-        let start = unsafe { program_invocation_name };
-        // SAFETY: it is a string that the kernel has put on the first stack, where it stays.
-        let bytes = unsafe { libc::strlen(start) } + 1;
-        Title { start: start.cast(), bytes }
+    /// Forgets what this process was started with: of its words the first one is left, and no variable. In their place
+    /// the kernel shows `variable`, where there is room for it.
+    ///
+    /// Only while there is one thread.
+    pub(crate) fn take(&mut self, variable: &str) {
+        environment::replace([]);
+        let all_bytes = self.bytes;
+        let bytes = all_bytes.checked_sub(variable.len() + 1).filter(|bytes| *bytes >= self.words_bytes);
+        // SAFETY: at the start of the stack is where the kernel has put the number of the words and the pointers to
+        // them, and a null behind those; readers go no further than a null. The words and the variables are memory of
+        // this process that may be written to, and nobody needs what is there: the variables are forgotten, and of the
+        // words there are copies wherever they are kept. This process has one thread.
+        unsafe {
+            if self.stack.read() > 1 {
+                self.stack.add(2).write(0);
+            }
+            ptr::write_bytes(self.start, 0, all_bytes);
+            if let Some(bytes) = bytes {
+                ptr::copy_nonoverlapping(variable.as_ptr(), self.start.add(bytes), variable.len());
+            }
+        }
+        self.bytes = bytes.unwrap_or(all_bytes);
     }
 
-    /// Shows `title` from here on, as much of it as there is room for.
+    /// Shows `title` from here on, as much of it as there is room for. What stood there must have been
+    /// [taken](Self::take).
     pub(crate) fn set(&self, title: &str) {
-        let shown = title.len().min(self.bytes.saturating_sub(2));
-        // SAFETY: the room is memory of this process that may be written to, and holds nothing else. Nobody reads it
-        // meanwhile: this process has one thread, and the copies of the string that the standard library gives out
-        // are copies. The room is not longer than it was when it held another string: there is a zero byte behind
-        // what is shown, and the last byte, which is none, says to the kernel that the title ends at that one.
+        let shown = title.len().min(self.bytes - 1);
+        // SAFETY: it is memory of this process that may be written to, and nobody reads it meanwhile: there is one
+        // thread. Behind the title is a zero byte. If that is not the last byte of the words, the last one, which is
+        // none, says to the kernel that the title ends at the first zero.
         unsafe {
-            ptr::write_bytes(self.start, 0, self.bytes);
             ptr::copy_nonoverlapping(title.as_ptr(), self.start, shown);
-            if shown + 1 < self.bytes {
-                self.start.add(self.bytes - 1).write(b'.');
+            self.start.add(shown).write(0);
+            if shown + 1 < self.words_bytes {
+                self.start.add(self.words_bytes - 1).write(b'.');
             }
         }
     }

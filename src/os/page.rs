@@ -195,12 +195,13 @@ impl DaemonSide {
             if bytes > RECORD_BYTES_MAX || words >= filled - self.taken {
                 return Err(Spoiled);
             }
-            let end = into.len() + bytes;
-            for word in 1..=words {
+            let start = into.len();
+            into.resize(start + words as usize * WORD_BYTES, 0);
+            for (word, room) in (1..).zip(into[start..].chunks_exact_mut(WORD_BYTES)) {
                 let word = self.page.ring(self.taken + word).load(Ordering::Relaxed);
-                into.extend_from_slice(&word.to_ne_bytes());
+                room.copy_from_slice(&word.to_ne_bytes());
             }
-            into.truncate(end);
+            into.truncate(start + bytes);
             self.taken += 1 + words;
         }
         self.page.words()[TAKEN].store(self.taken, Ordering::Release);
@@ -246,10 +247,11 @@ impl WorkerSide {
             return false;
         }
         self.page.ring(self.filled).store(record.len() as u64, Ordering::Relaxed);
-        for (word, chunk) in (1..).zip(record.chunks(WORD_BYTES)) {
-            let mut bytes = [0; WORD_BYTES];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            self.page.ring(self.filled + word).store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+        let (chunks, rest) = record.as_chunks();
+        let mut last = [0; WORD_BYTES];
+        last[..rest.len()].copy_from_slice(rest);
+        for (word, bytes) in (1..words).zip(chunks.iter().chain([&last])) {
+            self.page.ring(self.filled + word).store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
         }
         self.filled += words;
         self.page.words()[FILLED].store(self.filled, Ordering::Release);

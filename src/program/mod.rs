@@ -16,7 +16,7 @@ mod supervisor;
 pub use error::PrivateError;
 pub use pools::PoolOptions;
 
-use crate::daemon;
+use crate::daemon::{self, Fork, ForkedTemplate};
 use crate::worker::{self, Registry};
 
 /// Makes a program the home of its own functions: to be called first in `main`.
@@ -47,7 +47,22 @@ use crate::worker::{self, Registry};
 /// ```
 pub fn init(functions: impl FnOnce() -> Registry) {
     daemon::run_if_started_as_template();
-    daemon::run_if_started_as_guard();
     supervisor::run_if_started_as_one();
+    daemon::run_if_started_as_guard();
     worker::run_if_started_as_worker(functions);
+}
+
+/// Forks the process that the workers of this daemon will be copies of: to be called in `main` before the configuration
+/// is read, or anything else that workers are not to know. Returns in the daemon alone; `functions` is called in a worker.
+///
+/// Without, or where there can be none, that process is executed when the daemon has started.
+pub fn fork_template(functions: impl FnOnce() -> Registry) -> Option<ForkedTemplate> {
+    match daemon::fork_template() {
+        Fork::Original(template) => template,
+        Fork::Copy => {
+            daemon::run_if_started_as_guard();
+            worker::run_if_started_as_worker(functions);
+            unreachable!("a copy was told neither that it is the guard nor that it is a worker")
+        }
+    }
 }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 
 use super::pools::{PoolOptions, config};
-use crate::daemon::{self, Audience, RunOptions};
+use crate::daemon::{self, Audience, Fork, ForkedTemplate, RunOptions};
 use crate::os::{descriptor, environment, process, signal};
 
 /// Says that this process is a private supervisor, by its pools in JSON. Its client is standard input.
@@ -29,10 +29,14 @@ enum StartError {
     System { what: &'static str, source: io::Error },
 }
 
-/// Runs the daemon if a program started this process as its private supervisor, and then does not return.
+/// Runs the daemon if a program started this process as its private supervisor, and then does not return but in the
+/// copies of its template.
 pub(super) fn run_if_started_as_one() {
     let Some(options) = env::var_os(MARK) else { return };
-    let status = match prepare(&options.to_string_lossy()) {
+    // Before anything is opened that a copy would close.
+    let closed = descriptor::close_inherited(None).map_err(set_up);
+    let Fork::Original(template) = daemon::fork_template() else { return };
+    let status = match closed.and_then(|()| prepare(&options.to_string_lossy(), template)) {
         Ok(options) => match daemon::run(options) {
             Ok(exit) => i32::from(exit.exit_status()),
             Err(error) => complain(&error, i32::from(error.exit_status())),
@@ -43,29 +47,32 @@ pub(super) fn run_if_started_as_one() {
 }
 
 /// Puts away what a daemon must not inherit from an arbitrary program.
-fn prepare(options: &str) -> Result<RunOptions, StartError> {
+fn prepare(options: &str, template: Option<ForkedTemplate>) -> Result<RunOptions, StartError> {
     if !descriptor::is_unix_stream(io::stdin()) {
         return Err(StartError::NoSocket);
     }
     let bad = |error: &dyn Display| StartError::NoOptions(error.to_string());
     let pools: Vec<PoolOptions> = serde_json::from_str(options).map_err(|error| bad(&error))?;
     let config = config(pools).map_err(|error| bad(&error))?;
-    let program =
-        take_socket().map_err(|source| StartError::System { what: "set up this process", source })?;
+    let program = take_socket().map_err(set_up)?;
     environment::remove_the_daemons();
     Ok(RunOptions {
         config,
         reload: Box::new(|_| Err("a private supervisor has no configuration to read".to_owned())),
         audience: Audience::Program(program),
+        template,
     })
 }
 
 fn take_socket() -> io::Result<OwnedFd> {
-    descriptor::close_inherited(None)?;
     let program = descriptor::move_standard_input()?;
     signal::restore_inherited()?;
     process::name_thread(c"poold-private")?;
     Ok(program)
+}
+
+fn set_up(source: io::Error) -> StartError {
+    StartError::System { what: "set up this process", source }
 }
 
 /// One line on standard error, which is the program's. It may be closed: then nobody is left to tell.

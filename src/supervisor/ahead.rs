@@ -11,11 +11,10 @@
 use super::action::EndReason;
 use super::held::{Held, Progress};
 use super::pools::PoolId;
-use super::slots::Slot;
-use super::timers::Timer;
+use super::slots::{Slot, Worker};
 use super::{Action, Supervisor};
 use crate::id::{AttemptId, SlotId, WorkerId};
-use crate::limits::LOOK_INTERVAL;
+use crate::limits::{LOOK_EARLY_MAX, LOOK_INTERVAL};
 use crate::time::Time;
 
 /// How many attempts a worker may hold, by how fast it was of late.
@@ -27,8 +26,8 @@ pub(super) struct Pace {
     window: u32,
     /// Attempts that it finished since the window changed.
     finished: u32,
-    /// Whether it will be looked at.
-    is_watched: bool,
+    /// When it will be looked at, if it will.
+    look_at: Option<Time>,
     /// Looks in a row at which nothing was new.
     idle_looks: u32,
     /// Since when nothing was heard of it.
@@ -41,7 +40,7 @@ impl Pace {
     /// For a worker that may hold at most so many attempts.
     pub(super) fn new(most: u32, now: Time) -> Self {
         let (window, finished) = (1, 0);
-        Pace { most, window, finished, is_watched: false, idle_looks: 0, silent_since: now, busy_since: now }
+        Pace { most, window, finished, look_at: None, idle_looks: 0, silent_since: now, busy_since: now }
     }
 
     /// Whether attempts are sent ahead at all.
@@ -104,29 +103,48 @@ impl Supervisor {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let worker_id = slot.worker_id();
         let Some(worker) = slot.worker_mut() else { return };
-        if !std::mem::replace(&mut worker.pace.is_watched, true) {
+        if worker.pace.look_at.is_none() {
             let at = now + worker.pace.next_look();
-            self.timers.arm(Timer::WorkerLook(worker_id), at);
+            worker.pace.look_at = Some(at);
+            self.looks.insert((at, worker_id));
+        }
+    }
+
+    /// Looks at the workers whose time has come, or is so near that to wake up for it would cost more than to look now.
+    pub(super) fn look_around(&mut self) {
+        while let Some(&(at, worker)) = self.looks.first()
+            && at <= self.now + LOOK_EARLY_MAX
+        {
+            self.looks.pop_first();
+            self.look(worker);
+        }
+    }
+
+    /// A worker is looked at no more.
+    pub(super) fn forget_look(&mut self, worker: &Worker, worker_id: WorkerId) {
+        if let Some(at) = worker.pace.look_at {
+            self.looks.remove(&(at, worker_id));
         }
     }
 
     /// It is time to look at a worker: what has begun by now takes long, and what has not waits too long.
-    pub(super) fn look(&mut self, worker_id: WorkerId) {
+    fn look(&mut self, worker_id: WorkerId) {
         let now = self.now;
         let Some(slot) = self.slot_of(worker_id) else { return };
         let pool = slot.pool;
         let start_timeout = self.pool(pool).policy.start_timeout;
         let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
-        worker.pace.is_watched = false;
+        worker.pace.look_at = None;
         let first = worker.held.iter().find(|held| held.is_sent()).map(|held| held.attempt);
         if first.is_none() && !worker.must_pass_over() {
             return;
         }
         // One short attempt after the other: this one had no time yet.
         let due = worker.pace.busy_since + LOOK_INTERVAL;
-        if now < due {
-            worker.pace.is_watched = true;
-            return self.timers.arm(Timer::WorkerLook(worker_id), due);
+        if now + LOOK_EARLY_MAX < due {
+            worker.pace.look_at = Some(due);
+            self.looks.insert((due, worker_id));
+            return;
         }
         worker.pace.slow_down();
         let is_silent = !worker.has_begun() && now.since(worker.pace.silent_since) >= start_timeout;

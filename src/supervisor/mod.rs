@@ -77,6 +77,7 @@ use timers::{Timer, Timers};
 use unplaced::Unplaced;
 
 use crate::id::{ConnectionId, Epoch, SlotId, Uid, WorkerId};
+use crate::limits::LOOK_EARLY_MAX;
 use crate::message::status::Phase;
 use crate::task::OutcomeKind;
 use crate::time::Time;
@@ -106,6 +107,8 @@ pub struct Supervisor {
     unplaced: Unplaced,
     killers: Killers,
     timers: Timers,
+    /// When the workers that attempts are sent ahead to are looked at.
+    looks: BTreeSet<(Time, WorkerId)>,
     drain_requests: Vec<Watcher>,
     /// Whether running tasks were killed to stop.
     forced: bool,
@@ -143,6 +146,7 @@ impl Supervisor {
             unplaced: Unplaced::default(),
             killers: Killers::default(),
             timers: Timers::default(),
+            looks: BTreeSet::new(),
             drain_requests: Vec::new(),
             forced: false,
             exited: false,
@@ -234,7 +238,15 @@ impl Supervisor {
 
     /// When to call [`handle`](Self::handle) with [`Event::TimePassed`] if nothing happens before.
     pub fn poll_deadline(&self) -> Option<Time> {
-        self.timers.first().filter(|_| !self.exited)
+        let look = self.looks.first().map(|(at, _)| *at);
+        self.timers.first().into_iter().chain(look).min().filter(|_| !self.exited)
+    }
+
+    /// Whether to call [`handle`](Self::handle) with [`Event::TimePassed`] now, for whoever is awake anyway: a part of
+    /// what is due may be done a little early, so that it is not woken for that.
+    pub fn is_due(&self, now: Time) -> bool {
+        let look = self.looks.first().is_some_and(|(at, _)| *at <= now + LOOK_EARLY_MAX);
+        !self.exited && (look || self.timers.first().is_some_and(|at| at <= now))
     }
 
     fn time_passed(&mut self) {
@@ -245,7 +257,6 @@ impl Supervisor {
                 Timer::TaskDeadline(task) => self.deadline_passed(task),
                 Timer::AttemptStart(worker, attempt) => self.attempt_not_started(worker, attempt),
                 Timer::AttemptTimeout(worker, attempt) => self.attempt_timed_out(worker, attempt),
-                Timer::WorkerLook(worker) => self.look(worker),
                 Timer::WorkerStart(worker) => self.end_worker(worker.slot, EndReason::NotReadyInTime),
                 Timer::WorkerSettled(worker) => self.worker_settled(worker.slot),
                 Timer::WorkerLifetime(worker) => self.lifetime_over(worker),
@@ -256,6 +267,7 @@ impl Supervisor {
                 Timer::DrainTimeout => self.force_stop(),
             }
         }
+        self.look_around();
     }
 
     fn note(&mut self, notice: Notice) {

@@ -20,8 +20,6 @@ pub(super) enum Timer {
     AttemptStart(WorkerId, AttemptId),
     /// An attempt must have ended.
     AttemptTimeout(WorkerId, AttemptId),
-    /// A worker that attempts are sent ahead to is looked at.
-    WorkerLook(WorkerId),
     /// A worker must be ready.
     WorkerStart(WorkerId),
     /// A worker has lasted: its failures before are forgotten.

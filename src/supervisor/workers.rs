@@ -356,6 +356,7 @@ impl Supervisor {
         };
         self.pools[pool.0].list(slot, None);
         self.pools[pool.0].waiting_in.remove(&worker_id.slot);
+        self.forget_look(&worker, worker_id);
         self.disarm_worker(worker_id);
 
         let mut crashed = Vec::new();
@@ -469,6 +470,5 @@ impl Supervisor {
         self.timers.disarm(Timer::WorkerSettled(worker));
         self.timers.disarm(Timer::WorkerLifetime(worker));
         self.timers.disarm(Timer::WorkerGrace(worker));
-        self.timers.disarm(Timer::WorkerLook(worker));
     }
 }

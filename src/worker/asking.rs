@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,6 +30,8 @@ pub(super) struct Desk {
     sender: Arc<Sender>,
     listen: Listen,
     calls: Mutex<BTreeMap<AttemptId, Arc<Call>>>,
+    /// How many calls there are: nearly always none.
+    calls_count: AtomicUsize,
 }
 
 /// Sees to it that somebody reads the socket and delivers answers, while functions run.
@@ -50,7 +53,12 @@ impl Desk {
         sender: Arc<Sender>,
         listen: impl Fn(&Arc<Desk>) -> io::Result<()> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Desk { sender, listen: Box::new(listen), calls: Mutex::default() })
+        Arc::new(Desk {
+            sender,
+            listen: Box::new(listen),
+            calls: Mutex::default(),
+            calls_count: AtomicUsize::new(0),
+        })
     }
 
     /// By which all of the worker's messages leave.
@@ -58,16 +66,27 @@ impl Desk {
         &self.sender
     }
 
-    /// Calls `function`, which can open lines on this thread until it returns. Says whether it has.
+    /// Does what calls functions on this thread: they ask here.
+    pub(super) fn serve<T>(self: &Arc<Self>, calls: impl FnOnce() -> T) -> T {
+        line::with_lines(Arc::clone(self) as Arc<dyn Lines>, calls)
+    }
+
+    /// Calls `function`, which can open lines on this thread until it returns, if that is [served](Self::serve). Says
+    /// whether it has.
     pub(super) fn during<T>(
-        self: &Arc<Self>,
+        &self,
         attempt: AttemptId,
         task: TaskId,
         function: impl FnOnce() -> T,
     ) -> (T, bool) {
-        let result = line::with_lines(Arc::clone(self) as Arc<dyn Lines>, attempt, task, function);
+        let result = line::called_as(attempt, task, function);
+        // A line is opened on the thread that calls the function, which is this one.
+        if self.calls_count.load(Ordering::Relaxed) == 0 {
+            return (result, false);
+        }
         let call = lock(&self.calls).remove(&attempt);
         if let Some(call) = &call {
+            self.calls_count.fetch_sub(1, Ordering::Relaxed);
             call.close();
         }
         (result, call.is_some())
@@ -75,7 +94,10 @@ impl Desk {
 
     /// The call of an attempt, once it asks for a line.
     fn call(&self, attempt: AttemptId) -> Arc<Call> {
-        let new = || Arc::new(Call { attempt, is_open: Mutex::new(true), lines: Mutex::default() });
+        let new = || {
+            self.calls_count.fetch_add(1, Ordering::Relaxed);
+            Arc::new(Call { attempt, is_open: Mutex::new(true), lines: Mutex::default() })
+        };
         Arc::clone(lock(&self.calls).entry(attempt).or_insert_with(new))
     }
 

@@ -106,10 +106,10 @@ pub(super) fn run(
     reports: Option<Reports>,
 ) -> Result<(), Broken> {
     let desk = Desk::new(Arc::clone(&session.sender), session.receiver.handover());
-    match reports {
+    desk.serve(|| match reports {
         Some(reports) => run_by_page(&mut session.receiver, workplace, &desk, reports),
         None => run_by_messages(&mut session.receiver, workplace, &desk),
-    }
+    })
 }
 
 /// What was taken back does not begin, so that nothing need be read before all is done.

@@ -5,24 +5,28 @@
 //! of a call, in threads that a function starts, say, are printed as ever.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
 use crate::task::{Failure, FailureKind};
 
 /// What this thread is doing, as far as panics are concerned.
+#[derive(Clone, Copy)]
 enum Watch {
     /// No call.
     Off,
     /// A call that has not panicked.
     Calling,
-    /// A call that panicked there.
-    Panicked { location: Option<String> },
+    /// A call that panicked at [`LOCATION`].
+    Panicked,
 }
 
 thread_local! {
-    static WATCH: RefCell<Watch> = const { RefCell::new(Watch::Off) };
+    static WATCH: Cell<Watch> = const { Cell::new(Watch::Off) };
+
+    /// Where a call panicked, until it is caught.
+    static LOCATION: Cell<Option<String>> = const { Cell::new(None) };
 }
 
 /// Calls `function`; a panic in it becomes a failure.
@@ -35,7 +39,7 @@ pub(super) fn catching_panics<T>(function: impl FnOnce() -> Result<T, Failure>) 
     let watch = WATCH.replace(Watch::Off);
     result.unwrap_or_else(|panic| {
         let location = match watch {
-            Watch::Panicked { location } => location,
+            Watch::Panicked => LOCATION.take(),
             Watch::Off | Watch::Calling => None,
         };
         Err(Failure { kind: FailureKind::Panic, message: message_of(panic), location })
@@ -45,22 +49,13 @@ pub(super) fn catching_panics<T>(function: impl FnOnce() -> Result<T, Failure>) 
 /// From now on the first panic in a call is noted, and every other one goes where it went before.
 fn install_hook() {
     let print = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        let note = |watch: &RefCell<Watch>| {
-            let mut watch = watch.borrow_mut();
-            match *watch {
-                Watch::Calling => {
-                    *watch = Watch::Panicked { location: info.location().map(ToString::to_string) };
-                    true
-                }
-                // A second panic during the first one's unwinding aborts the process: the log must say why.
-                Watch::Panicked { .. } | Watch::Off => false,
-            }
-        };
-        // A thread that is ending may have given its variables up: it is in no call.
-        if !WATCH.try_with(note).unwrap_or(false) {
-            print(info);
+    panic::set_hook(Box::new(move |info| match WATCH.get() {
+        Watch::Calling => {
+            WATCH.set(Watch::Panicked);
+            LOCATION.set(info.location().map(ToString::to_string));
         }
+        // A second panic during the first one's unwinding aborts the process: the log must say why.
+        Watch::Panicked | Watch::Off => print(info),
     }));
 }
 

@@ -30,9 +30,10 @@ pub(super) struct Reports {
     buffer: BytesMut,
     /// Whether something was published, or passed over, since the daemon was last told so.
     is_untold: bool,
-    told_at: Instant,
-    /// With how many attempts left it is told so in any case; none are left where that is done otherwise.
-    tells_at: usize,
+    /// When the daemon is told next, at the latest when an attempt is over then.
+    tells_at: Instant,
+    /// With how many attempts left it is told in any case; none are left where that is done otherwise.
+    tells_with: usize,
     /// When the last attempt was over, or what there was to do was read.
     free_since: Instant,
     /// Whether it was not looked what the last attempts left behind: they were over too soon to have started
@@ -52,8 +53,8 @@ impl Reports {
             page,
             buffer: BytesMut::new(),
             is_untold: false,
-            told_at: now,
-            tells_at: 0,
+            tells_at: now,
+            tells_with: 0,
             free_since: now,
             is_unchecked: false,
         })
@@ -99,8 +100,9 @@ impl Reports {
             return Ok(());
         }
         let (report, has_asked) = job.perform(attempt, task, args);
-        let since = mem::replace(&mut self.free_since, Instant::now());
-        self.is_unchecked = self.free_since - since < PROCESS_START_MIN;
+        let now = Instant::now();
+        self.is_unchecked = now < self.free_since + PROCESS_START_MIN;
+        self.free_since = now;
         if !self.is_unchecked {
             job.tidy_up();
         }
@@ -109,7 +111,7 @@ impl Reports {
             job.sender().say(&FromWorker::Finished { attempt, report })?;
         }
         // At half of what there was the daemon can send more before the rest is done.
-        match self.free_since - self.told_at > REPORT_DELAY_MAX || left == self.tells_at {
+        match self.free_since > self.tells_at || left == self.tells_with {
             true => self.tell(job.sender()),
             false => Ok(()),
         }
@@ -127,7 +129,7 @@ impl Reports {
     /// There are so many attempts to run again.
     pub(super) fn wake(&mut self, attempts: usize) {
         self.free_since = Instant::now();
-        self.tells_at = attempts / 2;
+        self.tells_with = attempts / 2;
     }
 
     /// Puts the end of an attempt on the page, if there is room for it and no descriptor goes with it.
@@ -157,7 +159,7 @@ impl Reports {
         if !mem::take(&mut self.is_untold) {
             return Ok(());
         }
-        self.told_at = self.free_since;
+        self.tells_at = self.free_since + REPORT_DELAY_MAX;
         match self.page.must_ring() {
             true => sender.say(&FromWorker::Published),
             false => Ok(()),

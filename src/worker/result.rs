@@ -35,8 +35,10 @@ pub(super) fn encode<Out: Serialize + 'static>(output: &Out, args: &Payload) -> 
 /// `report` as it is sent: a large result in shared memory, and one that is too large not at all.
 pub(super) fn fit_to_send(report: Report, bytes_max: u64) -> Report {
     match report {
-        Report::Ok(result) => fitting(result, bytes_max).map_or_else(Report::Failed, Report::Ok),
-        Report::Failed(failure) => Report::Failed(failure),
+        Report::Ok(result) if result.len() > bytes_max || !result.is_fit_to_send() => {
+            fitting(result, bytes_max).map_or_else(Report::Failed, Report::Ok)
+        }
+        fit => fit,
     }
 }
 

@@ -106,7 +106,7 @@ impl<'a> Shared<'a> {
 
     /// What a thread does: runs what waits, until nothing more is to be started.
     fn work(&self) {
-        let broken = self.run_waiting().err();
+        let broken = self.desk.serve(|| self.run_waiting()).err();
         let mut queue = self.queue();
         queue.threads -= 1;
         if let Some(broken) = broken {

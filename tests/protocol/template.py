@@ -9,6 +9,8 @@ import time
 if "POOLD_TEMPLATE" not in os.environ:
     sys.exit(3)
 daemon = socket.socket(fileno=0)
-_, files, _, _ = socket.recv_fds(daemon, 1 << 20, 3)
+files = []
+while len(files) != 3:
+    _, files, _, _ = socket.recv_fds(daemon, 1 << 20, 3)
 os.write(files[0], b"this is no handshake of a worker")
 time.sleep(1000)

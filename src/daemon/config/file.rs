@@ -5,7 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use super::section::{Mistake, Section, Word};
-use super::{Config, Limits, Pool, access, default_pools, environment, function, resources, user_share};
+use super::{
+    Config, Limits, Pool, access, default_pools, environment, function, resources, user_share,
+    workers_by_default,
+};
 use crate::id::{FunctionName, PoolName};
 use crate::limits;
 use crate::supervisor::{RestartPolicy, WhenDegraded};
@@ -142,11 +145,12 @@ fn pools(mut section: Section<'_>) -> Result<Option<Vec<Pool>>, Mistake> {
 }
 
 fn pool(name: PoolName, mut section: Section<'_>) -> Result<Pool, Mistake> {
-    let default = Pool::new(name);
     let workers_max = u64::from(limits::WORKERS_PER_POOL_MAX);
+    let workers = section.number("workers", 1..=workers_max)?.unwrap_or_else(workers_by_default);
+    let default = Pool::with_workers(name, workers);
     let pool = Pool {
         name: default.name,
-        workers: section.number("workers", 1..=workers_max)?.unwrap_or(default.workers),
+        workers: default.workers,
         threads: section
             .number("threads", 1..=u64::from(limits::THREADS_PER_WORKER_MAX))?
             .unwrap_or(default.threads),

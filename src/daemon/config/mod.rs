@@ -262,15 +262,22 @@ impl Config {
 /// The pools there are when the file names none.
 fn default_pools() -> Vec<Pool> {
     // They are within the length and the characters of a name.
-    let pool = |name| Pool::new(PoolName::new(name).expect("the default pools have valid names"));
+    let name = |name| PoolName::new(name).expect("the default pools have valid names");
     let function = |name| FunctionName::new(name).expect("the built-in functions have valid names");
     if cfg!(not(feature = "http")) {
-        return vec![pool(CPU_POOL)];
+        return vec![Pool::new(name(CPU_POOL))];
     }
     let functions: Vec<FunctionName> = IO_FUNCTIONS.map(function).into();
-    let cpu = Pool { except: functions.clone(), ..pool(CPU_POOL) };
-    let io = Pool { workers: 1, threads: IO_THREADS, functions: Some(functions), ..pool(IO_POOL) };
+    let cpu = Pool { except: functions.clone(), ..Pool::new(name(CPU_POOL)) };
+    let io = Pool::with_workers(name(IO_POOL), 1);
+    let io = Pool { threads: IO_THREADS, functions: Some(functions), ..io };
     vec![cpu, io]
+}
+
+/// As many as there are cores for this process. To ask takes a dozen system calls.
+pub(crate) fn workers_by_default() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+    u32::try_from(cores).unwrap_or(u32::MAX).min(limits::WORKERS_PER_POOL_MAX)
 }
 
 impl Default for Limits {
@@ -307,10 +314,14 @@ impl Pool {
     ///
     /// Available are the cores that the process may be scheduled on, less what a cgroup's quota denies.
     pub fn new(name: PoolName) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        Pool::with_workers(name, workers_by_default())
+    }
+
+    /// With so many workers, and all else as it is by default.
+    pub(crate) fn with_workers(name: PoolName, workers: u32) -> Self {
         Pool {
             name,
-            workers: u32::try_from(cores).unwrap_or(u32::MAX).min(limits::WORKERS_PER_POOL_MAX),
+            workers,
             threads: 1,
             functions: None,
             except: Vec::new(),
