@@ -35,8 +35,8 @@ const KINDS: usize = 8;
 const TAKEN: usize = 0;
 const FILLED: usize = 8;
 const FIRST_CELL: usize = 24;
-const FIRST_OF_RING: usize = 536;
-const PAGE_WORDS: usize = 4632;
+const FIRST_OF_RING: usize = 2072;
+const PAGE_WORDS: usize = 10_264;
 
 const WORD_BYTES: usize = size_of::<u64>();
 const RING_BYTES: usize = (PAGE_WORDS - FIRST_OF_RING) * WORD_BYTES;

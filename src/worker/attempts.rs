@@ -408,13 +408,13 @@ mod tests {
 
     #[test]
     fn result_of_a_run_that_the_page_has_no_room_for_is_said() {
-        let (said, published) = converse_by_page(&[to_worker_all(1, "fill", &["1", "9000", "1"])], 3, &[]);
+        let (said, published) = converse_by_page(&[to_worker_all(1, "fill", &["1", "20000", "1"])], 3, &[]);
         assert_eq!(published, [finished(1, "\"x\""), finished(3, "\"x\"")]);
         let said: Vec<_> = said.into_iter().filter(|message| *message != FromWorker::Published).collect();
         let [FromWorker::Finished { attempt: AttemptId(2), report: Report::Ok(result) }] = &said[..] else {
             panic!("{said:?}")
         };
-        assert_eq!(result.len(), 9002);
+        assert_eq!(result.len(), 20_002);
     }
 
     #[test]
