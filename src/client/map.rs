@@ -28,7 +28,7 @@ use crate::limits::{BACKOFF_MIN, MAP_BUFFER, QUEUE_PAUSE_MAX};
 use crate::task::Payload;
 
 /// Parts of the buffer that are refilled at a time.
-const REFILLS: usize = 16;
+const REFILLS: usize = 4;
 
 /// How [`Executor::map_with`] goes through its inputs.
 #[derive(Clone, Debug)]
