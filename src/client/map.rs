@@ -28,7 +28,10 @@ use crate::limits::{BACKOFF_MIN, MAP_BUFFER, QUEUE_PAUSE_MAX};
 use crate::task::Payload;
 
 /// Parts of the buffer that are refilled at a time.
-const REFILLS: usize = 16;
+const REFILLS: usize = 4;
+
+/// A buffer that holds no more is refilled with each result: the workers need all of it.
+const SMALL_BUFFER: usize = 64;
 
 /// How [`Executor::map_with`] goes through its inputs.
 #[derive(Clone, Debug)]
@@ -132,7 +135,7 @@ impl<T, I: Iterator> Map<T, I> {
             until: Until::after(options.timeout),
             chunk_size: options.chunk_size.min(options.buffer_size),
             buffer_size: options.buffer_size,
-            refill_size: (options.buffer_size / REFILLS).max(1),
+            refill_size: if options.buffer_size > SMALL_BUFFER { options.buffer_size / REFILLS } else { 1 },
             inputs: Some(inputs),
             args: VecDeque::new(),
             first: 0,
