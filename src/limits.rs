@@ -88,6 +88,14 @@ pub const ATTEMPTS_PER_WORKER_MAX: u32 = 256;
 /// Attempts that a worker may hold which keeps to the page: the one that it runs, and those sent ahead.
 pub const ATTEMPTS_AHEAD_MAX: u32 = 1024;
 
+/// Of those, how many it may hold while tasks keep coming that are more urgent than what it was sent: each of them waits
+/// for what stands before it to be taken back, and for turns of the daemon that are the longer the more ends they
+/// take in.
+pub const ATTEMPTS_AHEAD_HURRIED: u32 = 64;
+
+/// How long workers hold no more than that after such a task has come.
+pub const HURRY: Duration = Duration::from_millis(100);
+
 /// How far the numbers of attempts on their way to one worker may lie apart: the page tells them apart by less
 /// than twice that.
 pub const ATTEMPTS_APART_MAX: u64 = 1024;

@@ -167,7 +167,8 @@ impl Stages {
     /// The daemon says nothing more: ends all calls that are wanted with an error.
     pub(super) fn lose(&mut self, error: impl Fn(Option<TaskId>, Stage) -> CallError) {
         self.end_all(|_| true, error);
-        self.stages.clear();
+        // Their numbers stay: some may be submitted again, in any order.
+        self.stages.iter_mut().for_each(|stage| *stage = Stage::Over);
         self.tasks.clear();
         self.awaited = 0;
     }
@@ -242,5 +243,28 @@ impl Arrival {
             What::End { .. } => self.call == call,
             What::Full => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::call_error::Cause;
+
+    fn lost(_: Option<TaskId>, _: Stage) -> CallError {
+        CallError::of_no_call(Cause::Unreachable(Error::Gone))
+    }
+
+    #[test]
+    fn calls_that_were_refused_are_submitted_again_in_any_order_after_the_connection_was_lost() {
+        let mut stages = Stages::default();
+        (4..8).for_each(|call| stages.submitted(call));
+        (5..8).for_each(|call| stages.finish(call, What::Full).expect("it was submitted"));
+        stages.lose(lost);
+        assert_eq!(stages.awaited(), 0);
+        [6, 7, 5].into_iter().for_each(|call| stages.submitted(call));
+        assert_eq!(stages.awaited(), 3);
+        (5..8).for_each(|call| stages.start(call).expect("it was submitted"));
+        assert!(stages.start(4).is_err(), "it was lost");
     }
 }

@@ -315,7 +315,7 @@ impl Clients {
     /// Counts and logs what was refused to a client here, and not by the supervisor.
     fn note_refused(&mut self, client: ConnectionId, user: Uid, refusal: Refusal) {
         self.refusals += 1;
-        let notice = Notice::Refused { client, user, refusal };
+        let notice = Notice::Refused { client, user, refusal, count: 1 };
         log::log!(target: super::LOG_TARGET, notice.level(), "{notice}");
     }
 

@@ -84,6 +84,8 @@ impl Daemon<'_> {
         // At once: what is found on the worker's page next may have come of it.
         found.drain(..).for_each(|event| self.step(event));
         self.found = found;
+        // What ended while the next one began is not waited for any more, but is over.
+        self.look_at(worker.slot, Begun::Unasked);
     }
 
     pub(super) fn tell_worker(&mut self, worker: WorkerId, message: &ToWorker) -> Result<(), WireError> {

@@ -65,21 +65,22 @@ impl Functions {
     }
 
     fn of_worker(&self, worker: WorkerId) -> Vec<ConnectionId> {
-        self.of_attempts(worker, AttemptId(0), u64::MAX)
+        self.of_attempts(worker, AttemptId(0), AttemptId(u64::MAX))
     }
 
-    /// Those of so many attempts, from one on.
-    fn of_attempts(&self, worker: WorkerId, attempt: AttemptId, count: u64) -> Vec<ConnectionId> {
-        let range = (worker, attempt)..(worker, attempt.plus(count));
-        self.by_attempt.range(range).map(|(_, client)| *client).collect()
+    /// Those of the attempts from the first to the last.
+    fn of_attempts(&self, worker: WorkerId, first: AttemptId, last: AttemptId) -> Vec<ConnectionId> {
+        self.by_attempt.range((worker, first)..=(worker, last)).map(|(_, client)| *client).collect()
     }
 
     /// Forgets the functions that are over with `event`.
     fn end_by(&mut self, event: &Event) -> Vec<ConnectionId> {
         let over = match event {
-            Event::AttemptFinished { worker, attempt, .. } => self.of_attempts(*worker, *attempt, 1),
+            Event::AttemptFinished { worker, attempt, .. } => self.of_attempts(*worker, *attempt, *attempt),
             Event::AttemptsFinished { worker, attempt, results } => {
-                self.of_attempts(*worker, *attempt, results.count().into())
+                // A worker may name any number.
+                let last = attempt.0.saturating_add(results.count().saturating_sub(1).into());
+                self.of_attempts(*worker, *attempt, AttemptId(last))
             }
             Event::WorkerExited { worker, .. } => self.of_worker(*worker),
             _ => Vec::new(),
@@ -184,7 +185,7 @@ impl Daemon<'_> {
 mod tests {
     use super::*;
     use crate::id::{Generation, SlotId};
-    use crate::task::{Exit, Payload};
+    use crate::task::{Encoding, Exit, Payload, PayloadsMut};
 
     const WORKER: WorkerId = WorkerId { slot: SlotId(0), generation: Generation(0) };
     const SUCCESSOR: WorkerId = WorkerId { slot: SlotId(0), generation: Generation(1) };
@@ -207,6 +208,21 @@ mod tests {
         assert_eq!(functions.end_by(&finished), []);
         assert_eq!(functions.place_of(ConnectionId(1)), None);
         assert_eq!(functions.place_of(ConnectionId(2)), Some((WORKER, AttemptId(2))));
+    }
+
+    #[test]
+    fn attempt_of_any_number_may_be_named_and_ends_no_other_function() {
+        let mut functions = functions();
+        for attempt in [AttemptId(0), AttemptId(3), AttemptId(u64::MAX)] {
+            let report = Report::Ok(Payload::default());
+            assert_eq!(functions.end_by(&Event::AttemptFinished { worker: WORKER, attempt, report }), []);
+            let mut results = PayloadsMut::default();
+            (0..3).for_each(|_| results.push(Encoding::Json, b"1"));
+            let finished = Event::AttemptsFinished { worker: WORKER, attempt, results: results.take() };
+            let ended =
+                if attempt == AttemptId(0) { vec![ConnectionId(1), ConnectionId(2)] } else { Vec::new() };
+            assert_eq!(functions.end_by(&finished), ended);
+        }
     }
 
     #[test]

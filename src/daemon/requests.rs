@@ -140,6 +140,12 @@ const TASKS_PER_SHARE: u32 = 16;
 /// How many of [`REQUESTS_PER_TURN`] a request counts as.
 pub(super) fn share_of(request: &RequestBody) -> u32 {
     match request {
+        // Each of those has a time or a row of its own.
+        RequestBody::SubmitAll { spec, args }
+            if spec.deadline.is_some() || spec.delay.is_some() || spec.attachment == Attachment::Detached =>
+        {
+            args.count()
+        }
         RequestBody::SubmitAll { args, .. } => 1 + args.count() / TASKS_PER_SHARE,
         RequestBody::Submit { .. }
         | RequestBody::Cancel { .. }

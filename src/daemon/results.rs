@@ -3,7 +3,7 @@
 use crate::id::{AttemptId, WorkerId};
 use crate::message::worker::Report;
 use crate::supervisor::Event;
-use crate::task::{Encoding, Payload, PayloadsMut};
+use crate::task::{Encoding, Payload, Payloads, PayloadsMut};
 
 /// What was found and is not told yet.
 #[derive(Debug)]
@@ -62,7 +62,10 @@ impl Results {
 
     fn is_followed_by(&self, attempt: AttemptId, encoding: Encoding, result: &[u8]) -> bool {
         let is_like_them = match &self.lone {
-            Some(lone) => lone.encoding == encoding,
+            // None is larger than a page.
+            Some(lone) => {
+                lone.encoding == encoding && Payloads::go_together(lone.len() as usize, result.len())
+            }
             None => self.many.takes(encoding, result.len()),
         };
         is_like_them && attempt == self.first.plus(self.count().into())

@@ -68,7 +68,7 @@ impl Daemon<'_> {
                     budget_bytes = budget_bytes.saturating_sub(self.look_at(slot, Begun::Unasked));
                 }
                 WorkerDid::Ask(ask) => {
-                    budget_requests -= 1;
+                    budget_requests = budget_requests.saturating_sub(share_of(&ask.request.body));
                     // That it runs is to be known first.
                     self.look_at(slot, Begun::All);
                     self.take_ask(ask);

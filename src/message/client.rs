@@ -365,6 +365,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it depends on how much is submitted: a part of it, or one of several tasks, may be taken all the same.
+    pub fn is_of_amount(&self) -> bool {
+        self.is_queue_full() || matches!(self, Refusal::PayloadTooLarge { .. })
+    }
+
     /// Whether there is no room for a task for now: it can be submitted again once others have ended.
     pub fn is_queue_full(&self) -> bool {
         matches!(

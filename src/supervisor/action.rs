@@ -250,6 +250,8 @@ pub enum Notice {
         user: Uid,
         /// Why.
         refusal: Refusal,
+        /// How many requests, one after the other and for the same reason.
+        count: u32,
     },
     /// A task was accepted.
     TaskAccepted {
@@ -384,8 +386,12 @@ impl fmt::Display for Notice {
                 write!(formatter, "pool {pool} is degraded: its workers keep failing; the last one: {cause}")
             }
             Notice::PoolRecovered { pool } => write!(formatter, "pool {pool} is well again"),
-            Notice::Refused { client, user, refusal } => {
-                write!(formatter, "refused connection {} (uid {}): {refusal}", client.0, user.0)
+            Notice::Refused { client, user, refusal, count } => {
+                write!(formatter, "refused connection {} (uid {}): {refusal}", client.0, user.0)?;
+                if *count > 1 {
+                    write!(formatter, " ({count} tasks)")?;
+                }
+                Ok(())
             }
             Notice::TaskAccepted { task, function, user } => {
                 write!(formatter, "task {task} accepted: {function}, for uid {}", user.0)

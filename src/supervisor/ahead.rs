@@ -12,9 +12,10 @@ use super::action::EndReason;
 use super::held::{Held, Progress};
 use super::pools::PoolId;
 use super::slots::{Slot, Worker};
+use super::tasks::Tasks;
 use super::{Action, Supervisor};
 use crate::id::{AttemptId, SlotId, WorkerId};
-use crate::limits::{LOOK_EARLY_MAX, LOOK_INTERVAL};
+use crate::limits::{ATTEMPTS_AHEAD_HURRIED, HURRY, LOOK_EARLY_MAX, LOOK_INTERVAL};
 use crate::time::Time;
 
 /// How many attempts a worker may hold, by how fast it was of late.
@@ -26,6 +27,10 @@ pub(super) struct Pace {
     window: u32,
     /// Attempts that it finished since the window changed.
     finished: u32,
+    /// Those that it finished since it was last looked at.
+    done: u32,
+    /// Until when it may hold only a few, since more urgent tasks than those that it holds have come.
+    hurried_until: Option<Time>,
     /// When it will be looked at, if it will.
     look_at: Option<Time>,
     /// Looks in a row at which nothing was new.
@@ -39,8 +44,7 @@ pub(super) struct Pace {
 impl Pace {
     /// For a worker that may hold at most so many attempts.
     pub(super) fn new(most: u32, now: Time) -> Self {
-        let (window, finished) = (1, 0);
-        Pace { most, window, finished, look_at: None, idle_looks: 0, silent_since: now, busy_since: now }
+        Pace { most, window: 1, silent_since: now, busy_since: now, ..Pace::default() }
     }
 
     /// Whether attempts are sent ahead at all.
@@ -49,12 +53,27 @@ impl Pace {
     }
 
     pub(super) fn has_room(&self, held: u32) -> bool {
-        held < self.window
+        self.room(held) > 0
     }
 
     /// How many more it may hold.
     pub(super) fn room(&self, held: u32) -> u32 {
-        self.window.saturating_sub(held)
+        let most = if self.hurried_until.is_some() { ATTEMPTS_AHEAD_HURRIED } else { u32::MAX };
+        self.window.min(most).saturating_sub(held)
+    }
+
+    /// How many of those that it holds it is left, if it is to get through with them between two looks: twice as many
+    /// as it may be sent, so that not each change of pace has some taken back.
+    fn keeps(&self) -> u32 {
+        match self.window {
+            0 | 1 => 1,
+            window => 2 * window,
+        }
+    }
+
+    /// From here on it may hold only a few for a while.
+    fn hurry(&mut self, now: Time) {
+        self.hurried_until = Some(now + HURRY);
     }
 
     /// It is sent something, and held nothing before.
@@ -71,6 +90,7 @@ impl Pace {
 
     /// It finished so many attempts: with as many as it may hold, it may hold twice as many.
     pub(super) fn finished(&mut self, mut count: u32) {
+        self.done = self.done.saturating_add(count);
         while self.finished + count >= self.window.max(1) {
             count -= self.window.max(1) - self.finished;
             self.window = (2 * self.window).min(self.most).max(1);
@@ -80,9 +100,11 @@ impl Pace {
     }
 
     /// An interval is over and it still holds what it has not begun: it gets no more than it can do in one.
-    fn slow_down(&mut self) {
-        self.window = self.finished.clamp(1, self.window.max(1));
+    fn slow_down(&mut self, now: Time) {
+        self.window = self.done.clamp(1, self.window.max(1));
         self.finished = 0;
+        self.done = 0;
+        self.hurried_until = self.hurried_until.filter(|until| *until > now);
     }
 
     /// When it is to be looked at again: the later the longer nothing was new.
@@ -146,7 +168,7 @@ impl Supervisor {
             self.looks.insert((due, worker_id));
             return;
         }
-        worker.pace.slow_down();
+        worker.pace.slow_down(now);
         let is_silent = !worker.has_begun() && now.since(worker.pace.silent_since) >= start_timeout;
         let was_suspect = std::mem::replace(&mut worker.is_suspect, is_silent);
         self.keep_watch(worker_id.slot);
@@ -163,7 +185,27 @@ impl Supervisor {
             Some(_) | None => {}
         }
         self.actions.push_back(Action::LookAt { worker: worker_id });
+        self.take_back_surplus(worker_id);
         self.review(worker_id.slot);
+    }
+
+    /// Takes back what a worker was sent beyond what it gets through between two looks.
+    fn take_back_surplus(&mut self, worker_id: WorkerId) {
+        let Some(worker) = self.slot_of(worker_id).and_then(|slot| slot.worker()) else { return };
+        let Some(surplus) = worker.held.nth(worker.pace.keeps()) else { return };
+        self.part_attempts(worker_id, surplus);
+        self.take_back_sent(worker_id.slot, |_, held| held.attempt >= surplus);
+    }
+
+    /// Something was heard of a worker that was to be looked at late, since nothing had been: what it does next is new.
+    pub(super) fn look_soon(&mut self, worker_id: WorkerId) {
+        let soon = self.now + LOOK_INTERVAL;
+        let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
+        if let Some(at) = worker.pace.look_at.filter(|at| *at > soon) {
+            worker.pace.look_at = Some(soon);
+            self.looks.remove(&(at, worker_id));
+            self.looks.insert((soon, worker_id));
+        }
     }
 
     /// Takes back what was sent ahead: of a worker that is idle now, or of a task that is more urgent.
@@ -174,7 +216,7 @@ impl Supervisor {
                 if let Some(&slot) = pool.waiting_in.first()
                     && !self.is_taking_back(id)
                 {
-                    self.take_back_sent(slot, |_| true);
+                    self.take_back_sent(slot, |_, _| true);
                 }
             }
             (None, Some(priority)) if priority > pool.least_urgent_sent && !self.is_taking_back(id) => {
@@ -191,39 +233,49 @@ impl Supervisor {
         held.any(|held| held.progress == Progress::Recalled)
     }
 
-    /// Makes room for a task of that priority where the fewest attempts stand before it.
+    /// Makes room for a task of that priority where the fewest attempts stand before it; and has the pool's workers hold
+    /// only a few for a while, so that the next one waits for less.
     fn make_way(&mut self, id: PoolId, priority: i16) {
-        let is_less_urgent = |held: &Held| held.is_sent() && self.priority_of(held) < Some(priority);
+        let now = self.now;
+        for slot in self.pool(id).slots.iter().copied().collect::<Vec<SlotId>>() {
+            if let Some(worker) = self.slots.get_mut(&slot).and_then(Slot::worker_mut) {
+                worker.pace.hurry(now);
+                self.review(slot);
+            }
+        }
+        let tasks = &self.tasks;
+        let is_less_urgent = |held: &Held| held.is_sent() && priority_of(tasks, held) < Some(priority);
         let workers =
             self.pool(id).slots.iter().filter_map(|slot| Some((*slot, self.slots.get(slot)?.worker()?)));
         let ahead = workers.filter(|(_, worker)| worker.pace.is_ahead());
         let gives_way = ahead.filter(|(_, worker)| worker.held.iter().any(is_less_urgent));
         let first = gives_way.min_by_key(|(_, worker)| worker.held.count()).map(|(slot, _)| slot);
         if let Some(slot) = first {
-            self.take_back_sent(slot, |of_task| of_task < Some(priority));
+            self.take_back_sent(slot, |tasks, held| priority_of(tasks, held) < Some(priority));
         }
         let slots = self.pool(id).slots.iter().filter_map(|slot| self.slots.get(slot)?.worker());
         let sent = slots.flat_map(|worker| worker.held.iter()).filter(|held| held.is_sent());
-        let least_urgent = sent.filter_map(|held| self.priority_of(held)).min();
+        let least_urgent = sent.filter_map(|held| priority_of(&self.tasks, held)).min();
         self.pool_mut(id).least_urgent_sent = least_urgent.unwrap_or(i16::MAX);
     }
 
-    fn priority_of(&self, held: &Held) -> Option<i16> {
-        held.task.map(|key| self.tasks.get(key).priority)
-    }
-
-    /// Takes back what a worker was sent and has not begun, of tasks of such priorities.
-    fn take_back_sent(&mut self, id: SlotId, is_meant: impl Fn(Option<i16>) -> bool) {
+    /// Takes back what a worker was sent and has not begun, as far as it is meant.
+    pub(super) fn take_back_sent(&mut self, id: SlotId, is_meant: impl Fn(&Tasks, &Held) -> bool) {
         let Some(slot) = self.slots.get(&id) else { return };
         let worker_id = slot.worker_id();
         let sent =
             slot.worker().into_iter().flat_map(|worker| worker.held.iter()).filter(|held| held.is_sent());
-        let meant = sent.filter(|held| is_meant(self.priority_of(held)));
+        let meant = sent.filter(|held| is_meant(&self.tasks, held));
         for attempt in meant.map(|held| held.attempt).collect::<Vec<AttemptId>>() {
             self.recall(worker_id, attempt);
         }
         self.review(id);
     }
+}
+
+/// The priority of the tasks of attempts, unless those have ended without them.
+fn priority_of(tasks: &Tasks, held: &Held) -> Option<i16> {
+    held.task.map(|key| tasks.get(key).priority)
 }
 
 #[cfg(test)]
@@ -248,11 +300,27 @@ mod tests {
     #[test]
     fn worker_gets_no_more_than_it_does_between_two_looks() {
         let mut pace = quickened(5);
+        pace.slow_down(Time::ZERO);
+        assert_eq!((pace.window, pace.keeps()), (31, 62));
         (0..10).for_each(|_| pace.finished(1));
-        pace.slow_down();
-        assert_eq!(pace.window, 10);
-        pace.slow_down();
-        assert_eq!(pace.window, 1);
+        pace.slow_down(Time::ZERO);
+        assert_eq!((pace.window, pace.keeps()), (10, 20));
+        pace.slow_down(Time::ZERO);
+        assert_eq!((pace.window, pace.keeps()), (1, 1));
+    }
+
+    #[test]
+    fn worker_that_is_hurried_holds_few_until_that_is_over() {
+        let mut pace = Pace::new(1024, Time::ZERO);
+        (0..10).for_each(|_| pace.finished(1024));
+        assert_eq!(pace.room(10), 1014);
+        pace.hurry(Time::ZERO);
+        assert_eq!((pace.room(10), pace.room(64)), (ATTEMPTS_AHEAD_HURRIED - 10, 0));
+        pace.slow_down(Time::ZERO);
+        assert!(!pace.has_room(64));
+        pace.slow_down(Time::ZERO + HURRY);
+        pace.window = 1024;
+        assert_eq!(pace.room(10), 1014);
     }
 
     #[test]

@@ -203,11 +203,10 @@ impl Supervisor {
     }
 
     pub(super) fn attempts_recalled(&mut self, worker_id: WorkerId, first: AttemptId, count: u32) {
-        let end = first.plus(count.into());
-        let mut attempt = first;
-        while attempt < end {
+        let (mut attempt, mut left) = (first, count);
+        while left > 0 {
             self.part_attempts(worker_id, attempt);
-            self.part_attempts(worker_id, end);
+            self.part_attempts(worker_id, attempt.plus(left.into()));
             let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
             let held = worker.held.get(attempt).copied();
             let Some(held) = held.filter(|held| held.progress == Progress::Recalled) else {
@@ -224,6 +223,7 @@ impl Supervisor {
                 self.take_back(key);
             }
             attempt = attempt.plus(held.count.into());
+            left -= held.count;
         }
         let worker = self.slot_of(worker_id).and_then(Slot::worker_mut);
         if worker.is_some_and(|worker| worker.is_suspect) {
@@ -321,6 +321,8 @@ impl Supervisor {
             self.timers.disarm(Timer::AttemptStart(worker_id, attempt));
         } else if worker.must_pass_over() {
             self.keep_watch(worker_id.slot);
+        } else if !worker.held.is_empty() {
+            self.look_soon(worker_id);
         }
         self.timers.disarm(Timer::AttemptTimeout(worker_id, attempt));
     }

@@ -84,6 +84,17 @@ impl HeldAttempts {
         self.runs.front()
     }
 
+    /// The one that has so many before it.
+    pub(super) fn nth(&self, mut before: u32) -> Option<AttemptId> {
+        for held in &self.runs {
+            match before.checked_sub(held.count) {
+                Some(rest) => before = rest,
+                None => return Some(held.attempt.plus(before.into())),
+            }
+        }
+        None
+    }
+
     /// Single attempts and runs of them.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Held> {
         self.runs.iter()
@@ -217,6 +228,10 @@ mod tests {
         assert_eq!(told(&held), [(1, 3, 101, 9), (4, 1, 104, 1), (5, 1, 105, 5)]);
         assert_eq!((held.count(), held.get(AttemptId(3)).unwrap().attempt), (5, AttemptId(1)));
         assert!(held.get(AttemptId(6)).is_none());
+        assert_eq!(
+            [0, 3, 4, 5].map(|before| held.nth(before).map(|attempt| attempt.0)),
+            [Some(1), Some(4), Some(5), None]
+        );
     }
 
     #[test]

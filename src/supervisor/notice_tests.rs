@@ -155,7 +155,7 @@ fn notices_of_functions_and_refusals_say_what_to_do() {
             "function is_prime is no longer quarantined",
         ),
         (
-            Notice::Refused { client: ConnectionId(2), user: Uid(1000), refusal },
+            Notice::Refused { client: ConnectionId(2), user: Uid(1000), refusal, count: 1 },
             Level::Warn,
             "refused connection 2 (uid 1000): function `is_prime` is not quarantined; `poolctl status` names those that are",
         ),

@@ -77,6 +77,10 @@ impl Supervisor {
         for row in self.tasks.unfinished() {
             self.cancel_waiting(row);
         }
+        // What is given back is cancelled; what has begun goes on.
+        for id in self.occupied_slots() {
+            self.take_back_sent(id, |_, _| true);
+        }
         self.remove_empty_slots();
         self.timers.arm(Timer::DrainTimeout, self.now + self.policy.drain_timeout);
     }

@@ -44,27 +44,13 @@ impl Supervisor {
         deadline: Option<Time>,
         args: Payload,
     ) {
-        // A function that nobody waits for any more is not heard.
-        let Some(client) = self.clients.get(&submitter.client) else { return };
-        let (user, parent) = (client.peer.user, client.parent);
-        let args = Arguments::One(args);
-        let submission = Submission { submitter, user, parent, spec, deadline, args };
-        if let Err(refusal) = self.check(&submission, client) {
-            return self.refuse(submission.submitter, refusal);
-        }
-        self.count_files(&submission);
-        match self.place(&submission) {
-            Placement::Pool(pool, function) => self.accept(submission, pool, function),
-            Placement::Refused(refusal) => self.refuse(submission.submitter, refusal),
-            Placement::Wait(wait) => {
-                let over = submission.deadline.map_or(self.now + wait, |at| at.min(self.now + wait));
-                let number = self.unplaced.insert(submission);
-                self.timers.arm(Timer::Placement(number), over);
-            }
+        if let Err(refusal) = self.take_in(submitter, spec, deadline, Arguments::One(args)) {
+            self.refuse(submitter, refusal);
         }
     }
 
-    /// Takes a run in: as one, if nothing is against any of its tasks and none has a time of its own.
+    /// Takes a run in: as one, or each of its tasks by itself, if they have times of their own or there is not room for
+    /// all of them.
     pub(super) fn submitted_all(
         &mut self,
         submitter: Watcher,
@@ -72,22 +58,57 @@ impl Supervisor {
         deadline: Option<Time>,
         args: Payloads,
     ) {
-        let Some(client) = self.clients.get(&submitter.client) else { return };
-        let (user, parent) = (client.peer.user, client.parent);
         let has_no_time = deadline.is_none() && spec.delay.is_none();
         if has_no_time && spec.attachment == Attachment::Attached {
-            let (spec, args) = (SharedSpec::clone(&spec), Arguments::from(args.clone()));
-            let submission = Submission { submitter, user, parent, spec, deadline, args };
-            if self.check(&submission, client).is_ok()
-                && let Placement::Pool(pool, function) = self.place(&submission)
-            {
-                return self.accept(submission, pool, function);
+            match self.take_in(submitter, SharedSpec::clone(&spec), None, args.clone().into()) {
+                Err(refusal) if refusal.is_of_amount() => {}
+                Err(refusal) => return self.refuse_all(submitter, args.count(), refusal),
+                Ok(()) => return,
             }
         }
+        let mut refused: Vec<(Watcher, Refusal)> = Vec::new();
         for (place, args) in (0..).zip(args.each()) {
             let submitter = Watcher { request: submitter.request.plus(place), ..submitter };
-            self.submitted(submitter, SharedSpec::clone(&spec), deadline, args);
+            if let Err(refusal) =
+                self.take_in(submitter, SharedSpec::clone(&spec), deadline, Arguments::One(args))
+            {
+                refused.push((submitter, refusal));
+            }
         }
+        let follows = |(before, refusal): &(Watcher, Refusal), (next, others): &(Watcher, Refusal)| {
+            next.request == before.request.plus(1) && refusal == others
+        };
+        for alike in refused.chunk_by(follows) {
+            if let Some((first, refusal)) = alike.first() {
+                self.refuse_all(*first, alike.len() as u32, refusal.clone());
+            }
+        }
+    }
+
+    /// Takes a submission in, if it is not refused: to a pool, or to wait for one.
+    fn take_in(
+        &mut self,
+        submitter: Watcher,
+        spec: SharedSpec,
+        deadline: Option<Time>,
+        args: Arguments,
+    ) -> Result<(), Refusal> {
+        // A function that nobody waits for any more is not heard.
+        let Some(client) = self.clients.get(&submitter.client) else { return Ok(()) };
+        let (user, parent) = (client.peer.user, client.parent);
+        let submission = Submission { submitter, user, parent, spec, deadline, args };
+        self.check(&submission, client)?;
+        self.count_files(&submission);
+        match self.place(&submission) {
+            Placement::Pool(pool, function) => self.accept(submission, pool, function),
+            Placement::Refused(refusal) => return Err(refusal),
+            Placement::Wait(wait) => {
+                let over = submission.deadline.map_or(self.now + wait, |at| at.min(self.now + wait));
+                let number = self.unplaced.insert(submission);
+                self.timers.arm(Timer::Placement(number), over);
+            }
+        }
+        Ok(())
     }
 
     /// A pool has said what its workers can run: whoever waited for that goes there, or on waiting.
@@ -102,7 +123,7 @@ impl Supervisor {
             let Some(submission) = self.take_unplaced(number) else { continue };
             match decided {
                 Ok((pool, function)) => self.accept(submission, pool, function),
-                Err(refusal) => self.refuse(submission.submitter, refusal),
+                Err(refusal) => self.refuse_submission(submission, refusal),
             }
         }
     }
@@ -121,7 +142,7 @@ impl Supervisor {
             Some(_) | None => {
                 let refusal = self.no_worker(&submission.spec);
                 let refusal = refusal.unwrap_or_else(|| self.nowhere(&submission.spec));
-                self.refuse(submission.submitter, refusal);
+                self.refuse_submission(submission, refusal);
             }
         }
     }
@@ -143,7 +164,7 @@ impl Supervisor {
             let Some(client) = self.clients.get(&submission.submitter.client) else { continue };
             let Err(refusal) = self.check_function(submission, client) else { continue };
             if let Some(submission) = self.take_unplaced(number) {
-                self.refuse(submission.submitter, refusal);
+                self.refuse_submission(submission, refusal);
             }
         }
     }
@@ -152,7 +173,7 @@ impl Supervisor {
     pub(super) fn refuse_unplaced(&mut self) {
         for number in self.unplaced.numbers() {
             if let Some(submission) = self.take_unplaced(number) {
-                self.refuse(submission.submitter, Refusal::Draining);
+                self.refuse_submission(submission, Refusal::Draining);
             }
         }
     }
@@ -431,10 +452,23 @@ impl Supervisor {
     }
 
     pub(super) fn refuse(&mut self, to: Watcher, refusal: Refusal) {
-        let Some(client) = self.clients.get(&to.client) else { return };
+        self.refuse_all(to, 1, refusal);
+    }
+
+    /// Refuses so many requests, with numbers that count on.
+    fn refuse_all(&mut self, first: Watcher, count: u32, refusal: Refusal) {
+        let Some(client) = self.clients.get(&first.client) else { return };
         let user = client.peer.user;
-        self.refusals += 1;
-        self.note(Notice::Refused { client: to.client, user, refusal: refusal.clone() });
-        self.reply(to, ReplyBody::Refused(refusal));
+        self.refusals += u64::from(count);
+        self.note(Notice::Refused { client: first.client, user, refusal: refusal.clone(), count });
+        for place in 0..u64::from(count) {
+            let to = Watcher { request: first.request.plus(place), ..first };
+            self.reply(to, ReplyBody::Refused(refusal.clone()));
+        }
+    }
+
+    /// Refuses what was submitted.
+    fn refuse_submission(&mut self, submission: Submission, refusal: Refusal) {
+        self.refuse_all(submission.submitter, submission.args.count(), refusal);
     }
 }

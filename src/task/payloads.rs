@@ -4,8 +4,8 @@
 //!   length, bytes │ length, bytes │ length, bytes …      a length is 16 bits, little-endian
 //! ```
 //!
-//! What is cut off shares the memory of the whole, and what remains when most is cut off is copied out of it: so
-//! that nothing small holds much.
+//! What is cut off and what remains share the memory of the whole, but for what is less than half of it, which is
+//! copied: so nothing small holds much.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -40,7 +40,12 @@ pub struct PayloadsMut {
 
 impl Payloads {
     /// Bytes in the largest payload that can be one of several.
-    pub const BYTES_MAX: usize = u16::MAX as usize;
+    pub const BYTES_MAX: usize = BYTES_AT_ONCE_MAX - LENGTH_BYTES;
+
+    /// Whether two payloads of these sizes go together.
+    pub fn go_together(bytes: usize, others: usize) -> bool {
+        bytes + others + 2 * LENGTH_BYTES <= BYTES_AT_ONCE_MAX
+    }
 
     /// How to read the bytes of each.
     pub fn encoding(&self) -> Encoding {
@@ -87,13 +92,19 @@ impl Payloads {
     pub fn split_to(&mut self, count: u32) -> Self {
         assert!(count < self.count, "something remains");
         let bytes = self.iter().take(count as usize).map(|payload| LENGTH_BYTES + payload.len()).sum();
-        let first = Payloads { count, bytes: self.bytes.split_to(bytes), ..*self };
+        let mut first = Payloads { count, bytes: self.bytes.split_to(bytes), ..*self };
         self.count -= count;
+        first.hold_no_more();
+        self.hold_no_more();
+        first
+    }
+
+    /// Has memory of its own, if what it shares with others is more than twice as much.
+    fn hold_no_more(&mut self) {
         if self.bytes.len() < self.held / 2 {
             self.bytes = Bytes::copy_from_slice(&self.bytes);
             self.held = self.bytes.len();
         }
-        first
     }
 
     /// Bytes of the largest.
@@ -133,7 +144,9 @@ impl PayloadsMut {
 
     /// Whether a payload of that encoding and size can be one more.
     pub fn takes(&self, encoding: Encoding, bytes: usize) -> bool {
-        bytes <= Payloads::BYTES_MAX && (self.count == 0 || encoding == self.encoding)
+        let has_room = self.bytes.len() + LENGTH_BYTES + bytes <= BYTES_AT_ONCE_MAX;
+        let is_like_them = self.count == 0 || encoding == self.encoding;
+        has_room && is_like_them && self.count < TASKS_AT_ONCE_MAX
     }
 
     /// Adds one, which it [takes](Self::takes).
@@ -141,7 +154,7 @@ impl PayloadsMut {
         assert!(self.takes(encoding, payload.len()), "it is like the others");
         self.encoding = encoding;
         self.count += 1;
-        // At most BYTES_MAX.
+        // At most BYTES_MAX, which fits.
         self.bytes.put_u16_le(payload.len() as u16);
         self.bytes.put_slice(payload);
     }
@@ -289,6 +302,13 @@ mod tests {
         assert!(whole.as_ptr_range().contains(&first.as_bytes().as_ptr()));
         assert!(!whole.as_ptr_range().contains(&rest.as_bytes().as_ptr()));
         assert_eq!(texts(&rest), ["y"]);
+
+        let mut rest = payloads(&["y", &long, &long]);
+        let whole = rest.as_bytes().clone();
+        let first = rest.split_to(1);
+        assert!(!whole.as_ptr_range().contains(&first.as_bytes().as_ptr()));
+        assert!(whole.as_ptr_range().contains(&rest.as_bytes().as_ptr()));
+        assert_eq!(texts(&first), ["y"]);
     }
 
     #[test]
@@ -306,16 +326,24 @@ mod tests {
     }
 
     #[test]
-    fn more_than_go_together_are_refused() {
-        let refuses = |count: u32, length: usize| {
-            let mut payloads = PayloadsMut::default();
-            (0..count).for_each(|_| payloads.push(Encoding::Json, &vec![0; length]));
-            let whole = payloads.take();
-            whole.clone().with_bytes(whole.as_bytes()).is_none()
-        };
-        assert!(!refuses(TASKS_AT_ONCE_MAX, 0) && refuses(TASKS_AT_ONCE_MAX + 1, 0));
+    fn more_than_go_together_are_refused_and_not_taken() {
+        let mut payloads = PayloadsMut::default();
+        (0..TASKS_AT_ONCE_MAX).for_each(|_| payloads.push(Encoding::Json, b""));
+        assert!(!payloads.takes(Encoding::Json, 0));
+        let most = payloads.take();
+        assert!(most.clone().with_bytes(most.as_bytes()).is_some());
+        let more = [&most.as_bytes()[..], &[0; LENGTH_BYTES]].concat();
+        assert!(Payloads { count: TASKS_AT_ONCE_MAX + 1, ..most }.with_bytes(&more).is_none());
+
         let half = BYTES_AT_ONCE_MAX / 2 - LENGTH_BYTES;
-        assert!(!refuses(2, half) && refuses(2, half + 1));
+        assert!(Payloads::go_together(half, half) && !Payloads::go_together(half, half + 1));
+        payloads.push(Encoding::Json, &vec![0; half]);
+        assert!(payloads.takes(Encoding::Json, half) && !payloads.takes(Encoding::Json, half + 1));
+        payloads.push(Encoding::Json, &vec![0; half]);
+        let most = payloads.take();
+        assert!(most.clone().with_bytes(most.as_bytes()).is_some());
+        let more = [&most.as_bytes()[..], &[0; LENGTH_BYTES]].concat();
+        assert!(Payloads { count: 3, ..most }.with_bytes(&more).is_none());
     }
 
     #[test]

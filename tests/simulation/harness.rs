@@ -120,6 +120,11 @@ impl Harness {
         &self.trial.supervisor
     }
 
+    /// What time it is.
+    pub fn now(&self) -> Time {
+        self.now
+    }
+
     /// Something happens.
     pub fn event(&mut self, event: Event) -> &mut Self {
         self.expect_no_more();
@@ -377,9 +382,15 @@ impl Harness {
         self
     }
 
+    /// The first of so many numbers that no request had before.
+    pub fn next_requests(&mut self, count: u64) -> RequestId {
+        let first = RequestId(self.last_request + 1);
+        self.last_request += count;
+        first
+    }
+
     fn next_request(&mut self) -> RequestId {
-        self.last_request += 1;
-        RequestId(self.last_request)
+        self.next_requests(1)
     }
 
     /// Takes the first order that `pick` knows.

@@ -24,6 +24,7 @@ mod pieces;
 mod policies;
 mod processes;
 mod regressions;
+mod runs;
 mod scenarios;
 mod taken_back;
 mod trace;
