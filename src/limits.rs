@@ -113,6 +113,17 @@ pub const PROCESS_START_MIN: Duration = Duration::from_micros(5);
 /// than a round trip, since a timer that goes off costs two of them on a virtual machine.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(3);
 
+/// The same, if the worker holds nothing else and nobody minds when it begins: one call after the other sets no timer
+/// that goes off in vain.
+pub const LOOK_LONE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long word that a lone task was accepted is put off, since it may go with word of its end. Longer than what lies
+/// between two ticks of the kernel's clock: so the timer for it is not the next to go off, and costs nothing to put off.
+pub const ACCEPTANCE_DELAY_MAX: Duration = Duration::from_millis(5);
+
+/// How soon a timer that would go off in vain is put off.
+pub const ALARM_SOON: Duration = Duration::from_millis(4);
+
 /// How much earlier that may be where the daemon is awake anyway: to wake up for it costs the round trip that it falls
 /// in three times as much.
 pub const LOOK_EARLY_MAX: Duration = Duration::from_millis(1);

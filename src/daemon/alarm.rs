@@ -16,11 +16,8 @@ use rustix::time::{
 };
 
 use super::token::Token;
-use crate::limits::LOOK_EARLY_MAX;
+use crate::limits::ALARM_SOON;
 use crate::time::Time;
-
-/// What is to happen so soon is put off, if nothing is due then any more: to set the timer costs less than to be woken.
-const SOON: Duration = LOOK_EARLY_MAX;
 
 /// A timer among what the poller watches.
 #[derive(Debug)]
@@ -47,7 +44,7 @@ impl Alarm {
     /// # Errors
     /// What the system gives.
     pub(super) fn ring_by(&mut self, now: Time, at: Time) -> io::Result<()> {
-        let is_set_well = |rings_at| rings_at <= at && (rings_at > now + SOON || rings_at == at);
+        let is_set_well = |rings_at| rings_at <= at && (rings_at > now + ALARM_SOON || rings_at == at);
         if self.rings_at.is_some_and(is_set_well) {
             return Ok(());
         }

@@ -18,7 +18,7 @@ use super::config::Limits;
 use super::connection::{Connection, Heard, answer_to, in_words};
 use super::token::Token;
 use crate::id::{ConnectionId, Credentials, RequestId, TaskId, Uid};
-use crate::limits::{HANDSHAKE_TIMEOUT, LOOK_INTERVAL, OUTBOX_BYTES_HIGH};
+use crate::limits::{ACCEPTANCE_DELAY_MAX, HANDSHAKE_TIMEOUT, OUTBOX_BYTES_HIGH};
 use crate::message::client::{Refusal, Reply, ReplyBody, Request, Welcome};
 use crate::supervisor::{Event, Notice};
 use crate::time::Time;
@@ -425,7 +425,7 @@ impl Clients {
     /// A worker was sent an attempt of a task.
     pub(super) fn note_sent(&mut self, now: Time, task: TaskId) {
         if let Some(lone) = self.lone.as_mut().filter(|lone| lone.task == Some(task)) {
-            lone.until = Some(now + LOOK_INTERVAL);
+            lone.until = Some(now + ACCEPTANCE_DELAY_MAX);
         }
     }
 

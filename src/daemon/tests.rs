@@ -236,7 +236,7 @@ fn acceptance_that_was_put_off_is_forgotten_with_its_client() {
     assert_eq!(clients.note_submission(id, request), None);
     clients.say(id, &Reply { request: Some(request), body: ReplyBody::Accepted { task } });
     clients.note_sent(now, task);
-    assert_eq!(clients.next_timeout(), Some(now + limits::LOOK_INTERVAL));
+    assert_eq!(clients.next_timeout(), Some(now + limits::ACCEPTANCE_DELAY_MAX));
     drop(client);
     while world.daemon.clients.len() > 0 {
         world.turn();

@@ -8,6 +8,8 @@
 //! that it has to do it is sent nothing more; so one that is stopped is found out, and is sent no more than it may
 //! hold, even if all of that is taken back again before its time is over.
 
+use std::time::Duration;
+
 use super::action::EndReason;
 use super::held::{Held, Progress};
 use super::pools::PoolId;
@@ -15,7 +17,7 @@ use super::slots::{Slot, Worker};
 use super::tasks::Tasks;
 use super::{Action, Supervisor};
 use crate::id::{AttemptId, SlotId, WorkerId};
-use crate::limits::{ATTEMPTS_AHEAD_HURRIED, HURRY, LOOK_EARLY_MAX, LOOK_INTERVAL};
+use crate::limits::{ATTEMPTS_AHEAD_HURRIED, HURRY, LOOK_EARLY_MAX, LOOK_INTERVAL, LOOK_LONE_INTERVAL};
 use crate::time::Time;
 
 /// How many attempts a worker may hold, by how fast it was of late.
@@ -108,7 +110,7 @@ impl Pace {
     }
 
     /// When it is to be looked at again: the later the longer nothing was new.
-    fn next_look(&mut self) -> std::time::Duration {
+    fn next_look(&mut self) -> Duration {
         let wait = LOOK_INTERVAL * (1 << self.idle_looks.min(LOOK_DOUBLINGS_MAX));
         self.idle_looks += 1;
         wait
@@ -121,14 +123,26 @@ const LOOK_DOUBLINGS_MAX: u32 = 4;
 impl Supervisor {
     /// Has a worker looked at in time that was sent an attempt, or has to pass one over.
     pub(super) fn keep_watch(&mut self, id: SlotId) {
+        let patience = self.patience_with(id);
         let now = self.now;
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let worker_id = slot.worker_id();
         let Some(worker) = slot.worker_mut() else { return };
         if worker.pace.look_at.is_none() {
-            let at = now + worker.pace.next_look();
+            let at = now + worker.pace.next_look().max(patience);
             worker.pace.look_at = Some(at);
             self.looks.insert((at, worker_id));
+        }
+    }
+
+    /// How long a worker may be left alone: longer if it holds one attempt, so that nothing waits behind that, and
+    /// nobody is told when it begins.
+    fn patience_with(&self, id: SlotId) -> Duration {
+        let Some(worker) = self.slots.get(&id).and_then(Slot::worker) else { return LOOK_INTERVAL };
+        let lone = worker.held.first().filter(|held| worker.held.count() == 1 && held.is_sent());
+        match lone.and_then(|held| held.task) {
+            Some(key) if !self.minds_start(key) => LOOK_LONE_INTERVAL,
+            Some(_) | None => LOOK_INTERVAL,
         }
     }
 
@@ -155,6 +169,7 @@ impl Supervisor {
         let Some(slot) = self.slot_of(worker_id) else { return };
         let pool = slot.pool;
         let start_timeout = self.pool(pool).policy.start_timeout;
+        let patience = self.patience_with(worker_id.slot);
         let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
         worker.pace.look_at = None;
         let first = worker.held.iter().find(|held| held.is_sent()).map(|held| held.attempt);
@@ -162,7 +177,7 @@ impl Supervisor {
             return;
         }
         // One short attempt after the other: this one had no time yet.
-        let due = worker.pace.busy_since + LOOK_INTERVAL;
+        let due = worker.pace.busy_since + patience;
         if now + LOOK_EARLY_MAX < due {
             worker.pace.look_at = Some(due);
             self.looks.insert((due, worker_id));
@@ -197,9 +212,9 @@ impl Supervisor {
         self.take_back_sent(worker_id.slot, |_, held| held.attempt >= surplus);
     }
 
-    /// Something was heard of a worker that was to be looked at late, since nothing had been: what it does next is new.
+    /// A worker that was to be looked at late has something new to do.
     pub(super) fn look_soon(&mut self, worker_id: WorkerId) {
-        let soon = self.now + LOOK_INTERVAL;
+        let soon = self.now + self.patience_with(worker_id.slot);
         let Some(worker) = self.slot_of(worker_id).and_then(Slot::worker_mut) else { return };
         if let Some(at) = worker.pace.look_at.filter(|at| *at > soon) {
             worker.pace.look_at = Some(soon);

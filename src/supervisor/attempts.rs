@@ -4,6 +4,8 @@
 //! recalled; once it has, the only way to stop it is to end its worker. Of a worker that attempts are sent ahead
 //! to, see [`super::ahead`], it is known at once which of the two it is.
 
+use std::time::Duration;
+
 use super::action::EndReason;
 use super::held::{Held, Progress};
 use super::pools::{Pool, PoolId};
@@ -82,6 +84,7 @@ impl Supervisor {
             }
             pool.least_urgent_sent = pool.least_urgent_sent.min(task.priority);
             self.keep_watch(worker_id.slot);
+            self.look_soon(worker_id);
         } else {
             let at = self.now + pool.policy.start_timeout;
             self.timers.arm(Timer::AttemptStart(worker_id, attempt), at);
@@ -117,12 +120,21 @@ impl Supervisor {
             let (submitter, task) = (task.submitter, id);
             self.reply(submitter, ReplyBody::Started { task });
         }
-        let task = self.tasks.get(key);
-        let of_function = self.policy.function_timeouts.get(&task.function).copied();
-        let timeout = task.timeout().or(of_function).or(self.pools[task.pool.0].policy.timeout);
-        if let Some(timeout) = timeout {
+        if let Some(timeout) = self.timeout_of(key) {
             self.timers.arm(Timer::AttemptTimeout(worker_id, attempt), now + timeout);
         }
+    }
+
+    /// How long an attempt of a task may take.
+    fn timeout_of(&self, key: TaskKey) -> Option<Duration> {
+        let task = self.tasks.get(key);
+        let of_function = self.policy.function_timeouts.get(&task.function).copied();
+        task.timeout().or(of_function).or(self.pool(task.pool).policy.timeout)
+    }
+
+    /// Whether it matters when an attempt of a task begins.
+    pub(super) fn minds_start(&self, key: TaskKey) -> bool {
+        self.tasks.get(key).report_start || self.timeout_of(key).is_some()
     }
 
     pub(super) fn attempt_finished(&mut self, worker_id: WorkerId, attempt: AttemptId, report: Report) {
