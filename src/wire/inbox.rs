@@ -16,7 +16,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::{Buf, BytesMut};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, RecvMsg, ReturnFlags, recvmsg};
 
 use super::codec::{LastSpec, decode, decode_request, decode_result};
@@ -317,7 +318,16 @@ impl Inbox {
         arrived(self.fill(stream)?)
     }
 
-    fn fill_from_waiting(&mut self, socket: impl AsFd) -> Result<(), ReceiveError> {
+    /// Reads once from a blocking `socket`, open files too, waiting until something is there.
+    ///
+    /// Waits for that alone: whoever sleeps in a read of a Unix socket is woken in vain each time that its peer takes
+    /// something of what it has written (`unix_write_space` of the kernel), and switched to and from.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]
+    pub fn fill_from_waiting(&mut self, socket: impl AsFd) -> Result<(), ReceiveError> {
+        let mut readable = [PollFd::new(&socket, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut readable, None)).map_err(io::Error::from)?;
         arrived(self.fill_from(socket)?)
     }
 
