@@ -86,11 +86,11 @@ pub const ENV_PASS: [&str; 22] = [
 pub const ATTEMPTS_PER_WORKER_MAX: u32 = 256;
 
 /// Attempts that a worker may hold which keeps to the page: the one that it runs, and those sent ahead.
-pub const ATTEMPTS_AHEAD_MAX: u32 = 256;
+pub const ATTEMPTS_AHEAD_MAX: u32 = 1024;
 
 /// How far the numbers of attempts on their way to one worker may lie apart: the page tells them apart by less
 /// than twice that.
-pub const ATTEMPTS_APART_MAX: u64 = 256;
+pub const ATTEMPTS_APART_MAX: u64 = 1024;
 
 /// How long a worker that has more to do may keep to itself what it has put on the page: short beside what a
 /// caller notices, long beside what telling of it costs.

@@ -4,6 +4,7 @@ use std::mem;
 
 use super::spawner::Order;
 use super::token::Token;
+use super::workers::Begun;
 use super::{Daemon, ExitKind, LOG_TARGET};
 use crate::id::{AttemptId, FunctionName, PoolName, WorkerId};
 use crate::message::status::Phase;
@@ -29,7 +30,7 @@ impl Daemon<'_> {
                     self.events.push_back(Event::AttemptFinished { worker, attempt, report });
                 }
             }
-            Action::LookAt { worker } => _ = self.look_at(worker.slot),
+            Action::LookAt { worker } => _ = self.look_at(worker.slot, Begun::Running),
             Action::SendAttempts { worker, attempt, task, function, args } => {
                 self.tell_worker_surely(worker, &ToWorker::Attempts { attempt, task, function, args });
             }
@@ -75,7 +76,7 @@ impl Daemon<'_> {
     fn recall(&mut self, worker: WorkerId, attempt: AttemptId, count: u32) {
         self.touched.insert(Token::WorkerSocket(worker.slot));
         // What has ended by now need not be asked for.
-        self.look_at(worker.slot);
+        self.look_at(worker.slot, Begun::Unasked);
         let mut found = mem::take(&mut self.found);
         if let Err(error) = self.workers.recall(worker, attempt, count, &mut found) {
             log::error!("a message to worker {worker} does not fit into a frame: {error}");

@@ -134,10 +134,13 @@ impl Daemon<'_> {
     }
 }
 
+/// Tasks submitted at once that cost about as much as another request.
+const TASKS_PER_SHARE: u32 = 16;
+
 /// How many of [`REQUESTS_PER_TURN`] a request counts as.
 pub(super) fn share_of(request: &RequestBody) -> u32 {
     match request {
-        RequestBody::SubmitAll { args, .. } => args.count(),
+        RequestBody::SubmitAll { args, .. } => 1 + args.count() / TASKS_PER_SHARE,
         RequestBody::Submit { .. }
         | RequestBody::Cancel { .. }
         | RequestBody::Result { .. }

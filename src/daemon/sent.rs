@@ -92,21 +92,11 @@ impl SentAttempts {
         true
     }
 
-    /// Notes which have begun, by what `has_begun` says of each; they begin in the order of sending. Gives those of
-    /// which that is new.
-    pub(super) fn find_begun(&mut self, has_begun: impl Fn(AttemptId) -> bool) -> Vec<AttemptId> {
-        let mut found = Vec::new();
-        let mut index = 0;
-        while let Some(run) = self.0.get(index).copied() {
-            if !run.has_begun && !has_begun(run.attempt) {
-                break;
-            }
-            if self.note_begun(run.attempt) {
-                found.push(run.attempt);
-            }
-            index += 1;
-        }
-        found
+    /// Those that have begun, by what `has_begun` says of each: they begin in the order of sending.
+    pub(super) fn begun(&self, has_begun: impl Fn(AttemptId) -> bool) -> impl Iterator<Item = AttemptId> {
+        let each =
+            self.0.iter().flat_map(|run| (0..u64::from(run.count)).map(|place| run.attempt.plus(place)));
+        each.take_while(move |attempt| has_begun(*attempt))
     }
 
     /// The tasks of those that have begun, by what `has_begun` says of each, in the order of sending.
@@ -152,11 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn attempts_that_begin_in_order_are_each_found_once() {
+    fn attempts_that_begin_in_order_are_found_and_each_is_new_once() {
         let mut sent = sent();
-        assert_eq!(sent.find_begun(|attempt| attempt.0 <= 2), [AttemptId(1), AttemptId(2)]);
-        assert_eq!(sent.find_begun(|attempt| attempt.0 <= 2), []);
-        assert_eq!(sent.find_begun(|_| true).len(), 4);
+        let begun: Vec<AttemptId> = sent.begun(|attempt| attempt.0 <= 2).collect();
+        assert_eq!(begun, [AttemptId(1), AttemptId(2)]);
+        assert!(begun.iter().all(|attempt| sent.note_begun(*attempt)));
+        assert!(!begun.iter().any(|attempt| sent.note_begun(*attempt)));
+        assert_eq!(sent.begun(|_| true).count(), 6);
         assert_eq!(all(&sent), [(1, 101), (2, 102), (3, 103), (4, 104), (5, 105), (6, 206)]);
     }
 

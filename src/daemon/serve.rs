@@ -14,7 +14,7 @@ use super::memory::resident_bytes;
 use super::requests::share_of;
 use super::signals::Request;
 use super::token::{OutputStream, Token};
-use super::workers::WorkerDid;
+use super::workers::{Begun, WorkerDid};
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, Credentials, Pid, SlotId, WorkerId};
 use crate::limits::{
@@ -64,11 +64,13 @@ impl Daemon<'_> {
             match self.workers.hear(slot, &mut budget_bytes) {
                 WorkerDid::Event(event) => self.take_from_worker(event),
                 // A worker may write there as fast as it is read.
-                WorkerDid::Publish => budget_bytes = budget_bytes.saturating_sub(self.look_at(slot)),
+                WorkerDid::Publish => {
+                    budget_bytes = budget_bytes.saturating_sub(self.look_at(slot, Begun::Unasked));
+                }
                 WorkerDid::Ask(ask) => {
                     budget_requests -= 1;
                     // That it runs is to be known first.
-                    self.look_at(slot);
+                    self.look_at(slot, Begun::All);
                     self.take_ask(ask);
                 }
                 WorkerDid::Enter => self.touched.insert(token),
@@ -80,10 +82,10 @@ impl Daemon<'_> {
     }
 
     /// Takes what a worker has put on its page; says how many bytes that was.
-    pub(super) fn look_at(&mut self, slot: SlotId) -> usize {
+    pub(super) fn look_at(&mut self, slot: SlotId, begun: Begun) -> usize {
         let mut is_measured = false;
         let mut found = mem::take(&mut self.found);
-        let bytes = self.workers.look(slot, &mut found);
+        let bytes = self.workers.look(slot, begun, &mut found);
         for event in found.drain(..) {
             if let Event::AttemptFinished { worker, .. } | Event::AttemptsFinished { worker, .. } = event
                 && !mem::replace(&mut is_measured, true)

@@ -88,6 +88,17 @@ enum Stage {
     Deaf,
 }
 
+/// Which of the attempts that have begun and are not reported are looked for on a worker's page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    /// None: if it is over soon, that is told in place of it.
+    Unasked,
+    /// The one that runs. Of those that begin while it is looked, each ends the one before.
+    Running,
+    /// All: it may have begun several, which it should not have, and is to blame for each.
+    All,
+}
+
 /// What a worker did.
 #[derive(Debug)]
 pub(super) enum WorkerDid {
@@ -213,13 +224,13 @@ impl Workers {
                 // That is told anyway.
                 WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
-                WorkerDid::Publish => _ = self.look(slot, &mut events),
+                WorkerDid::Publish => _ = self.look(slot, Begun::Unasked, &mut events),
                 // Nobody is left to be answered.
                 WorkerDid::Enter | WorkerDid::Ask(_) => {}
                 WorkerDid::Nothing | WorkerDid::Pause => break,
             }
         }
-        self.look(slot, &mut events);
+        self.look(slot, Begun::All, &mut events);
         events
     }
 
@@ -270,16 +281,16 @@ impl Workers {
         Ok(())
     }
 
-    /// Adds what a worker has put on its page since it was last looked at: what it has finished, begun, and passed over.
-    /// Says how many bytes its reports took there.
-    pub(super) fn look(&mut self, slot: SlotId, events: &mut Vec<Event>) -> usize {
+    /// Adds what a worker has put on its page since it was last looked at: what it has finished and passed over, and what it
+    /// has `begun`. Says how many bytes its reports took there.
+    pub(super) fn look(&mut self, slot: SlotId, begun: Begun, events: &mut Vec<Event>) -> usize {
         let Some(worker) = self.by_slot.get_mut(&slot) else { return 0 };
         let bytes = worker.take_reports(events).unwrap_or_else(|reason| {
             worker.stage = Stage::Deaf;
             events.push(Event::WorkerBroke { worker: worker.order.worker, reason });
             0
         });
-        worker.find_begun(events);
+        worker.find_begun(begun, events);
         worker.find_passed_over(events);
         bytes
     }
@@ -488,13 +499,22 @@ impl Worker {
         understood.map(|()| bytes)
     }
 
-    /// Finds the attempts that have begun since its page was last looked at.
-    fn find_begun(&mut self, events: &mut Vec<Event>) {
+    /// Finds attempts that have begun and of which that is not known.
+    fn find_begun(&mut self, wanted: Begun, events: &mut Vec<Event>) {
         let Some(page) = &self.page else { return };
         let worker = self.order.worker;
         // What was taken back is not among them.
-        let begun = self.attempts.find_begun(|attempt| page.side.has_begun(attempt.0));
-        events.extend(begun.into_iter().map(|attempt| Event::AttemptStarted { worker, attempt }));
+        let begun = || self.attempts.begun(|attempt| page.side.has_begun(attempt.0));
+        let found: Vec<AttemptId> = match wanted {
+            Begun::Unasked => return,
+            Begun::Running => begun().last().into_iter().collect(),
+            Begun::All => begun().collect(),
+        };
+        for attempt in found {
+            if self.attempts.note_begun(attempt) {
+                events.push(Event::AttemptStarted { worker, attempt });
+            }
+        }
     }
 
     /// Finds those of the attempts that were taken back that it has passed over by now.

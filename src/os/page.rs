@@ -26,13 +26,13 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Attempts that can be told apart at a time: numbers of attempts on their way differ by less.
-pub const CELLS: u64 = 512;
+pub const CELLS: u64 = 2048;
 
 /// Bytes in the largest record that is published: one that is larger would leave no room for others.
 pub const RECORD_BYTES_MAX: usize = RING_BYTES / 4;
 
 /// Bytes in the ring; a power of two.
-const RING_BYTES: usize = 32 * 1024;
+const RING_BYTES: usize = 64 * 1024;
 
 const WORD_BYTES: usize = size_of::<u64>();
 const RING_WORDS: u64 = (RING_BYTES / WORD_BYTES) as u64;
