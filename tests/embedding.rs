@@ -7,10 +7,10 @@ mod support;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{parts, pid, pidfd, text, wait_for_exit};
+use support::{memory_of, parts, pid, pidfd, text, wait_for_exit};
 
 /// The example of that name. Cargo builds the examples together with the tests, beside them.
 fn example(name: &str) -> PathBuf {
@@ -57,8 +57,8 @@ fn program_without_the_guard_call_says_what_to_add_and_leaves_no_process() {
     assert_eq!(processes_of(&program), Vec::<PathBuf>::new());
 }
 
-#[test]
-fn private_supervisor_and_its_workers_end_with_a_program_that_is_killed() {
+/// A program that goes on until it is killed, its private supervisor and a worker of that.
+fn hold() -> (Child, [Pid; 2]) {
     let mut program = Command::new(example("embedded"))
         .arg("hold")
         .stdin(Stdio::null())
@@ -67,14 +67,29 @@ fn private_supervisor_and_its_workers_end_with_a_program_that_is_killed() {
         .unwrap();
     let mut line = String::new();
     BufReader::new(program.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let processes = line.split_whitespace().map(|number| pidfd(pid(number.parse().unwrap())));
-    let processes: Vec<_> = processes.collect();
-    assert_eq!(processes.len(), 2);
+    let processes = line.split_whitespace().map(|number| pid(number.parse().unwrap()));
+    (program, processes.collect::<Vec<_>>().try_into().unwrap())
+}
+
+#[test]
+fn private_supervisor_and_its_workers_end_with_a_program_that_is_killed() {
+    let (mut program, processes) = hold();
+    let processes = processes.map(pidfd);
     kill_process(Pid::from_child(&program), Signal::KILL).unwrap();
     program.wait().unwrap();
     for process in &processes {
         wait_for_exit(process);
     }
+}
+
+#[test]
+fn worker_of_a_private_supervisor_holds_no_variable_of_another_pool() {
+    let (mut program, [_, worker]) = hold();
+    let memory = memory_of(worker);
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(memory.contains("value-of-its-own"));
+    assert!(!memory.contains("value-of-another"));
 }
 
 #[test]

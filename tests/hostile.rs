@@ -409,4 +409,6 @@ fn variable_whose_name_begins_with_an_equals_sign_is_inherited() {
     let worker = daemon.worker_pids()[0].as_raw_nonzero();
     let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
     assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"=x=y"));
+    let log = daemon.log_so_far();
+    assert!(!log.iter().any(|line| line.contains("template failed")), "{log:?}");
 }

@@ -453,6 +453,6 @@ fn go_on_as(
     let variables = environment.into_iter().map(|(name, value)| (text(name), text(value)));
     let guard = guard.map(|guard| (GUARD_FD.into(), guard.into_raw_fd().to_string().into()));
     let prepared = is_prepared.then(|| (PREPARED.into(), "1".into()));
-    environment::replace(variables.chain(guard).chain(prepared));
+    environment::add(variables.chain(guard).chain(prepared));
     Ok(())
 }

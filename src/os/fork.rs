@@ -148,7 +148,7 @@ impl Title {
     ///
     /// Only while there is one thread.
     pub(crate) fn take(&mut self, variable: &str) {
-        environment::replace([]);
+        environment::clear();
         let all_bytes = self.bytes;
         let bytes = all_bytes.checked_sub(variable.len() + 1).filter(|bytes| *bytes >= self.words_bytes);
         // SAFETY: at the start of the stack is where the kernel has put the number of the words and the pointers to

@@ -132,7 +132,11 @@ fn main() {
 
 /// Tells which processes it has, and goes on until it is killed.
 fn hold() {
-    let executor = Executor::private([cpu()]).unwrap();
+    let value = |owner| format!("value-of-{owner} ").repeat(1000);
+    let another =
+        PoolOptions::new("another").workers(1).functions(["state"]).env("ANOTHER", &value("another"));
+    let executor = Executor::private([cpu().env("OWN", &value("its-own")), another]).unwrap();
+    let executor = executor.with_pool("cpu").unwrap();
     let (worker, supervisor) = executor.call(PROCESSES, ()).unwrap().result(None).unwrap();
     println!("{supervisor} {worker}");
     std::io::stdout().flush().unwrap();

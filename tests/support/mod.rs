@@ -2,9 +2,10 @@
 
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -322,4 +323,24 @@ fn children_of(daemon: &Daemon) -> Vec<Pid> {
     let children = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")));
     let children: String = children.map(Result::unwrap).collect();
     children.split_whitespace().map(|child| pid(child.parse().unwrap())).collect()
+}
+
+/// The memory of a process that it can write to, and what the system shows of it.
+pub fn memory_of(process: Pid) -> String {
+    let directory = Path::new("/proc").join(process.as_raw_nonzero().to_string());
+    let read = |name| std::fs::read(directory.join(name)).unwrap();
+    let memory = File::open(directory.join("mem")).unwrap();
+    let maps = String::from_utf8(read("maps")).unwrap();
+    let mut found = [read("environ"), read("cmdline")].concat();
+    for map in maps.lines() {
+        let (addresses, rights) = map.split_once(' ').unwrap();
+        let (start, end) = addresses.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
+        if rights.starts_with("rw") {
+            let mut bytes = vec![0; (end - start) as usize];
+            memory.read_exact_at(&mut bytes, start).unwrap();
+            found.extend(bytes);
+        }
+    }
+    text(&found)
 }
