@@ -22,16 +22,16 @@ pub(crate) fn can_be_set(name: &OsStr, value: &OsStr) -> bool {
     !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) && !value.contains(&0)
 }
 
-/// Whether there is a variable whose name is such a one. Copies nothing: what was copied once stays in the memory of this
-/// process, and in that of its copies.
+/// Whether there is a variable whose name is such a one. Copies nothing: what was copied once stays in the memory of
+/// this process, and in that of its copies.
 ///
 /// Only while there is one thread.
 pub(crate) fn has(is_such: impl Fn(&[u8]) -> bool) -> bool {
     unsafe extern "C" {
         static environ: *const *const c_char;
     }
-    // SAFETY: it is the C library's, null or an array of strings that ends with a null, and nobody changes it meanwhile:
-    // there is one thread.
+    // SAFETY: it is the C library's, null or an array of strings that ends with a null, and nobody changes it
+    // meanwhile: there is one thread.
     let mut variable = unsafe { environ };
     // SAFETY: as above; it goes no further than the null.
     while let Some(text) = unsafe { variable.as_ref() }.filter(|text| !text.is_null()) {

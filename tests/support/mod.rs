@@ -60,6 +60,8 @@ impl Daemon {
             .env("NOTIFY_SOCKET", &notify)
             .env("RUST_LOG", "debug")
             .env_remove("POOLD_SOCKET")
+            // Cargo sets it, and no template is forked from a daemon that has it.
+            .env_remove("LD_LIBRARY_PATH")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
