@@ -18,7 +18,8 @@ use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use rustix::thread::gettid;
 use support::{
-    Daemon, assert_error, child_named, directory_with, parts, pid, pidfd, wait_for_exit, workers_of,
+    Daemon, assert_error, child_named, children_named, directory_with, parts, pid, pidfd, replace_program,
+    wait_for_exit, workers_of,
 };
 
 /// Tasks that are submitted one after the other.
@@ -370,6 +371,22 @@ fn stop_template(daemon: &Daemon) -> OwnedFd {
     let process = pidfd(template);
     kill_process(template, Signal::STOP).unwrap();
     process
+}
+
+#[test]
+fn guard_that_was_made_and_not_heard_of_is_ended() {
+    // A worker of another program, whose attempts may leave behind what is not to be ended at once.
+    let worker = env!("CARGO_BIN_EXE_poold");
+    let dir = directory_with(&format!("[pool.cpu]\nworkers = 1\ncommand = ['{worker}']\n"));
+    let mut daemon = Daemon::launch_in(dir, |command| {
+        let mut tracer = Command::new("python3");
+        tracer.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hostile/stop_template.py"));
+        replace_program(command, tracer);
+    });
+    daemon.wait_for_log("the template failed");
+    daemon.wait_for_log("is ready");
+    let guards = children_named(&daemon, "poold: guard");
+    assert_eq!(guards.len(), 1, "{guards:?}");
 }
 
 #[test]

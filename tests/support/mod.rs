@@ -313,11 +313,16 @@ pub fn workers_of(daemon: Pid) -> Vec<Pid> {
 
 /// A child of the daemon whose command line begins like this.
 pub fn child_named(daemon: &Daemon, name: &str) -> Option<Pid> {
+    children_named(daemon, name).into_iter().next()
+}
+
+/// All of them. One that is dead has none.
+pub fn children_named(daemon: &Daemon, name: &str) -> Vec<Pid> {
     let is_named = |process: &Pid| {
         let path = format!("/proc/{}/cmdline", process.as_raw_nonzero());
         std::fs::read(path).is_ok_and(|line| line.starts_with(name.as_bytes()))
     };
-    children_of(daemon).into_iter().find(is_named)
+    children_of(daemon).into_iter().filter(is_named).collect()
 }
 
 fn children_of(daemon: &Daemon) -> Vec<Pid> {
