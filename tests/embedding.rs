@@ -7,10 +7,10 @@ mod support;
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
-use support::{parts, pid, pidfd, text, wait_for_exit};
+use support::{Daemon, child_named, directory_with, memory_of, parts, pid, pidfd, text, wait_for_exit};
 
 /// The example of that name. Cargo builds the examples together with the tests, beside them.
 fn example(name: &str) -> PathBuf {
@@ -57,24 +57,63 @@ fn program_without_the_guard_call_says_what_to_add_and_leaves_no_process() {
     assert_eq!(processes_of(&program), Vec::<PathBuf>::new());
 }
 
-#[test]
-fn private_supervisor_and_its_workers_end_with_a_program_that_is_killed() {
+/// A program that goes on until it is killed, its private supervisor and a worker of that.
+fn hold() -> (Child, [Pid; 2]) {
     let mut program = Command::new(example("embedded"))
         .arg("hold")
+        // Cargo sets it, and no template is forked from a supervisor that has it.
+        .env_remove("LD_LIBRARY_PATH")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut line = String::new();
     BufReader::new(program.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let processes = line.split_whitespace().map(|number| pidfd(pid(number.parse().unwrap())));
-    let processes: Vec<_> = processes.collect();
-    assert_eq!(processes.len(), 2);
+    let processes = line.split_whitespace().map(|number| pid(number.parse().unwrap()));
+    (program, processes.collect::<Vec<_>>().try_into().unwrap())
+}
+
+#[test]
+fn private_supervisor_and_its_workers_end_with_a_program_that_is_killed() {
+    let (mut program, processes) = hold();
+    let processes = processes.map(pidfd);
     kill_process(Pid::from_child(&program), Signal::KILL).unwrap();
     program.wait().unwrap();
     for process in &processes {
         wait_for_exit(process);
     }
+}
+
+#[test]
+fn worker_of_a_private_supervisor_holds_no_variable_of_another_pool() {
+    let (mut program, [_, worker]) = hold();
+    let memory = memory_of(worker);
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert!(memory.contains("value-of-its-own"));
+    assert!(!memory.contains("value-of-another"));
+}
+
+#[test]
+fn child_that_a_program_starts_before_it_serves_is_no_stray() {
+    let dir = directory_with("[pool.cpu]\nworkers = 1\n");
+    let directory = dir.path().to_owned();
+    let mut daemon = Daemon::launch_in(dir, |command| {
+        *command = Command::new(example("embedded"));
+        command.arg("daemon").current_dir(&directory).env_remove("LD_LIBRARY_PATH");
+        command.env("NOTIFY_SOCKET", directory.join("notify.sock")).env("RUST_LOG", "debug");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    });
+    daemon.wait_for_log("is ready");
+    let child = child_named(&daemon, "sleep").unwrap();
+    // Strays are looked for when a worker has ended, and before another takes the place of the next.
+    for _ in 0..2 {
+        kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
+        daemon.wait_for_log("is ready");
+    }
+    let remained = child_named(&daemon, "sleep");
+    let _ = kill_process(child, Signal::KILL);
+    assert_eq!(remained, Some(child));
 }
 
 #[test]

@@ -6,6 +6,8 @@ mod support;
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
 
 use bytes::BytesMut;
 use poold::id::{FunctionName, RequestId};
@@ -15,7 +17,10 @@ use poold::wire::{HANDSHAKE_BYTES, Hello, Inbox, Role, encode};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use rustix::thread::gettid;
-use support::{Daemon, assert_error, child_named, directory_with, parts, pid, pidfd, wait_for_exit};
+use support::{
+    Daemon, assert_error, child_named, children_named, directory_with, parts, pid, pidfd, replace_program,
+    wait_for_exit, workers_of,
+};
 
 /// Tasks that are submitted one after the other.
 const TASKS_IN_A_ROW: usize = 100;
@@ -368,36 +373,40 @@ fn stop_template(daemon: &Daemon) -> OwnedFd {
     process
 }
 
-/// A daemon whose workers have so many variables of 125,000 bytes.
-fn with_large_environment(variables: usize) -> Daemon {
+#[test]
+fn guard_that_was_made_and_not_heard_of_is_ended() {
+    // A worker of another program, whose attempts may leave behind what is not to be ended at once.
+    let worker = env!("CARGO_BIN_EXE_poold");
+    let dir = directory_with(&format!("[pool.cpu]\nworkers = 1\ncommand = ['{worker}']\n"));
+    let mut daemon = Daemon::launch_in(dir, |command| {
+        let mut tracer = Command::new("python3");
+        tracer.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hostile/stop_template.py"));
+        replace_program(command, tracer);
+    });
+    daemon.wait_for_log("the template failed");
+    daemon.wait_for_log("is ready");
+    let guards = children_named(&daemon, "poold: guard");
+    assert_eq!(guards.len(), 1, "{guards:?}");
+}
+
+#[test]
+fn environment_larger_than_a_frame_is_that_of_a_copy() {
     let value = "x".repeat(125_000);
-    let variables: Vec<String> = (0..variables).map(|number| format!("V{number} = \"{value}\"")).collect();
+    let variables: Vec<String> = (0..5).map(|number| format!("V{number} = \"{value}\"")).collect();
     let mut daemon =
         Daemon::start(&format!("[pool.cpu]\nworkers = 1\nenv = {{ {} }}\n", variables.join(", ")));
     daemon.wait_for_log("is ready");
-    daemon
-}
-
-#[test]
-fn template_that_takes_no_more_is_replaced() {
-    // More than a socket holds by default.
-    let mut daemon = with_large_environment(2);
-    let stopped = stop_template(&daemon);
-    kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
-    wait_for_exit(&stopped);
-    still_serves(&daemon);
-    daemon.wait_for_log("the template failed");
-}
-
-#[test]
-fn environment_too_large_for_a_copy_is_executed_and_spares_the_template() {
-    let mut daemon = with_large_environment(3);
     let template = child_named(&daemon, "poold: template");
     assert!(template.is_some());
     kill_process(daemon.worker_pids()[0], Signal::KILL).unwrap();
-    daemon.wait_for_log("a worker is executed, and no copy");
     still_serves(&daemon);
     assert_eq!(child_named(&daemon, "poold: template"), template);
+    // A copy has its address space in common with the template, which an executed process draws at random.
+    let address = |process: Pid| {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", process.as_raw_nonzero())).unwrap();
+        maps.split_once('-').unwrap().0.to_owned()
+    };
+    assert_eq!(address(daemon.worker_pids()[0]), address(template.unwrap()));
 }
 
 #[test]
@@ -409,4 +418,24 @@ fn variable_whose_name_begins_with_an_equals_sign_is_inherited() {
     let worker = daemon.worker_pids()[0].as_raw_nonzero();
     let environment = std::fs::read(format!("/proc/{worker}/environ")).unwrap();
     assert!(environment.split(|byte| *byte == 0).any(|variable| variable == b"=x=y"));
+    let log = daemon.log_so_far();
+    assert!(!log.iter().any(|line| line.contains("template failed")), "{log:?}");
+}
+
+#[test]
+fn titles_are_whole_where_the_command_line_is_short() {
+    let pool = "p".repeat(64);
+    let dir = directory_with(&format!("[pool.{pool}]\nworkers = 1\n"));
+    symlink(env!("CARGO_BIN_EXE_poold"), dir.path().join("p")).unwrap();
+    let directory = dir.path().to_owned();
+    let mut daemon = Daemon::launch_in(dir, |command| {
+        *command = Command::new("./p");
+        command.current_dir(&directory).env_clear().env("NOTIFY_SOCKET", directory.join("notify.sock"));
+        command.args(["--config", "poold.toml", "--socket", "poold.sock"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    });
+    daemon.wait_until_ready();
+    assert!(child_named(&daemon, &format!("poold: worker 0.0 ({pool})")).is_some());
+    let template = child_named(&daemon, "poold: template").unwrap();
+    assert!(workers_of(daemon.pid()).contains(&template));
 }

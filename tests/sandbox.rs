@@ -7,12 +7,10 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use rustix::process::Pid;
-use support::{Daemon, pid, text};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Daemon, child_named, memory_of, pid, text};
 
 /// A pool whose functions try what they are told, in workers with these `keys`.
 fn daemon(keys: &str) -> Daemon {
@@ -178,33 +176,68 @@ fn worker_has_the_variables_that_are_let_through_and_no_others() {
     assert_eq!(names("env_pass = ['*']"), set(&["PATH", "LC_TIME", "TOKEN", "APP_ONE", "APPS"]));
 }
 
-/// The memory of a process that it can write to, and what the system shows of it.
-fn memory_of(process: Pid) -> String {
-    let directory = Path::new("/proc").join(process.as_raw_nonzero().to_string());
-    let read = |name| std::fs::read(directory.join(name)).unwrap();
-    let memory = File::open(directory.join("mem")).unwrap();
-    let maps = String::from_utf8(read("maps")).unwrap();
-    let mut found = [read("environ"), read("cmdline")].concat();
-    for map in maps.lines() {
-        let (addresses, rights) = map.split_once(' ').unwrap();
-        let (start, end) = addresses.split_once('-').unwrap();
-        let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
-        if rights.starts_with("rw") {
-            let mut bytes = vec![0; (end - start) as usize];
-            memory.read_exact_at(&mut bytes, start).unwrap();
-            found.extend(bytes);
-        }
-    }
-    text(&found)
+/// Three variables of this `owner`, of which a copy that was freed keeps all but the first bytes.
+fn variables_of(owner: &str) -> [(String, String); 3] {
+    [64, 400, 1600]
+        .map(|bytes| (format!("OF_{bytes}"), format!("value-of-{owner} ").repeat(bytes)[..bytes].to_owned()))
 }
 
 #[test]
 fn worker_holds_no_variable_of_the_daemon_or_of_another_pool() {
-    let keys = "env = { OWN = 'value-of-its-own' }\n[pool.other]\nfunctions = ['echo']\nenv = { OTHER = 'value-of-another' }";
-    let daemon = launch(keys, &[("OF_THE_DAEMON", "value-of-the-daemon")]);
-    let worker = daemon.workers().into_iter().find(|worker| worker["pool"] == "cpu").unwrap();
-    let memory = memory_of(pid(worker["pid"].as_i64().unwrap()));
-    let holds = |value| memory.contains(value);
-    assert!(holds("value-of-its-own") && holds("poold: worker"));
-    assert!(!holds("value-of-the-daemon") && !holds("value-of-another"));
+    let [own, other] = ["its-own", "another"]
+        .map(|owner| variables_of(owner).map(|(name, value)| format!("{name} = '{value}'")).join(", "));
+    let keys =
+        format!("env = {{ {own} }}\n[pool.other]\nworkers = 1\nfunctions = ['echo']\nenv = {{ {other} }}");
+    let of_the_daemon = variables_of("the-daemon");
+    let of_the_daemon: Vec<_> = of_the_daemon.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+    let mut daemon = launch(&keys, &of_the_daemon);
+    let mut assert_for_all_workers = || {
+        (0..3).for_each(|_| _ = daemon.wait_for_log("is ready"));
+        let workers = daemon.workers();
+        assert_eq!(workers.len(), 3);
+        for worker in workers {
+            let process = pid(worker["pid"].as_i64().unwrap());
+            let memory = memory_of(process);
+            let is_of_other = worker["pool"] == "other";
+            assert!(memory.contains("poold: worker"));
+            assert!(!memory.contains("value-of-the-daemon"));
+            assert_eq!(memory.contains("value-of-its-own"), !is_of_other);
+            assert_eq!(memory.contains("value-of-another"), is_of_other);
+            kill_process(process, Signal::KILL).unwrap();
+        }
+    };
+    assert_for_all_workers();
+    // Those that take their places are made when all pools have had a worker.
+    assert_for_all_workers();
+    for name in ["poold: template", "poold: guard"] {
+        let memory = memory_of(child_named(&daemon, name).unwrap());
+        assert!(memory.contains(name) && !memory.contains("value-of-"), "{name}");
+    }
+}
+
+#[test]
+fn what_is_preloaded_into_the_daemon_is_not_in_its_workers() {
+    const LIBRARY: &str = "libresolv.so.2";
+    let daemon = launch("", &[("LD_PRELOAD", LIBRARY)]);
+    let has_it = |process: Pid| {
+        text(&std::fs::read(format!("/proc/{}/maps", process.as_raw_nonzero())).unwrap()).contains(LIBRARY)
+    };
+    assert!(has_it(daemon.pid()));
+    assert!(!daemon.worker_pids().into_iter().any(has_it));
+}
+
+#[test]
+fn worker_reaches_neither_the_guard_nor_the_template() {
+    // With one of the loader's variables, no template is forked: both are executed.
+    for variables in [&[][..], &[("LD_BIND_NOW", "")]] {
+        let daemon = launch("", variables);
+        for name in ["poold: guard", "poold: template"] {
+            let process = child_named(&daemon, name).unwrap().as_raw_nonzero().to_string();
+            for step in ["kill", "pidfd_open", "open_memory"] {
+                let said = printed(&daemon, &["probe", step, &process]);
+                let refusals = ["EPERM", "EACCES"].map(|error| format!("{step} {error}\n"));
+                assert!(refusals.contains(&said), "{name}: {said}");
+            }
+        }
+    }
 }

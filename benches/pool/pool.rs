@@ -46,6 +46,8 @@ impl Daemon {
         let mut command = Command::new(env!("CARGO_BIN_EXE_poold"));
         command.arg("--config").arg(file).arg("--socket").arg(directory.path().join("poold.sock"));
         command.stdin(Stdio::null()).stderr(Stdio::piped()).env("RUST_LOG", "info");
+        // Cargo sets it, and no template is forked from a daemon that has it.
+        command.env_remove("LD_LIBRARY_PATH");
         let mut child = command.spawn()?;
         let log = child.stderr.take();
         let daemon = Daemon { child, directory };

@@ -43,6 +43,8 @@ fn samples(runs: usize, run: fn() -> Result<f64, Failure>) -> Result<Vec<f64>, F
 fn first_word() -> Result<f64, Failure> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_poold"));
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped());
+    // As the daemon's.
+    command.env_remove("LD_LIBRARY_PATH");
     let before = Instant::now();
     let mut child = command.spawn()?;
     let mut output = child.stdout.take().ok_or("no standard output")?;

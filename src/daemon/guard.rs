@@ -8,14 +8,15 @@
 //!   daemon ──its end (pidfd)─────────────────────────────┴── the daemon ended: every group is
 //! ```
 //!
-//! Workers and commands ask the kernel to be killed with their parent, which reaches no child of theirs: so
-//! their groups are killed, by the one process that knows them all and depends on neither. Each group is
-//! made known by its leader before it executes anything, and taken back while its leader is not reaped, so
-//! that its number can be no other group's. Where workers have control groups, those are killed as one. When the daemon is gone, the guard goes on until the pipe's
-//! last writer is: whatever registers late is killed then.
+//! Workers and commands ask the kernel to be killed with their parent, which reaches no child of theirs: so their
+//! groups are killed, by the one process that knows them all and depends on neither. Each group is made known by its
+//! leader before it executes anything, and taken back while its leader is not reaped, so that its number can be no
+//! other group's. Where workers have control groups, those are killed as one. When the daemon is gone, the guard goes
+//! on until the pipe's last writer is: whatever registers late is killed then.
 //!
-//! It is this program again, with `POOLD_GUARD` in its environment: a copy of the template from before that is confined,
-//! or executed before the first worker. It lives in a group of its own, blocks every signal that can be blocked, holds nothing but its end of the pipe, and says nothing.
+//! It is this program again, with `POOLD_GUARD` in its environment: a copy of the template from before that is
+//! confined, or executed before the first worker. It lives in a group of its own, blocks every signal that can be
+//! blocked, holds nothing but its end of the pipe, and says nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -38,7 +39,7 @@ use crate::limits::GUARD_PAUSE;
 use crate::message::guard::{RECORD_BYTES, Record};
 use crate::os::pidfd::{Child, Watched};
 use crate::os::process::kill_group_of;
-use crate::os::{descriptor, process as own, signal};
+use crate::os::{descriptor, landlock, process as own, signal};
 
 /// Says to a process that it is the guard, by the daemon's process id.
 const DAEMON_PID: &str = "POOLD_GUARD";
@@ -110,7 +111,8 @@ impl Guard {
         let records = Records(Arc::new(records), Arc::new(ringer));
         let mut guard = Guard { program, cgroup, pipe, bell, is_ordered: false, process: None };
         if let Some(template) = template {
-            guard.is_ordered = template.order(TITLE, &guard.variables(), guard.files()?);
+            let files = guard.files();
+            guard.is_ordered = files.is_ok_and(|files| template.order(TITLE, &guard.variables(), files));
         }
         Ok((guard, records))
     }
@@ -120,11 +122,10 @@ impl Guard {
         self.is_ordered
     }
 
-    /// Takes hold of what the template has made.
+    /// Takes hold of what the template has made. If that cannot be held, another is executed.
     pub(super) fn take_up(&mut self, process: Option<Pid>) {
         self.is_ordered = false;
-        // One that cannot be held is a stray, and another is executed.
-        self.process = process.and_then(|process| Child::hold(process).ok());
+        self.process = process.and_then(|process| Child::hold_or_end(process).ok());
     }
 
     /// Its process, if it was started.
@@ -156,11 +157,7 @@ impl Guard {
             .stdout(Stdio::from(stdout))
             .stderr(Stdio::from(stderr))
             .process_group(0);
-        let mut process = command.spawn()?;
-        Child::hold(Pid(process.id())).inspect_err(|_| {
-            // Nobody else knows of it. Failing, it would be because it has ended.
-            let _ = process.kill().and_then(|()| process.wait());
-        })
+        Child::hold_or_end(Pid(command.spawn()?.id()))
     }
 
     /// Its environment.
@@ -192,6 +189,10 @@ fn guard(daemon: Pid) -> io::Result<()> {
     signal::block_all()?;
     descriptor::close_inherited(None)?;
     own::name_thread(c"poold-guard")?;
+    if landlock::reach().is_none() {
+        // Workers cannot be kept from looking out.
+        own::forbid_looking_in()?;
+    }
     let mut groups = Groups::default();
     let mut pipe = Pipe::default();
     if let Some(daemon) = watch(daemon)? {

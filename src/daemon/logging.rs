@@ -1,6 +1,6 @@
-//! The log: one line per record on standard error, by way of a bounded queue and a thread of its own,
-//! so that a reader who does not keep up never stops the daemon. What finds no room, or cannot
-//! be written since the disk is full, is dropped and counted, and the count is itself a line of the log. What workers print may fill half of the queue: a
+//! The log: one line per record on standard error, by way of a bounded queue and a thread of its own, so that a reader
+//! who does not keep up never stops the daemon. What finds no room, or cannot be written since the disk is full, is
+//! dropped and counted, and the count is itself a line of the log. What workers print may fill half of the queue: a
 //! worker that prints without end does not push out what the daemon has to say of it.
 //!
 //! Which records are kept is `RUST_LOG`'s word, by default those of level `info` and above; a private
@@ -31,8 +31,8 @@ pub(super) struct Logging {
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Lines in the queue, which is bounded by this alone: a channel with a bound of its own would take all of its memory
-    /// at once.
+    /// Lines in the queue, which is bounded by this alone: a channel with a bound of its own would take all of its
+    /// memory at once.
     waiting: AtomicUsize,
     /// Lines that found no room, or could not be written.
     dropped: AtomicU64,

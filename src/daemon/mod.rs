@@ -25,7 +25,7 @@
 //! | `sandbox` | what shuts workers in, in words |
 //! | `cgroup`, `strays` | each worker's control group; children that nobody started |
 //! | `closer` | where big payloads end |
-//! | `template` | the process that others are copies of |
+//! | `template`, `copies` | the process that others are copies of; what they do themselves |
 //! | `guard` | the process that ends what a killed daemon leaves |
 //! | `serve` | what is ready, turned into events |
 //! | `dispatch` | the supervisor's actions, carried out |
@@ -41,6 +41,7 @@ mod clock;
 mod closer;
 pub mod config;
 mod connection;
+mod copies;
 mod descent;
 mod dispatch;
 mod door;
@@ -66,11 +67,11 @@ mod tests;
 mod token;
 mod workers;
 
+pub(crate) use copies::{Fork, fork_template, run_if_started_as_template};
 pub use door::Audience;
 pub use error::Error;
 pub(crate) use guard::run_if_started_as_guard;
 pub use template::ForkedTemplate;
-pub(crate) use template::{Fork, fork_template, run_if_started_as_template};
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -94,6 +95,7 @@ use self::notify::Notifier;
 use self::serve::memory_descriptors;
 use self::signals::Signals;
 use self::spawner::Spawner;
+use self::strays::Children;
 use self::token::{Token, Tokens};
 use self::workers::Workers;
 use crate::id::{Epoch, Pid, Uid};
@@ -249,10 +251,13 @@ impl<'a> Daemon<'a> {
         }
         sandbox::arrange(&config);
         let sees_processes = sandbox::sees_processes();
+        // Before the first that it starts, but for the template; those that a program has started stay.
+        let children = Children::adopt().map_err(setup("list its children"))?;
         let guard = Guard::new(program.clone(), template.as_ref(), confinement.path());
         let guard = guard.map_err(setup("make a pipe to the guard"))?;
         let closer = Closer::start();
-        let spawner = Spawner::start(program, template, guard, confinement, poll.registry(), nofile);
+        let spawner =
+            Spawner::start(program, template, children, guard, confinement, poll.registry(), nofile);
         let spawner = spawner.map_err(setup("start the spawner"))?;
         // No thread is started after this one: see `Closer::start`.
         spawner.prepare(&config.pools);

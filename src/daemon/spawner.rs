@@ -9,8 +9,9 @@
 //!
 //! The same thread clears away what ended workers leave, because it alone knows which children it started.
 //!
-//! The thread lives as long as the [`Spawner`]: a worker asks the kernel to be killed when the *thread*
-//! that started it ends (PR_SET_PDEATHSIG).
+//! The thread lives as long as the [`Spawner`]: a worker asks the kernel to be killed when the *thread* ends whose
+//! child it is (PR_SET_PDEATHSIG). That is this one, or, of copies of the template that was forked, the one that
+//! forked it.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -144,12 +145,13 @@ pub(super) struct Spawner {
 }
 
 impl Spawner {
-    /// Starts the thread. What it starts executes `program` or is a copy of the `template`, is confined by `confinement`
-    /// and registered with `registry`, and has a guard that runs; `nofile` is the limit on descriptors that workers get
-    /// back.
+    /// Starts the thread. What it starts executes `program` or is a copy of the `template`, is confined by
+    /// `confinement` and registered with `registry`, and has a guard that runs; `nofile` is the limit on descriptors
+    /// that workers get back. The `children` that there were before are left alone.
     pub(super) fn start(
         program: PathBuf,
         template: Option<ForkedTemplate>,
+        mut children: Children,
         (guard, records): (Guard, Records),
         confinement: Confinement,
         registry: &Registry,
@@ -157,10 +159,7 @@ impl Spawner {
     ) -> io::Result<Self> {
         let waker = Waker::new(registry, Token::Spawner.into())?;
         let registry = registry.try_clone()?;
-        let children = match &template {
-            Some(template) => Children::adopt(template.siblings().iter().copied().chain([template.pid()])),
-            None => Children::adopt(children::present()?),
-        }?;
+        children.replace(None, template.as_ref().map(ForkedTemplate::pid));
         let mut starter = Starter {
             template: Template::new(program.clone(), records.clone(), template),
             program,
@@ -180,7 +179,10 @@ impl Spawner {
             for errand in to_do {
                 starter.remove_leftovers();
                 match errand {
-                    Errand::Prepare => starter.keep_template(),
+                    Errand::Prepare => {
+                        // What fails here is tried again with the first worker.
+                        let _ = starter.keep_template();
+                    }
                     Errand::Dismiss => starter.with_template(Template::dismiss),
                     Errand::Start(order) => {
                         let answer = starter.answer(*order);
@@ -230,7 +232,7 @@ impl Spawner {
         self.hand_over(self.not_before);
         let Spawner { errands, answers, thread, .. } = self;
         drop(errands);
-        // Nobody is left who would take up what was started: it ends with the thread.
+        // Nobody is left who would take up what was started: it ends with its socket, which is closed here.
         while answers.recv().is_ok() {}
         if thread.join().is_err() {
             log::error!("the thread that starts workers panicked");
@@ -295,16 +297,19 @@ struct Starter {
 impl Starter {
     fn answer(&mut self, order: Order) -> Answer {
         let worker = order.worker;
-        if is_as_the_template(order.command.as_deref(), order.sandbox) {
-            self.keep_template();
-        }
-        let started = self.keep_guarded().and_then(|()| self.start_in_group(order));
+        let is_copy = is_as_the_template(order.command.as_deref(), order.sandbox);
+        let is_guarded = if is_copy { self.keep_template() } else { self.keep_guarded() };
+        let started = is_guarded.and_then(|()| self.start_in_group(order));
         started.map(Box::new).map_err(|error| Failed { worker, message: error.to_string() })
     }
 
-    /// Sees to it that there is a template, which gets ready while the guard is started.
-    fn keep_template(&mut self) {
+    /// Sees to it that there is a template, which gets ready while the guard is started, and that it is shut in.
+    fn keep_template(&mut self) -> io::Result<()> {
         self.with_template(Template::keep_running);
+        let kept = self.keep_guarded();
+        let guard = self.guard.pid();
+        self.with_template(|template| template.confine(guard));
+        kept
     }
 
     /// Does something by which there may be another template, or none.
@@ -315,12 +320,17 @@ impl Starter {
         done
     }
 
-    /// Takes hold of a guard that was ordered.
+    /// Takes hold of a guard that was ordered. One that was made and not heard of is killed: it would read the same
+    /// pipe as the one that is executed in its place.
     fn take_up_guard(&mut self) {
-        if self.guard.is_ordered() {
-            let process = self.with_template(Template::ordered);
-            self.guard.take_up(process);
-            self.children.replace(None, self.guard.pid());
+        if !self.guard.is_ordered() {
+            return;
+        }
+        let process = self.with_template(Template::ordered);
+        self.guard.take_up(process);
+        match self.guard.pid() {
+            Some(guard) => self.children.add(guard, Kind::Spared),
+            None => self.children.kill_all(),
         }
     }
 

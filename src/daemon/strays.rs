@@ -29,13 +29,13 @@ pub(super) enum Kind {
 }
 
 impl Children {
-    /// From here on, strays come to this process. Those that it has `spared` are none.
+    /// From here on, strays come to this process. The children that it has by now are none.
     ///
     /// # Errors
-    /// What the system gives.
-    pub(super) fn adopt(spared: impl IntoIterator<Item = Pid>) -> io::Result<Self> {
+    /// What the system gives; there are some, and `/proc` is not there.
+    pub(super) fn adopt() -> io::Result<Self> {
         children::adopt()?;
-        Ok(Children(spared.into_iter().map(|child| (child, Kind::Spared)).collect()))
+        Ok(Children(children::present()?.into_iter().map(|child| (child, Kind::Spared)).collect()))
     }
 
     /// A child was started.
@@ -63,6 +63,16 @@ impl Children {
         }
         // A list may miss one while another goes: the last one is made when nothing does.
         while children::exist() && self.sweep_once() > 0 {}
+    }
+
+    /// Kills all strays, also where some may be needed: while there is no worker yet, one can be what was started for
+    /// this daemon and not heard of.
+    pub(super) fn kill_all(&self) {
+        // As above.
+        if cfg!(test) {
+            return;
+        }
+        self.strays().into_iter().for_each(children::kill);
     }
 
     /// Says how many are reaped.

@@ -30,6 +30,10 @@ fn guard() -> (Guard, guard::Records) {
     Guard::new("/bin/true".into(), None, None).expect("a pipe")
 }
 
+fn children() -> Children {
+    Children::adopt().expect("a list of children")
+}
+
 fn config(socket: &Path) -> Config {
     Config {
         socket: Some(socket.to_owned()),
@@ -462,7 +466,8 @@ impl Shell {
         let poll = mio::Poll::new().expect("a poller");
         let registry = poll.registry().try_clone().expect("it can be shared");
         let spawner =
-            Spawner::start(program.into(), None, guard(), unconfined(), &registry, 1024).expect("a thread");
+            Spawner::start(program.into(), None, children(), guard(), unconfined(), &registry, 1024)
+                .expect("a thread");
         let mut shell = Shell { poll, workers: Workers::new(registry, spawner.records()), spawner };
         shell.spawner.order(Order {
             worker: WorkerId { slot: SLOT, generation: Generation(0) },
@@ -568,7 +573,7 @@ fn processes_that_a_worker_started_end_with_it() {
 fn program_that_is_not_there_is_an_answer() {
     let poll = mio::Poll::new().expect("a poller");
     let mut spawner =
-        Spawner::start("/nonexistent".into(), None, guard(), unconfined(), poll.registry(), 1024)
+        Spawner::start("/nonexistent".into(), None, children(), guard(), unconfined(), poll.registry(), 1024)
             .expect("a thread");
     spawner.order(Order {
         worker: WorkerId { slot: SLOT, generation: Generation(0) },
@@ -597,8 +602,9 @@ fn program_that_is_not_there_is_an_answer() {
 #[test]
 fn errands_give_way_to_the_first_of_several_standbys_and_for_its_moment_alone() {
     let poll = mio::Poll::new().expect("a poller");
-    let mut spawner = Spawner::start("/bin/sh".into(), None, guard(), unconfined(), poll.registry(), 1024)
-        .expect("a thread");
+    let mut spawner =
+        Spawner::start("/bin/sh".into(), None, children(), guard(), unconfined(), poll.registry(), 1024)
+            .expect("a thread");
     let over = Time::ZERO + limits::SUCCESSION;
     spawner.give_way(Time::ZERO);
     assert_eq!(spawner.next_timeout(), None, "there is nothing to be done");

@@ -12,8 +12,9 @@ use crate::task::Payload;
 pub enum Order {
     /// To take on what all copies from here on have in common. Said once.
     Confine(Common),
-    /// To make a copy.
-    Copy(Copy),
+    /// To make a copy. The bytes are a [`Start`], in shared memory, which the copy alone reads: what the template has
+    /// read is in all copies from there on. With them come its standard input, output and error.
+    Copy(Payload),
 }
 
 /// What copies have in common.
@@ -40,13 +41,11 @@ pub struct Instruction {
 
 /// What a process is started with, as execve(2) would be told.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Copy {
+pub struct Start {
     /// What process listings show.
     pub title: String,
     /// The whole of its environment: names and values.
     pub environment: Vec<(Vec<u8>, Vec<u8>)>,
-    /// No bytes; its standard input, output and error.
-    pub files: Payload,
 }
 
 /// What became of it.
@@ -60,14 +59,14 @@ impl Message for Order {
     fn payload(&self) -> Option<&Payload> {
         match self {
             Order::Confine(common) => Some(&common.guard),
-            Order::Copy(copy) => Some(&copy.files),
+            Order::Copy(start) => Some(start),
         }
     }
 
     fn payload_mut(&mut self) -> Option<&mut Payload> {
         match self {
             Order::Confine(common) => Some(&mut common.guard),
-            Order::Copy(copy) => Some(&mut copy.files),
+            Order::Copy(start) => Some(start),
         }
     }
 }

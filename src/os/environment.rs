@@ -1,7 +1,7 @@
 //! The process's own environment variables.
 
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString, c_char};
 
 /// Takes every variable that is meant for the daemon, and for nothing that it starts, out of this
 /// process's environment.
@@ -16,22 +16,52 @@ pub(crate) fn remove_the_daemons() {
     }
 }
 
-/// Whether [`replace`] can set this variable. One that was inherited may have a name that begins with `=`.
+/// Whether [`add`] can set this variable. One that was inherited may have a name that begins with `=`.
 pub(crate) fn can_be_set(name: &OsStr, value: &OsStr) -> bool {
     let (name, value) = (name.as_encoded_bytes(), value.as_encoded_bytes());
     !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) && !value.contains(&0)
 }
 
-/// Makes these all the variables there are. All [can be set](can_be_set).
+/// Whether there is a variable whose name is such a one. Copies nothing: what was copied once stays in the memory of
+/// this process, and in that of its copies.
 ///
 /// Only while there is one thread.
-pub(crate) fn replace(variables: impl IntoIterator<Item = (OsString, OsString)>) {
-    for (name, _) in env::vars_os() {
-        // SAFETY: there is no other thread that could read the environment meanwhile.
-        unsafe { env::remove_var(name) };
+pub(crate) fn has(is_such: impl Fn(&[u8]) -> bool) -> bool {
+    unsafe extern "C" {
+        static environ: *const *const c_char;
     }
-    for (name, value) in variables {
+    // SAFETY: it is the C library's, null or an array of strings that ends with a null, and nobody changes it
+    // meanwhile: there is one thread.
+    let mut variable = unsafe { environ };
+    // SAFETY: as above; it goes no further than the null.
+    while let Some(text) = unsafe { variable.as_ref() }.filter(|text| !text.is_null()) {
         // SAFETY: as above.
+        let text = unsafe { CStr::from_ptr(*text) }.to_bytes();
+        // A name may begin with what ends it.
+        let end = text.iter().skip(1).position(|byte| *byte == b'=').map_or(text.len(), |end| end + 1);
+        if is_such(&text[..end]) {
+            return true;
+        }
+        // SAFETY: as above.
+        variable = unsafe { variable.add(1) };
+    }
+    false
+}
+
+/// Forgets every variable, and leaves no copy of one.
+///
+/// Only while there is one thread.
+pub(crate) fn clear() {
+    // SAFETY: there is no other thread that could read the environment meanwhile. It cannot fail.
+    unsafe { libc::clearenv() };
+}
+
+/// Adds these variables. All [can be set](can_be_set).
+///
+/// Only while there is one thread.
+pub(crate) fn add(variables: impl IntoIterator<Item = (OsString, OsString)>) {
+    for (name, value) in variables {
+        // SAFETY: there is no other thread that could read the environment meanwhile.
         unsafe { env::set_var(name, value) };
     }
 }
@@ -53,6 +83,12 @@ mod tests {
         for (name, value) in [("", "y"), ("=x", "y"), ("x=", "y"), ("x\0", "y"), ("x", "y\0")] {
             assert!(!can_be_set(name, value), "{name:?} {value:?}");
         }
+    }
+
+    #[test]
+    fn variable_is_found_by_the_whole_of_its_name() {
+        assert!(has(|name| name == b"PATH"));
+        assert!(!has(|name| name == b"PAT" || name.contains(&b'=')));
     }
 
     #[test]

@@ -117,7 +117,12 @@ impl Forker {
     }
 
     /// What process listings show of this process and of its copies.
-    pub(crate) fn title(&mut self) -> &mut Title {
+    pub(crate) fn title(&self) -> &Title {
+        &self.title
+    }
+
+    /// The same, to change it.
+    pub(crate) fn title_mut(&mut self) -> &mut Title {
         &mut self.title
     }
 }
@@ -143,14 +148,24 @@ pub(crate) struct Title {
 }
 
 impl Title {
+    /// Whether there is room for titles of so many bytes beside `variable`.
+    pub(crate) fn has_room(&self, title_bytes: usize, variable: &str) -> bool {
+        self.bytes_beside(variable).is_some_and(|bytes| bytes > title_bytes)
+    }
+
+    /// Bytes that are left for a title, with the zero byte behind it, if `variable` is shown; none if it cannot be.
+    fn bytes_beside(&self, variable: &str) -> Option<usize> {
+        self.bytes.checked_sub(variable.len() + 1).filter(|bytes| *bytes >= self.words_bytes)
+    }
+
     /// Forgets what this process was started with: of its words the first one is left, and no variable. In their place
     /// the kernel shows `variable`, where there is room for it.
     ///
     /// Only while there is one thread.
     pub(crate) fn take(&mut self, variable: &str) {
-        environment::replace([]);
+        environment::clear();
         let all_bytes = self.bytes;
-        let bytes = all_bytes.checked_sub(variable.len() + 1).filter(|bytes| *bytes >= self.words_bytes);
+        let bytes = self.bytes_beside(variable);
         // SAFETY: at the start of the stack is where the kernel has put the number of the words and the pointers to
         // them, and a null behind those; readers go no further than a null. The words and the variables are memory of
         // this process that may be written to, and nobody needs what is there: the variables are forgotten, and of the

@@ -12,8 +12,7 @@ use rustix::process::{
     waitid,
 };
 
-use super::descriptor;
-
+use super::{children, descriptor};
 use crate::id::Pid;
 use crate::task::Exit;
 
@@ -37,6 +36,17 @@ impl Child {
     pub(crate) fn hold(pid: Pid) -> io::Result<Self> {
         let pid = as_rustix(pid)?;
         Ok(Child { pid, pidfd: pidfd_open(pid, PidfdFlags::empty())? })
+    }
+
+    /// Takes hold of the child `pid`, which nobody else knows of: one that cannot be held is ended.
+    ///
+    /// # Errors
+    /// As [`hold`](Self::hold).
+    pub(crate) fn hold_or_end(pid: Pid) -> io::Result<Self> {
+        Child::hold(pid).inspect_err(|_| {
+            children::kill(pid);
+            children::reap(pid);
+        })
     }
 
     /// Takes hold of the child `pid` by the descriptor that came with it (CLONE_PIDFD of clone(2)).

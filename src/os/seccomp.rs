@@ -170,36 +170,41 @@ pub(crate) fn filter(program: &[Instruction]) -> Result<(), FilterError> {
     Ok(apply_filter(&instructions.collect::<BpfProgram>())?)
 }
 
-/// The filter for a worker of the `daemon`, with all threads that it has now. The `template` that the worker is a copy
-/// of is not reached either.
+/// The filter for a worker of the `daemon`, with all threads that it has now. The `others` are not reached either.
 ///
 /// # Errors
 /// Why there is none.
-pub(crate) fn program(daemon: Pid, template: Option<Pid>) -> Result<Vec<Instruction>, FilterError> {
+pub(crate) fn program(
+    daemon: Pid,
+    others: impl IntoIterator<Item = Pid>,
+) -> Result<Vec<Instruction>, FilterError> {
     let instruction = |sock_filter { code, jt, jf, k }| Instruction {
         code,
         jump_if_true: jt,
         jump_if_false: jf,
         constant: k,
     };
-    Ok(bpf_program(daemon, template)?.into_iter().map(instruction).collect())
+    Ok(bpf_program(daemon, others)?.into_iter().map(instruction).collect())
 }
 
-fn bpf_program(daemon: Pid, template: Option<Pid>) -> Result<BpfProgram, FilterError> {
+fn bpf_program(daemon: Pid, others: impl IntoIterator<Item = Pid>) -> Result<BpfProgram, FilterError> {
     let errno = SeccompAction::Errno(libc::EPERM as u32);
     let machine = std::env::consts::ARCH.try_into()?;
-    let rules = rules(daemon, template)?;
+    let rules = rules(daemon, others)?;
     let shortcut = shortcut(rules.keys().filter_map(|call| u32::try_from(*call).ok()));
     let filter: BpfProgram = SeccompFilter::new(rules, SeccompAction::Allow, errno, machine)?.try_into()?;
     Ok(absent_calls().into_iter().chain(shortcut).chain(filter).collect())
 }
 
-fn rules(daemon: Pid, template: Option<Pid>) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, FilterError> {
+fn rules(
+    daemon: Pid,
+    others: impl IntoIterator<Item = Pid>,
+) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, FilterError> {
     let mut rules = BTreeMap::new();
     let group = group_of(daemon);
     let mut reached = threads_of(daemon);
     reached.extend(group);
-    reached.extend(template.map(|template| template.0.cast_signed()));
+    reached.extend(others.into_iter().map(|other| other.0.cast_signed()));
     for (call, argument) in REACHING {
         let aimed = reached.iter().map(|id| rule(&[is(*argument, *id)]));
         rules.insert(*call, aimed.collect::<Result<Vec<SeccompRule>, FilterError>>()?);
@@ -360,7 +365,7 @@ mod tests {
 
     #[test]
     fn program_is_one_that_the_kernel_takes() {
-        let program = program(Pid(std::process::id()), Some(Pid(2))).expect("a filter");
+        let program = program(Pid(std::process::id()), [Pid(2), Pid(3)]).expect("a filter");
         assert!(program.len() <= libc::BPF_MAXINSNS as usize, "{} instructions", program.len());
     }
 

@@ -5,8 +5,9 @@
 //!      └────────────── an inherited socket ──────────────┘
 //! ```
 //!
-//! One call, [`init`], at the top of `main` tells them apart, and the guard that ends with the supervisor what it started. Without a private supervisor it is the
-//! other way round: a pool of a daemon's names the program as its `command`.
+//! One call, [`init`], at the top of `main` tells them apart, and the guard that ends with the supervisor what it
+//! started. Without a private supervisor it is the other way round: a pool of a daemon's names the program as its
+//! `command`.
 
 mod error;
 mod pools;
@@ -52,8 +53,13 @@ pub fn init(functions: impl FnOnce() -> Registry) {
     worker::run_if_started_as_worker(functions);
 }
 
-/// Forks the process that the workers of this daemon will be copies of: to be called in `main` before the configuration
-/// is read, or anything else that workers are not to know. Returns in the daemon alone; `functions` is called in a worker.
+/// Forks the process that the workers of this daemon will be copies of: to be called in `main` after [`init`], and
+/// before the configuration is read, or anything else that workers are not to know. Returns in the daemon alone;
+/// `functions` is called in a worker.
+///
+/// Call it before anything opens a file or starts a thread: copies close what this process has opened, also a file that
+/// `functions` captured, and while there is another thread none is forked. In copies no handler of pthread_atfork(3) is
+/// run, and what this process has written and not flushed may be written once more.
 ///
 /// Without, or where there can be none, that process is executed when the daemon has started.
 pub fn fork_template(functions: impl FnOnce() -> Registry) -> Option<ForkedTemplate> {

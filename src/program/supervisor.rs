@@ -32,11 +32,14 @@ enum StartError {
 /// Runs the daemon if a program started this process as its private supervisor, and then does not return but in the
 /// copies of its template.
 pub(super) fn run_if_started_as_one() {
-    let Some(options) = env::var_os(MARK) else { return };
+    // Asked without reading it, so that no worker has it: there is what all pools' workers are told.
+    if !environment::has(|name| name == MARK.as_bytes()) {
+        return;
+    }
     // Before anything is opened that a copy would close.
     let closed = descriptor::close_inherited(None).map_err(set_up);
     let Fork::Original(template) = daemon::fork_template() else { return };
-    let status = match closed.and_then(|()| prepare(&options.to_string_lossy(), template)) {
+    let status = match closed.and_then(|()| prepare(template)) {
         Ok(options) => match daemon::run(options) {
             Ok(exit) => i32::from(exit.exit_status()),
             Err(error) => complain(&error, i32::from(error.exit_status())),
@@ -47,12 +50,13 @@ pub(super) fn run_if_started_as_one() {
 }
 
 /// Puts away what a daemon must not inherit from an arbitrary program.
-fn prepare(options: &str, template: Option<ForkedTemplate>) -> Result<RunOptions, StartError> {
+fn prepare(template: Option<ForkedTemplate>) -> Result<RunOptions, StartError> {
     if !descriptor::is_unix_stream(io::stdin()) {
         return Err(StartError::NoSocket);
     }
     let bad = |error: &dyn Display| StartError::NoOptions(error.to_string());
-    let pools: Vec<PoolOptions> = serde_json::from_str(options).map_err(|error| bad(&error))?;
+    let options = env::var(MARK).map_err(|error| bad(&error))?;
+    let pools: Vec<PoolOptions> = serde_json::from_str(&options).map_err(|error| bad(&error))?;
     let config = config(pools).map_err(|error| bad(&error))?;
     let program = take_socket().map_err(set_up)?;
     environment::remove_the_daemons();

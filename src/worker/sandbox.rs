@@ -14,8 +14,8 @@ use super::complain;
 use crate::id::Pid;
 use crate::os::{landlock, process, seccomp};
 
-/// Shuts this process in, which has one thread and no new privileges. As a copy of the template it may have a part of that
-/// behind it.
+/// Shuts this process in, which has one thread and no new privileges. As a copy of the template it may have a part of
+/// that behind it.
 pub(super) fn enter(daemon: Pid, is_prepared: bool) {
     if !is_prepared {
         process::drop_bounding_set();
@@ -27,7 +27,7 @@ pub(super) fn enter(daemon: Pid, is_prepared: bool) {
         report("keep others from looking into it", process::forbid_looking_in());
     }
     if !is_prepared {
-        let filtered = seccomp::program(daemon, None).and_then(|program| seccomp::filter(&program));
+        let filtered = seccomp::program(daemon, []).and_then(|program| seccomp::filter(&program));
         report("filter its system calls", filtered);
     }
 }

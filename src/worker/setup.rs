@@ -36,8 +36,8 @@ const LIMITS: [(&str, Resource); 4] = [
 /// Says that this process is to be shut in.
 const SANDBOX: &str = "POOLD_WORKER_SANDBOX";
 
-/// Says that it is a copy of the template, which has entered a part of the sandbox: its system calls are filtered, and it
-/// gains no capabilities.
+/// Says that it is a copy of the template, which has entered a part of the sandbox: its system calls are filtered, and
+/// it gains no capabilities.
 const PREPARED: &str = "POOLD_WORKER_PREPARED";
 
 /// The descriptor on which the guard is told which commands run.

@@ -5,10 +5,13 @@
 
 use std::io::Write;
 use std::os::unix::process::parent_id;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use poold::client::{CallErrorKind, Connection, Error};
+use poold::daemon::config::{Config, Source};
+use poold::daemon::{Audience, RunOptions};
 use poold::message::client::{Refusal, RequestBody};
 use poold::worker::Registry;
 use poold::{Executor, Function, PoolOptions};
@@ -115,6 +118,7 @@ fn main() {
     poold::init(functions);
     let scenario = std::env::args().nth(1).unwrap();
     match scenario.as_str() {
+        "daemon" => daemon(),
         "hold" => hold(),
         "two" => two(),
         "state" => state(),
@@ -130,9 +134,26 @@ fn main() {
     }
 }
 
+/// A daemon by the configuration that is here, which has started a process before it serves.
+fn daemon() {
+    let template = poold::fork_template(functions);
+    let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
+    let source = Source { file: Some("poold.toml".into()), socket: Some("poold.sock".into()), workers: None };
+    let reload = Box::new(|_: &Config| Err("it stays as it is".to_owned()));
+    let options =
+        RunOptions { config: source.read().unwrap(), reload, audience: Audience::Everyone, template };
+    poold::daemon::run(options).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 /// Tells which processes it has, and goes on until it is killed.
 fn hold() {
-    let executor = Executor::private([cpu()]).unwrap();
+    let value = |owner| format!("value-of-{owner} ").repeat(1000);
+    let another =
+        PoolOptions::new("another").workers(1).functions(["state"]).env("ANOTHER", &value("another"));
+    let executor = Executor::private([cpu().env("OWN", &value("its-own")), another]).unwrap();
+    let executor = executor.with_pool("cpu").unwrap();
     let (worker, supervisor) = executor.call(PROCESSES, ()).unwrap().result(None).unwrap();
     println!("{supervisor} {worker}");
     std::io::stdout().flush().unwrap();

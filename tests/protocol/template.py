@@ -10,7 +10,8 @@ if "POOLD_TEMPLATE" not in os.environ:
     sys.exit(3)
 daemon = socket.socket(fileno=0)
 files = []
-while len(files) != 3:
-    _, files, _, _ = socket.recv_fds(daemon, 1 << 20, 3)
-os.write(files[0], b"this is no handshake of a worker")
+# The memory that says what the copy is to be, and its standard streams.
+while len(files) != 4:
+    _, files, _, _ = socket.recv_fds(daemon, 1 << 20, 4)
+os.write(files[1], b"this is no handshake of a worker")
 time.sleep(1000)

@@ -2,9 +2,10 @@
 
 #![allow(dead_code, reason = "every test file uses another part of it")]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -59,6 +60,8 @@ impl Daemon {
             .env("NOTIFY_SOCKET", &notify)
             .env("RUST_LOG", "debug")
             .env_remove("POOLD_SOCKET")
+            // Cargo sets it, and no template is forked from a daemon that has it.
+            .env_remove("LD_LIBRARY_PATH")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -310,11 +313,16 @@ pub fn workers_of(daemon: Pid) -> Vec<Pid> {
 
 /// A child of the daemon whose command line begins like this.
 pub fn child_named(daemon: &Daemon, name: &str) -> Option<Pid> {
+    children_named(daemon, name).into_iter().next()
+}
+
+/// All of them. One that is dead has none.
+pub fn children_named(daemon: &Daemon, name: &str) -> Vec<Pid> {
     let is_named = |process: &Pid| {
         let path = format!("/proc/{}/cmdline", process.as_raw_nonzero());
         std::fs::read(path).is_ok_and(|line| line.starts_with(name.as_bytes()))
     };
-    children_of(daemon).into_iter().find(is_named)
+    children_of(daemon).into_iter().filter(is_named).collect()
 }
 
 fn children_of(daemon: &Daemon) -> Vec<Pid> {
@@ -322,4 +330,24 @@ fn children_of(daemon: &Daemon) -> Vec<Pid> {
     let children = threads.map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")));
     let children: String = children.map(Result::unwrap).collect();
     children.split_whitespace().map(|child| pid(child.parse().unwrap())).collect()
+}
+
+/// The memory of a process that it can write to, and what the system shows of it.
+pub fn memory_of(process: Pid) -> String {
+    let directory = Path::new("/proc").join(process.as_raw_nonzero().to_string());
+    let read = |name| std::fs::read(directory.join(name)).unwrap();
+    let memory = File::open(directory.join("mem")).unwrap();
+    let maps = String::from_utf8(read("maps")).unwrap();
+    let mut found = [read("environ"), read("cmdline")].concat();
+    for map in maps.lines() {
+        let (addresses, rights) = map.split_once(' ').unwrap();
+        let (start, end) = addresses.split_once('-').unwrap();
+        let [start, end] = [start, end].map(|address| u64::from_str_radix(address, 16).unwrap());
+        if rights.starts_with("rw") {
+            let mut bytes = vec![0; (end - start) as usize];
+            memory.read_exact_at(&mut bytes, start).unwrap();
+            found.extend(bytes);
+        }
+    }
+    text(&found)
 }
