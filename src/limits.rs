@@ -102,7 +102,7 @@ pub const ATTEMPTS_APART_MAX: u64 = 1024;
 
 /// How long a worker that has more to do may keep to itself what it has put on the page: short beside what a
 /// caller notices, long beside what telling of it costs.
-pub const REPORT_DELAY_MAX: Duration = Duration::from_micros(100);
+pub const REPORT_DELAY_MAX: Duration = Duration::from_micros(250);
 
 /// What is over sooner has started no process: the kernel takes several times as long for one. So it is not looked
 /// behind each of many short attempts whether something is left.
@@ -324,7 +324,7 @@ pub const LOG_LINES_MAX: usize = 8192;
 
 /// Inputs of a client's `map` that are in hand at a time: enough to keep a large pool busy behind one slow
 /// call.
-pub const MAP_BUFFER: usize = 4096;
+pub const MAP_BUFFER: usize = 16384;
 
 /// The longest that a client's `map` lets a queue be that others have filled, before it tries again.
 pub const QUEUE_PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -201,7 +201,7 @@ impl Executor {
     /// Has workers run `function` on each of `inputs`; the results come in the order of the inputs.
     ///
     /// An input is what [`submit`](Self::submit) takes; for a function of several arguments, a tuple.
-    /// At most 4096 inputs are in hand at a time, so they may be endless: taken, and their results not given
+    /// At most 16384 inputs are in hand at a time, so they may be endless: taken, and their results not given
     /// out. Where the daemon's queue is full, it waits.
     ///
     /// ```no_run

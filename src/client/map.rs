@@ -48,7 +48,7 @@ impl Default for MapOptions {
 }
 
 impl MapOptions {
-    /// No limit of time, inputs taken one by one, at most 4096 in hand.
+    /// No limit of time, inputs taken one by one, at most 16384 in hand.
     pub fn new() -> Self {
         MapOptions::default()
     }

@@ -19,8 +19,8 @@ use crate::wire::{Outbox, WireError};
 /// Bytes that a request counts for beside its arguments where it is not encoded.
 const REQUEST_BYTES: usize = 128;
 
-/// Submissions that are one request at the most: the daemon carries out as many in a turn.
-const RUN_TASKS_MAX: u32 = limits::REQUESTS_PER_TURN;
+/// Submissions that are one request at the most.
+const RUN_TASKS_MAX: u32 = limits::TASKS_AT_ONCE_MAX;
 
 /// Bytes of their arguments: what fits into one read of the daemon's beside others.
 const RUN_BYTES_MAX: usize = 32 * 1024;
