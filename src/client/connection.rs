@@ -328,7 +328,7 @@ impl Receiver {
     pub(super) fn receive_whole(&mut self) -> Result<(RequestId, ReplyBody), Error> {
         let reply = match &mut self.way {
             WayIn::Socket { stream, inbox } => {
-                inbox.receive_from(stream.inner()).map_err(from_receive_error)?
+                inbox.receive_undisturbed(stream.inner()).map_err(from_receive_error)?
             }
             WayIn::Line(line) => line.hear().map_err(from_line_error)?,
         };

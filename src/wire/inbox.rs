@@ -301,7 +301,8 @@ impl Inbox {
         }
     }
 
-    /// The next message and its open files, waiting for it on a blocking `socket`.
+    /// The next message and its open files, waiting for it on a blocking `socket`, as long as that lets a read wait
+    /// (SO_RCVTIMEO of socket(7)).
     ///
     /// # Errors
     /// [`ReceiveError`]
@@ -314,20 +315,38 @@ impl Inbox {
         }
     }
 
+    /// The next message and its open files, waiting for it [undisturbed](Self::fill_undisturbed).
+    ///
+    /// # Errors
+    /// [`ReceiveError`]
+    pub fn receive_undisturbed<M: Message>(&mut self, socket: impl AsFd) -> Result<M, ReceiveError> {
+        loop {
+            if let Some(message) = self.next_message()? {
+                return Ok(message);
+            }
+            self.fill_undisturbed(&socket)?;
+        }
+    }
+
+    /// Reads once from a blocking `socket`, open files too, after it has waited until something is there, however long
+    /// that takes.
+    ///
+    /// It sleeps in a poll: whoever sleeps in a read of a Unix socket is woken in vain each time that the peer takes
+    /// something of what was written there (`unix_write_space` of the kernel), and switched to and from.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]
+    pub fn fill_undisturbed(&mut self, socket: impl AsFd) -> Result<(), ReceiveError> {
+        let mut readable = [PollFd::new(&socket, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut readable, None)).map_err(io::Error::from)?;
+        self.fill_from_waiting(socket)
+    }
+
     fn fill_waiting(&mut self, stream: &mut impl Read) -> Result<(), ReceiveError> {
         arrived(self.fill(stream)?)
     }
 
-    /// Reads once from a blocking `socket`, open files too, waiting until something is there.
-    ///
-    /// Waits for that alone: whoever sleeps in a read of a Unix socket is woken in vain each time that its peer takes
-    /// something of what it has written (`unix_write_space` of the kernel), and switched to and from.
-    ///
-    /// # Errors
-    /// [`ReceiveError`]
-    pub fn fill_from_waiting(&mut self, socket: impl AsFd) -> Result<(), ReceiveError> {
-        let mut readable = [PollFd::new(&socket, PollFlags::IN)];
-        retry_on_intr(|| poll(&mut readable, None)).map_err(io::Error::from)?;
+    fn fill_from_waiting(&mut self, socket: impl AsFd) -> Result<(), ReceiveError> {
         arrived(self.fill_from(socket)?)
     }
 

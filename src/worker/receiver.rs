@@ -51,7 +51,7 @@ impl Receiver {
     /// Reads once, waiting until something is there.
     pub(super) fn read(&mut self) -> Result<(), Broken> {
         match &mut *lock(&self.source) {
-            Source::Socket(inbox) => Ok(inbox.fill_from_waiting(&*self.stream)?),
+            Source::Socket(inbox) => Ok(inbox.fill_undisturbed(&*self.stream)?),
             Source::Router { messages, received } => {
                 received.push_back(messages.recv().unwrap_or(Err(ReceiveError::Closed))?);
                 Ok(())

@@ -1,7 +1,11 @@
 //! Where messages begin and end, however the bytes arrive, and what an inbox costs.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use allocation_counter::measure;
 use bytes::{Bytes, BytesMut};
@@ -416,6 +420,29 @@ fn receive_waits_for_a_whole_message_and_says_when_the_peer_closed() {
     let mut inbox = Inbox::default();
     assert_eq!(inbox.receive::<Request>(&mut stream).ok(), Some(message));
     assert!(matches!(inbox.receive::<Request>(&mut stream), Err(ReceiveError::Closed)));
+}
+
+#[test]
+fn receive_waits_no_longer_than_the_socket_lets_a_read_wait() {
+    let (near, far) = UnixStream::pair().expect("a pair of sockets");
+    near.set_read_timeout(Some(Duration::from_millis(1))).expect("it can be set");
+    let (ended, receives) = mpsc::channel();
+    thread::spawn(move || ended.send(Inbox::default().receive_from::<Request>(&near).is_err()));
+    assert_eq!(receives.recv_timeout(Duration::from_secs(30)), Ok(true), "nothing came of it");
+    drop(far);
+}
+
+#[test]
+fn undisturbed_receive_gives_what_comes_later_and_says_when_the_peer_closed() {
+    let (near, mut far) = UnixStream::pair().expect("a pair of sockets");
+    let sent = Request { id: RequestId(1), body: RequestBody::Status };
+    let bytes = encoded(&sent);
+    let writer = thread::spawn(move || bytes.iter().try_for_each(|byte| far.write_all(&[*byte])));
+    let mut inbox = Inbox::default();
+    assert_eq!(inbox.receive_undisturbed::<Request>(&near).ok(), Some(sent));
+    writer.join().expect("it ends").expect("it is read");
+    let closed = inbox.receive_undisturbed::<Request>(&near);
+    assert!(matches!(closed, Err(ReceiveError::Closed)), "{closed:?}");
 }
 
 #[test]
