@@ -110,7 +110,7 @@ impl Router {
     /// Goes on until the socket ends, or the loop does.
     fn run(mut self) {
         loop {
-            match self.inbox.receive_from(&*self.stream) {
+            match self.inbox.receive_undisturbed(&*self.stream) {
                 Ok(ToWorker::Answer { attempt, reply }) => self.desk.deliver(attempt, *reply),
                 received => {
                     let is_last = received.is_err();
