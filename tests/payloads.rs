@@ -21,7 +21,7 @@ use poold::message::client::{Refusal, Reply, ReplyBody, Request, RequestBody};
 use poold::task::{Attachment, Encoding, Outcome, Payload, TaskSpec};
 use poold::wire::{Hello, Inbox, Outbox, Role, encode};
 use poold::{CallError, Executor, Future, SharedBuffer};
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{CWD, MemfdFlags, Mode, memfd_create, mkfifoat};
 use rustix::process::{Pid, Signal, kill_process};
 use support::{Daemon, PATIENCE, assert_error, directory_with, parts, pidfd, text, wait_for_exit};
 
@@ -214,9 +214,13 @@ fn client_that_dies_leaves_nothing_of_what_it_had_queued() {
 
 #[test]
 fn result_for_a_client_that_is_gone_is_dropped() {
-    let mut daemon = Daemon::start(
-        "[function.slow]\nexec = ['sh', '-c', 'read line; head -c 8000000 /dev/zero']\nstdin = 0\n[pool.cpu]\nworkers = 1\n",
-    );
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    mkfifoat(CWD, &fifo, Mode::RWXU).unwrap();
+    let mut daemon = Daemon::start(&format!(
+        "[function.slow]\nexec = ['sh', '-c', 'read line; read go < {}; head -c 8000000 /dev/zero']\nstdin = 0\n[pool.cpu]\nworkers = 1\n",
+        fifo.display()
+    ));
     let mut client = Client::of(&daemon);
     // Two attempts that start, and whose results come when nobody waits any more.
     let args = || Payload::new(Encoding::Bytes, pattern(100_000));
@@ -230,6 +234,7 @@ fn result_for_a_client_that_is_gone_is_dropped() {
     let task = client.submit(detached, args()).unwrap();
     client.say(2, RequestBody::Result { task, wait: true });
     drop(client);
+    fs::write(&fifo, "go\n").unwrap();
     daemon.wait_for_log(&format!("task {task} ok"));
     assert_eq!(memories_of(daemon.pid()), 1, "the result of a detached task is kept");
 }
