@@ -2,9 +2,9 @@
 
 use std::mem;
 
+use super::page::Begun;
 use super::spawner::Order;
 use super::token::Token;
-use super::workers::Begun;
 use super::{Daemon, ExitKind, LOG_TARGET};
 use crate::id::{AttemptId, FunctionName, PoolName, WorkerId};
 use crate::message::status::Phase;

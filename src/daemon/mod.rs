@@ -20,7 +20,8 @@
 //! | `clients`, `requests` | who is connected; what their requests mean |
 //! | `access`, `descent` | who is let in, who stays, who may administer; who comes from a worker |
 //! | `functions` | functions that run and are clients themselves |
-//! | `workers`, `sent`, `results` | the processes; what each was sent; what they return |
+//! | `workers`, `sent` | the processes; what each was sent |
+//! | `page`, `results`, `caps` | what a worker has put on its page; what it returns; what of that is passed on |
 //! | `output`, `spawner`, `memory` | what they print; how they are started; what they take |
 //! | `sandbox` | what shuts workers in, in words |
 //! | `cgroup`, `strays` | each worker's control group; children that nobody started |
@@ -35,6 +36,7 @@
 
 mod access;
 mod alarm;
+mod caps;
 mod cgroup;
 mod clients;
 mod clock;
@@ -53,6 +55,7 @@ mod logging;
 mod memory;
 mod notify;
 mod output;
+mod page;
 mod requests;
 mod results;
 mod sandbox;

@@ -11,10 +11,11 @@ use super::clients::ClientDid;
 use super::config::Config;
 use super::listener::{Accepted, turn_away};
 use super::memory::resident_bytes;
+use super::page::Begun;
 use super::requests::share_of;
 use super::signals::Request;
 use super::token::{OutputStream, Token};
-use super::workers::{Begun, WorkerDid};
+use super::workers::WorkerDid;
 use super::{Daemon, LOG_TARGET};
 use crate::id::{ConnectionId, Credentials, Pid, SlotId, WorkerId};
 use crate::limits::{

@@ -15,12 +15,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
 
+use super::caps::{cut, within_caps};
 use super::cgroup::WorkerGroup;
 use super::connection::{Connection, Heard, answer_to, in_words};
 use super::functions::Ask;
 use super::guard::Records;
 use super::output::{Output, Speaker};
-use super::results::Results;
+use super::page::{Begun, Page};
 use super::sent::SentAttempts;
 use super::spawner::{Order, Remains, Started};
 use super::token::{OutputStream, Token};
@@ -30,11 +31,10 @@ use crate::limits::{
     LAST_WORDS_BYTES_MAX, MESSAGE_BYTES_MAX, OUTPUT_BYTES_PER_TURN,
 };
 use crate::message::guard::Record;
-use crate::message::worker::{FromWorker, Report, Setup, ToWorker};
-use crate::os::page::{DaemonSide, Spoiled};
+use crate::message::worker::{FromWorker, Setup, ToWorker};
 use crate::os::pidfd::{Child, WatchedThread};
 use crate::supervisor::{Event, Signal};
-use crate::task::{Exit, Failure, FailureKind, Payload};
+use crate::task::{Exit, Payload};
 use crate::wire::{Answer, Inbox, Role, Verdict, WireError};
 
 /// Every worker process that is not reaped.
@@ -56,26 +56,12 @@ struct Worker {
     group: Option<WorkerGroup>,
     connection: Connection,
     outputs: [Output; 2],
+    /// The page that it shares.
     page: Option<Page>,
     /// How many attempts it holds at a time, by its own word.
     capacity: u32,
     attempts: SentAttempts,
-    /// The attempts that were taken back on its page, and that it has not passed over: the first of each run, and how
-    /// many it is.
-    taken_back: Vec<(AttemptId, u32)>,
     stage: Stage,
-}
-
-/// The page that a worker shares.
-#[derive(Debug)]
-struct Page {
-    side: DaemonSide,
-    /// To be sent to the worker with its setup.
-    file: Option<OwnedFd>,
-    /// What was taken from it and is not understood yet.
-    reports: Inbox,
-    /// What was understood and is not told yet.
-    results: Results,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,17 +72,6 @@ enum Stage {
     Open,
     /// Its socket ended or it broke the protocol, which the supervisor knows. Its exit is awaited.
     Deaf,
-}
-
-/// Which of the attempts that have begun and are not reported are looked for on a worker's page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begun {
-    /// None: if it is over soon, that is told in place of it.
-    Unasked,
-    /// The one that runs. Of those that begin while it is looked, each ends the one before.
-    Running,
-    /// All: it may have begun several, which it should not have, and is to blame for each.
-    All,
 }
 
 /// What a worker did.
@@ -127,13 +102,7 @@ impl Workers {
         let Started { order, child, group, connection, outputs, page } = started;
         let (id, pid) = (order.worker, child.pid());
         let (attempts, stage) = (SentAttempts::default(), Stage::Handshake);
-        let page = page.map(|(side, file)| Page {
-            side,
-            file: Some(file),
-            reports: Inbox::default(),
-            results: Results::of(id),
-        });
-        let (capacity, taken_back) = (1, Vec::new());
+        let page = page.map(|(side, file)| Page::new(id, order.payload_bytes_max, side, file));
         let worker = Worker {
             order,
             child,
@@ -142,9 +111,8 @@ impl Workers {
             connection,
             outputs,
             page,
-            capacity,
+            capacity: 1,
             attempts,
-            taken_back,
             stage,
         };
         self.by_slot.insert(id.slot, worker);
@@ -252,7 +220,7 @@ impl Workers {
         };
         worker.attempts.push(attempt, task, count);
         if let Some(page) = &worker.page {
-            (0..u64::from(count)).for_each(|place| page.side.offer(attempt.plus(place).0));
+            page.offer(attempt, count);
         }
         Ok(())
     }
@@ -271,8 +239,8 @@ impl Workers {
     ) -> Result<(), WireError> {
         let Some(worker) = self.get_mut(id) else { return Ok(()) };
         let attempts = (0..u64::from(count)).map(|place| attempt.plus(place));
-        if worker.page.is_some() {
-            attempts.for_each(|attempt| worker.take_back(attempt, events));
+        if let Some(page) = &mut worker.page {
+            attempts.for_each(|attempt| page.take_back(attempt, &mut worker.attempts, events));
             return Ok(());
         }
         for attempt in attempts {
@@ -285,14 +253,12 @@ impl Workers {
     /// has `begun`. Says how many bytes its reports took there.
     pub(super) fn look(&mut self, slot: SlotId, begun: Begun, events: &mut Vec<Event>) -> usize {
         let Some(worker) = self.by_slot.get_mut(&slot) else { return 0 };
-        let bytes = worker.take_reports(events).unwrap_or_else(|reason| {
+        let Some(page) = &mut worker.page else { return 0 };
+        page.look(begun, &mut worker.attempts, events).unwrap_or_else(|reason| {
             worker.stage = Stage::Deaf;
             events.push(Event::WorkerBroke { worker: worker.order.worker, reason });
             0
-        });
-        worker.find_begun(begun, events);
-        worker.find_passed_over(events);
-        bytes
+        })
     }
 
     /// Signals a worker's process group.
@@ -326,41 +292,6 @@ impl Workers {
     }
 }
 
-impl Page {
-    /// Understands what was taken from it: how attempts of `worker` ended, and nothing else may stand there.
-    fn understand(
-        &mut self,
-        worker: WorkerId,
-        payload_bytes_max: u64,
-        events: &mut Vec<Event>,
-    ) -> Result<(), String> {
-        let Page { reports, results, .. } = self;
-        let finished = |attempt, report| Event::AttemptFinished {
-            worker,
-            attempt,
-            report: within_caps(report, payload_bytes_max),
-        };
-        loop {
-            reports.take_results(|attempt, encoding, result| {
-                if result.len() as u64 <= payload_bytes_max {
-                    return results.add(attempt, encoding, result, events);
-                }
-                results.tell(events);
-                events.push(finished(attempt, Report::Ok(Payload::new(encoding, result))));
-            });
-            results.tell(events);
-            match reports.next_message().map_err(|error| error.to_string())? {
-                Some(FromWorker::Finished { attempt, report }) => events.push(finished(attempt, report)),
-                Some(_) => {
-                    return Err("it has put something else than the end of an attempt on its page".to_owned());
-                }
-                None if reports.is_empty() => return Ok(()),
-                None => return Err("it has put half a message on its page".to_owned()),
-            }
-        }
-    }
-}
-
 impl Worker {
     fn greet(&mut self, answer: Answer) -> WorkerDid {
         self.connection.answer(answer);
@@ -368,7 +299,7 @@ impl Worker {
             return self.break_off(in_words(answer.verdict).to_owned());
         }
         self.stage = Stage::Open;
-        let file = self.page.as_mut().and_then(|page| page.file.take());
+        let file = self.page.as_mut().and_then(Page::hand_over);
         let descriptors = file.into_iter().collect::<Vec<OwnedFd>>().into();
         let setup = ToWorker::Setup(Box::new(Setup {
             worker: self.order.worker,
@@ -458,82 +389,6 @@ impl Worker {
         }
     }
 
-    /// Takes an attempt back on its page, if it has not begun; tells which of the two it is.
-    fn take_back(&mut self, attempt: AttemptId, events: &mut Vec<Event>) {
-        let worker = self.order.worker;
-        if self.page.as_ref().is_some_and(|page| page.side.take_back(attempt.0)) {
-            self.attempts.forget(attempt, 1);
-            match self.taken_back.last_mut().filter(|(first, count)| first.plus((*count).into()) == attempt) {
-                Some((_, count)) => *count += 1,
-                None => self.taken_back.push((attempt, 1)),
-            }
-            match events.last_mut() {
-                Some(Event::AttemptsRecalled { attempt: first, count, .. })
-                    if first.plus((*count).into()) == attempt =>
-                {
-                    *count += 1;
-                }
-                Some(_) | None => events.push(Event::AttemptsRecalled { worker, attempt, count: 1 }),
-            }
-        } else if self.attempts.note_begun(attempt) {
-            events.push(Event::AttemptStarted { worker, attempt });
-        }
-    }
-
-    /// Takes what is on its page: how attempts ended. Says how many bytes that took.
-    fn take_reports(&mut self, events: &mut Vec<Event>) -> Result<usize, String> {
-        let Some(page) = &mut self.page else { return Ok(0) };
-        let bytes =
-            page.side.take(page.reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
-        let before = events.len();
-        let understood = page.understand(self.order.worker, self.order.payload_bytes_max, events);
-        for event in &events[before..] {
-            match event {
-                Event::AttemptFinished { attempt, .. } => self.attempts.forget(*attempt, 1),
-                Event::AttemptsFinished { attempt, results, .. } => {
-                    self.attempts.forget(*attempt, results.count());
-                }
-                _ => {}
-            }
-        }
-        understood.map(|()| bytes)
-    }
-
-    /// Finds attempts that have begun and of which that is not known.
-    fn find_begun(&mut self, wanted: Begun, events: &mut Vec<Event>) {
-        let Some(page) = &self.page else { return };
-        let worker = self.order.worker;
-        // What was taken back is not among them.
-        let begun = || self.attempts.begun(|attempt| page.side.has_begun(attempt.0));
-        let found: Vec<AttemptId> = match wanted {
-            Begun::Unasked => return,
-            Begun::Running => begun().last().into_iter().collect(),
-            Begun::All => begun().collect(),
-        };
-        for attempt in found {
-            if self.attempts.note_begun(attempt) {
-                events.push(Event::AttemptStarted { worker, attempt });
-            }
-        }
-    }
-
-    /// Finds those of the attempts that were taken back that it has passed over by now.
-    fn find_passed_over(&mut self, events: &mut Vec<Event>) {
-        let Some(page) = &self.page else { return };
-        let worker = self.order.worker;
-        self.taken_back.retain_mut(|(attempt, count)| {
-            let passed_over = (0..*count)
-                .take_while(|place| page.side.is_passed_over(attempt.plus(u64::from(*place)).0))
-                .count() as u32;
-            if passed_over > 0 {
-                events.push(Event::AttemptsPassedOver { worker, attempt: *attempt, count: passed_over });
-            }
-            *attempt = attempt.plus(passed_over.into());
-            *count -= passed_over;
-            *count > 0
-        });
-    }
-
     fn break_off(&mut self, reason: String) -> WorkerDid {
         self.stage = Stage::Deaf;
         WorkerDid::Event(Event::WorkerBroke { worker: self.order.worker, reason })
@@ -550,8 +405,7 @@ impl Worker {
 
     /// The task that whatever it prints is by, if that can be told: its attempts share their output.
     fn only_task(&self) -> Option<TaskId> {
-        let has_begun =
-            |attempt: AttemptId| self.page.as_ref().is_none_or(|page| page.side.has_begun(attempt.0));
+        let has_begun = |attempt| self.page.as_ref().is_none_or(|page| page.has_begun(attempt));
         let mut begun = self.attempts.tasks_begun(has_begun);
         begun.next().filter(|_| self.capacity == 1 && begun.next().is_none())
     }
@@ -594,31 +448,4 @@ impl Worker {
 fn forget_readiness(watched: impl AsFd, registry: &Registry) {
     // Failing, it would be because the poller no longer has it, which is what is wanted.
     let _ = registry.deregister(&mut SourceFd(&watched.as_fd().as_raw_fd()));
-}
-
-/// `report`, or in place of a result that is too large for a reply what is wrong with it.
-fn within_caps(report: Report, payload_bytes_max: u64) -> Report {
-    match report {
-        Report::Ok(result) if result.len() > payload_bytes_max => Report::Failed(Failure {
-            kind: FailureKind::Error,
-            message: format!(
-                "the result takes {} bytes and {payload_bytes_max} is the most; return it in parts or as a file's name",
-                result.len()
-            ),
-            location: None,
-        }),
-        Report::Ok(result) => Report::Ok(result),
-        Report::Failed(mut failure) => {
-            cut(&mut failure.message, MESSAGE_BYTES_MAX);
-            if let Some(location) = &mut failure.location {
-                cut(location, MESSAGE_BYTES_MAX);
-            }
-            Report::Failed(failure)
-        }
-    }
-}
-
-/// Cuts `text` to at most `bytes_max`, between two characters.
-fn cut(text: &mut String, bytes_max: usize) {
-    text.truncate(text.floor_char_boundary(bytes_max));
 }
