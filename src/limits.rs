@@ -196,8 +196,8 @@ pub const MEMORY_DESCRIPTORS_KEPT_MAX: u64 = 64;
 /// Of the descriptors that a client may have, those for big results are at most one in so many.
 pub const MEMORY_DESCRIPTORS_KEPT_SHARE: u64 = 16;
 
-/// Descriptors of one worker: its socket, its two outputs, its process and its sentinel.
-pub const DESCRIPTORS_PER_WORKER: u64 = 5;
+/// Descriptors of one worker: its socket, its two outputs, its process, its sentinel and its bell.
+pub const DESCRIPTORS_PER_WORKER: u64 = 6;
 
 /// Descriptors that are kept from clients for all else: the daemon's own, some fifteen, those that it
 /// takes to start a process, and the files that it reads.

@@ -58,8 +58,9 @@ struct Pair {
 /// A worker that writes anything.
 pub fn page(input: &[u8]) {
     let mut draw = Draw::new(input);
-    let (daemon, file) = DaemonSide::create().expect("there is memory");
-    let worker = WorkerSide::open(&file).expect("it is a page");
+    let (daemon, files) = DaemonSide::create().expect("there is memory");
+    let file = files[0].try_clone().expect("there is a descriptor");
+    let worker = WorkerSide::open(files).expect("it is a page");
     let mut pair = Pair { daemon, worker, file, offered: 0, published: Some(Vec::new()) };
     let mut goes_on = true;
     while goes_on && !draw.is_over() {

@@ -30,7 +30,7 @@ impl Daemon<'_> {
                     self.events.push_back(Event::AttemptFinished { worker, attempt, report });
                 }
             }
-            Action::LookAt { worker } => _ = self.look_at(worker.slot, Begun::Running),
+            Action::LookAt { worker } => self.look_at(worker.slot, Begun::Running),
             Action::SendAttempts { worker, attempt, task, function, args } => {
                 self.tell_worker_surely(worker, &ToWorker::Attempts { attempt, task, function, args });
             }

@@ -372,6 +372,7 @@ impl<'a> Daemon<'a> {
             Token::Client(client) => self.clients.note(client, event),
             Token::WorkerSocket(slot) => self.workers.note(slot, event),
             Token::WorkerOutput(..)
+            | Token::WorkerBell(_)
             | Token::WorkerExit(_)
             | Token::Spawner
             | Token::Signals
@@ -450,6 +451,7 @@ impl<'a> Daemon<'a> {
                 flushed
             }
             Token::WorkerOutput(..)
+            | Token::WorkerBell(_)
             | Token::WorkerExit(_)
             | Token::Spawner
             | Token::Signals

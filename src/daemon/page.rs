@@ -1,10 +1,16 @@
 //! The page that a worker shares, read: what stands there, as events.
 
-use std::os::fd::OwnedFd;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry};
 
 use super::caps::within_caps;
 use super::results::Results;
 use super::sent::SentAttempts;
+use super::token::Token;
 use crate::id::{AttemptId, WorkerId};
 use crate::message::worker::{FromWorker, Report};
 use crate::os::page::{DaemonSide, Spoiled};
@@ -17,7 +23,7 @@ use crate::wire::Inbox;
 pub(super) struct Page {
     side: DaemonSide,
     /// To be sent to the worker with its setup.
-    file: Option<OwnedFd>,
+    files: Vec<OwnedFd>,
     worker: WorkerId,
     /// Bytes in the largest result.
     payload_bytes_max: u64,
@@ -42,22 +48,33 @@ pub(super) enum Begun {
 }
 
 impl Page {
-    /// One that `worker` is to share by `file`.
-    pub(super) fn new(worker: WorkerId, payload_bytes_max: u64, side: DaemonSide, file: OwnedFd) -> Self {
-        Page {
+    /// One that `worker` is to share, whose bell the poller watches.
+    ///
+    /// # Errors
+    /// What the system gives.
+    pub(super) fn create(worker: WorkerId, payload_bytes_max: u64, registry: &Registry) -> io::Result<Self> {
+        let (side, files) = DaemonSide::create()?;
+        let bell = Token::WorkerBell(worker.slot);
+        registry.register(&mut SourceFd(&side.bell().as_raw_fd()), bell.into(), Interest::READABLE)?;
+        Ok(Page {
             side,
-            file: Some(file),
+            files: files.into(),
             worker,
             payload_bytes_max,
             reports: Inbox::default(),
             results: Results::of(worker),
             taken_back: Vec::new(),
-        }
+        })
     }
 
     /// What the worker shares it by, to be sent to it once.
-    pub(super) fn hand_over(&mut self) -> Option<OwnedFd> {
-        self.file.take()
+    pub(super) fn hand_over(&mut self) -> Vec<OwnedFd> {
+        mem::take(&mut self.files)
+    }
+
+    /// What the poller watches.
+    pub(super) fn bell(&self) -> BorrowedFd<'_> {
+        self.side.bell()
     }
 
     /// Lets the worker begin so many attempts from one on, which it is sent.
@@ -93,7 +110,7 @@ impl Page {
     }
 
     /// Takes what is there: what of the attempts that were `sent` the worker has finished and passed over, and what it has
-    /// `begun`. Says how many bytes its reports took.
+    /// `begun`.
     ///
     /// # Errors
     /// What the worker has done to it, in words; what was found before that counts.
@@ -102,17 +119,16 @@ impl Page {
         begun: Begun,
         sent: &mut SentAttempts,
         events: &mut Vec<Event>,
-    ) -> Result<usize, String> {
+    ) -> Result<(), String> {
         let taken = self.take_reports(sent, events);
         self.find_begun(begun, sent, events);
         self.find_passed_over(events);
         taken
     }
 
-    /// Takes how attempts ended. Says how many bytes that took.
-    fn take_reports(&mut self, sent: &mut SentAttempts, events: &mut Vec<Event>) -> Result<usize, String> {
-        let bytes =
-            self.side.take(self.reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
+    /// Takes how attempts ended.
+    fn take_reports(&mut self, sent: &mut SentAttempts, events: &mut Vec<Event>) -> Result<(), String> {
+        self.side.take(self.reports.room()).map_err(|Spoiled| "it has spoiled its page".to_owned())?;
         let before = events.len();
         let understood = self.understand(events);
         for event in &events[before..] {
@@ -122,7 +138,7 @@ impl Page {
                 _ => {}
             }
         }
-        understood.map(|()| bytes)
+        understood
     }
 
     /// Understands what was taken: how attempts ended, and nothing else may stand there.

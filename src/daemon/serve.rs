@@ -46,6 +46,7 @@ impl Daemon<'_> {
                     self.ready.insert(token);
                 }
             }
+            Token::WorkerBell(slot) => self.look_at(slot, Begun::Unasked),
             Token::WorkerSocket(slot) => self.serve_worker(slot),
             Token::WorkerExit(slot) => self.serve_worker_exit(slot),
             Token::Client(client) => self.serve_client(client),
@@ -64,10 +65,6 @@ impl Daemon<'_> {
         while budget_requests > 0 && budget_bytes > 0 {
             match self.workers.hear(slot, &mut budget_bytes) {
                 WorkerDid::Event(event) => self.take_from_worker(event),
-                // A worker may write there as fast as it is read.
-                WorkerDid::Publish => {
-                    budget_bytes = budget_bytes.saturating_sub(self.look_at(slot, Begun::Unasked));
-                }
                 WorkerDid::Ask(ask) => {
                     budget_requests = budget_requests.saturating_sub(share_of(&ask.request.body));
                     // That it runs is to be known first.
@@ -82,11 +79,11 @@ impl Daemon<'_> {
         self.ready.insert(token);
     }
 
-    /// Takes what a worker has put on its page; says how many bytes that was.
-    pub(super) fn look_at(&mut self, slot: SlotId, begun: Begun) -> usize {
+    /// Takes what a worker has put on its page.
+    pub(super) fn look_at(&mut self, slot: SlotId, begun: Begun) {
         let mut is_measured = false;
         let mut found = mem::take(&mut self.found);
-        let bytes = self.workers.look(slot, begun, &mut found);
+        self.workers.look(slot, begun, &mut found);
         for event in found.drain(..) {
             if let Event::AttemptFinished { worker, .. } | Event::AttemptsFinished { worker, .. } = event
                 && !mem::replace(&mut is_measured, true)
@@ -96,7 +93,6 @@ impl Daemon<'_> {
             self.step_of_worker(event);
         }
         self.found = found;
-        bytes
     }
 
     fn take_from_worker(&mut self, event: Event) {

@@ -35,6 +35,7 @@ use super::config::{EnvironmentPass, Pool, PoolLimits};
 use super::connection::Connection;
 use super::guard::{Guard, Records};
 use super::output::Output;
+use super::page::Page;
 use super::strays::{Children, Kind};
 use super::template::{Environment, ForkedTemplate, Template, can_be_copy};
 use super::token::{OutputStream, Token};
@@ -44,7 +45,6 @@ use crate::message::command::CommandSpec;
 use crate::message::guard::Record;
 use crate::message::resources::WorkLimits;
 use crate::os::children;
-use crate::os::page::DaemonSide;
 use crate::os::pidfd::Child;
 use crate::time::Time;
 use crate::wire::Role;
@@ -92,7 +92,7 @@ pub(super) struct Started {
     /// Its standard output and error.
     pub(super) outputs: [Output; 2],
     /// The page that it is to share, and the file by which it does.
-    pub(super) page: Option<(DaemonSide, OwnedFd)>,
+    pub(super) page: Option<Page>,
 }
 
 /// What became of an order.
@@ -386,7 +386,9 @@ impl Starter {
     /// that is.
     fn start(&mut self, order: Order, entrance: Option<PathBuf>) -> io::Result<Started> {
         // Attempts that run side by side are not told apart on it.
-        let page = (order.threads == 1).then(DaemonSide::create).transpose()?;
+        let page = (order.threads == 1)
+            .then(|| Page::create(order.worker, order.payload_bytes_max, &self.registry))
+            .transpose()?;
         let variables = self.environment(&order, entrance);
         let (pid, ends) = self.start_process(&order, variables)?;
         let kind = if order.command.is_none() { Kind::Worker } else { Kind::OtherWorker };

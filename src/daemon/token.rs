@@ -7,13 +7,15 @@ use crate::id::{ConnectionId, SlotId};
 /// Something that can become ready.
 ///
 /// The order of the variants is the order in which they are served in a turn. A worker's output comes
-/// before its socket, so that its lines are taken for the task that printed them; its socket comes
+/// before its page and its socket, so that its lines are taken for the task that printed them; these come
 /// before its exit, so that what it reported counts; workers come before clients, so that a result
 /// that is there beats a request to cancel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Token {
     /// One of a worker's output pipes.
     WorkerOutput(SlotId, OutputStream),
+    /// A worker has rung for what is on its page.
+    WorkerBell(SlotId),
     /// A worker's socket.
     WorkerSocket(SlotId),
     /// A worker's process: ready when it has ended.
@@ -106,14 +108,15 @@ impl From<Token> for mio::Token {
         let (variant, number) = match token {
             Token::WorkerOutput(slot, OutputStream::Stdout) => (0, u64::from(slot.0)),
             Token::WorkerOutput(slot, OutputStream::Stderr) => (1, u64::from(slot.0)),
-            Token::WorkerSocket(slot) => (2, u64::from(slot.0)),
-            Token::WorkerExit(slot) => (3, u64::from(slot.0)),
-            Token::Client(client) => (4, client.0),
-            Token::Spawner => (5, 0),
-            Token::Signals => (6, 0),
-            Token::Listener => (7, 0),
-            Token::ServiceManager => (8, 0),
-            Token::Alarm => (9, 0),
+            Token::WorkerBell(slot) => (2, u64::from(slot.0)),
+            Token::WorkerSocket(slot) => (3, u64::from(slot.0)),
+            Token::WorkerExit(slot) => (4, u64::from(slot.0)),
+            Token::Client(client) => (5, client.0),
+            Token::Spawner => (6, 0),
+            Token::Signals => (7, 0),
+            Token::Listener => (8, 0),
+            Token::ServiceManager => (9, 0),
+            Token::Alarm => (10, 0),
         };
         mio::Token(((number << VARIANT_BITS) | variant) as usize)
     }
@@ -126,13 +129,14 @@ impl From<mio::Token> for Token {
         match token.0 & ((1 << VARIANT_BITS) - 1) {
             0 => Token::WorkerOutput(slot, OutputStream::Stdout),
             1 => Token::WorkerOutput(slot, OutputStream::Stderr),
-            2 => Token::WorkerSocket(slot),
-            3 => Token::WorkerExit(slot),
-            4 => Token::Client(ConnectionId(number)),
-            5 => Token::Spawner,
-            6 => Token::Signals,
-            7 => Token::Listener,
-            8 => Token::ServiceManager,
+            2 => Token::WorkerBell(slot),
+            3 => Token::WorkerSocket(slot),
+            4 => Token::WorkerExit(slot),
+            5 => Token::Client(ConnectionId(number)),
+            6 => Token::Spawner,
+            7 => Token::Signals,
+            8 => Token::Listener,
+            9 => Token::ServiceManager,
             _ => Token::Alarm,
         }
     }
@@ -150,7 +154,7 @@ mod tests {
             vec![Token::Spawner, Token::Signals, Token::Listener, Token::ServiceManager, Token::Alarm];
         tokens.extend(clients.map(Token::Client));
         for slot in slots {
-            tokens.extend([Token::WorkerSocket(slot), Token::WorkerExit(slot)]);
+            tokens.extend([Token::WorkerBell(slot), Token::WorkerSocket(slot), Token::WorkerExit(slot)]);
             tokens.extend(OutputStream::ALL.map(|stream| Token::WorkerOutput(slot, stream)));
         }
         for token in tokens {
@@ -162,7 +166,8 @@ mod tests {
     fn worker_is_served_output_first_and_exit_last() {
         let slot = SlotId(9);
         let output = Token::WorkerOutput(slot, OutputStream::Stderr);
-        assert!(output < Token::WorkerSocket(SlotId(0)));
+        assert!(output < Token::WorkerBell(SlotId(0)));
+        assert!(Token::WorkerBell(slot) < Token::WorkerSocket(SlotId(0)));
         assert!(Token::WorkerSocket(slot) < Token::WorkerExit(SlotId(0)));
         assert!(Token::WorkerExit(slot) < Token::Client(ConnectionId(0)));
     }

@@ -10,7 +10,7 @@
 //! that all it reported was read. Messages become events here; what they mean is the supervisor's.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
@@ -81,8 +81,6 @@ pub(super) enum WorkerDid {
     Event(Event),
     /// One of its functions asks something.
     Ask(Ask),
-    /// There is something on its page.
-    Publish,
     /// It said hello, and was answered.
     Enter,
     /// Nothing more for now.
@@ -102,7 +100,6 @@ impl Workers {
         let Started { order, child, group, connection, outputs, page } = started;
         let (id, pid) = (order.worker, child.pid());
         let (attempts, stage) = (SentAttempts::default(), Stage::Handshake);
-        let page = page.map(|(side, file)| Page::new(id, order.payload_bytes_max, side, file));
         let worker = Worker {
             order,
             child,
@@ -192,7 +189,6 @@ impl Workers {
                 // That is told anyway.
                 WorkerDid::Event(Event::WorkerHungUp { .. }) => break,
                 WorkerDid::Event(event) => events.push(event),
-                WorkerDid::Publish => _ = self.look(slot, Begun::Unasked, &mut events),
                 // Nobody is left to be answered.
                 WorkerDid::Enter | WorkerDid::Ask(_) => {}
                 WorkerDid::Nothing | WorkerDid::Pause => break,
@@ -250,15 +246,14 @@ impl Workers {
     }
 
     /// Adds what a worker has put on its page since it was last looked at: what it has finished and passed over, and what it
-    /// has `begun`. Says how many bytes its reports took there.
-    pub(super) fn look(&mut self, slot: SlotId, begun: Begun, events: &mut Vec<Event>) -> usize {
-        let Some(worker) = self.by_slot.get_mut(&slot) else { return 0 };
-        let Some(page) = &mut worker.page else { return 0 };
-        page.look(begun, &mut worker.attempts, events).unwrap_or_else(|reason| {
+    /// has `begun`.
+    pub(super) fn look(&mut self, slot: SlotId, begun: Begun, events: &mut Vec<Event>) {
+        let Some(worker) = self.by_slot.get_mut(&slot) else { return };
+        let Some(page) = &mut worker.page else { return };
+        if let Err(reason) = page.look(begun, &mut worker.attempts, events) {
             worker.stage = Stage::Deaf;
             events.push(Event::WorkerBroke { worker: worker.order.worker, reason });
-            0
-        })
+        }
     }
 
     /// Signals a worker's process group.
@@ -299,8 +294,7 @@ impl Worker {
             return self.break_off(in_words(answer.verdict).to_owned());
         }
         self.stage = Stage::Open;
-        let file = self.page.as_mut().and_then(Page::hand_over);
-        let descriptors = file.into_iter().collect::<Vec<OwnedFd>>().into();
+        let descriptors = self.page.as_mut().map(Page::hand_over).unwrap_or_default().into();
         let setup = ToWorker::Setup(Box::new(Setup {
             worker: self.order.worker,
             allow_fault_injection: self.order.allow_fault_injection,
@@ -340,7 +334,7 @@ impl Worker {
                 let capacity = capacity.min(ATTEMPTS_PER_WORKER_MAX);
                 self.capacity = capacity;
                 if !uses_page || capacity > 1 {
-                    self.page = None;
+                    self.leave_page(registry);
                 }
                 let ahead = if self.page.is_some() { ATTEMPTS_AHEAD_MAX } else { capacity };
                 Event::WorkerReady { worker, functions, capacity, ahead }
@@ -368,8 +362,14 @@ impl Worker {
                 self.attempts.forget(attempt, 1);
                 Event::AttemptsRecalled { worker, attempt, count: 1 }
             }
-            FromWorker::Published => return WorkerDid::Publish,
         })
+    }
+
+    /// Goes by messages alone.
+    fn leave_page(&mut self, registry: &Registry) {
+        if let Some(page) = self.page.take() {
+            forget_readiness(page.bell(), registry);
+        }
     }
 
     /// Has the poller watch a thread of it. What cannot be watched is done without: its process is, anyway.
@@ -419,9 +419,10 @@ impl Worker {
     }
 
     /// Closes all it had, reaps its process, and tells how it ended.
-    fn bury(self, registry: &Registry) -> (Event, Remains) {
+    fn bury(mut self, registry: &Registry) -> (Event, Remains) {
         let worker = self.order.worker;
         let task = self.only_task();
+        self.leave_page(registry);
         let speaker = Speaker { worker, pool: &self.order.pool, task };
         for output in self.outputs {
             output.close(&speaker, registry);

@@ -6,7 +6,6 @@
 //!     │ ────────────── Attempt n ──────────> │   or Attempts n, n + 1, … at once
 //!     │ <───────────── Started n ─────────── │   written before the function is called
 //!     │ <───────────── Finished n ────────── │   written before the next attempt starts
-//!     │ <───────────── Published ─────────── │   there are such messages on the page
 //!     │ ────────────── Recall n ───────────> │   only for one not known to have started
 //!     │ <───────────── Recalled n ────────── │   or nothing, if `Started n` is on its way
 //!     │ <───────────── Ask n ─────────────── │   a request of the function that runs as attempt n
@@ -16,7 +15,8 @@
 //!
 //! A worker that maps the *page*, a piece of memory that it shares with the daemon, is sent attempts ahead of the
 //! one that it runs. It says neither `Started` nor `Recalled`: what it begins, and what is taken back from it, is
-//! settled on the page, and what it reports is put there too.
+//! settled on the page, and what it reports is put there too. That there is something to be taken it tells by a *bell*,
+//! an eventfd.
 
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +87,7 @@ pub struct Setup {
     pub limits: WorkLimits,
     /// Bytes in the largest result.
     pub payload_bytes_max: u64,
-    /// No bytes; its one open file is the page, if there is one.
+    /// No bytes; its two open files are the page and its bell, if there is one.
     pub page: Payload,
 }
 
@@ -136,8 +136,6 @@ pub enum FromWorker {
         /// As a client would ask it.
         request: Box<Request>,
     },
-    /// There is something on the page to be taken.
-    Published,
 }
 
 /// How a function ended, by its worker's word.
@@ -194,8 +192,7 @@ impl Message for FromWorker {
             | FromWorker::Ready { .. }
             | FromWorker::NotReady { .. }
             | FromWorker::Started { .. }
-            | FromWorker::Recalled { .. }
-            | FromWorker::Published => None,
+            | FromWorker::Recalled { .. } => None,
         }
     }
 
@@ -207,8 +204,7 @@ impl Message for FromWorker {
             | FromWorker::Ready { .. }
             | FromWorker::NotReady { .. }
             | FromWorker::Started { .. }
-            | FromWorker::Recalled { .. }
-            | FromWorker::Published => None,
+            | FromWorker::Recalled { .. } => None,
         }
     }
 

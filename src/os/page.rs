@@ -1,4 +1,5 @@
-//! A page of memory that the daemon shares with one worker: which attempts have begun, and what was reported.
+//! A page of memory that the daemon shares with one worker: which attempts have begun, and what was reported; and a
+//! bell beside it.
 //!
 //! ```text
 //!   a cell for each attempt on its way              a ring of records
@@ -11,18 +12,22 @@
 //! and has read what it was sent. What is in the ring was reported, whatever becomes of the worker next. So when a
 //! worker dies, the page says exactly which attempts it had begun and not reported.
 //!
+//! The bell is an eventfd(2) that the worker adds to and the daemon never reads: each time that is an edge to whoever
+//! polls for edges, so that being told of what is there takes the daemon nothing but its poll.
+//!
 //! The daemon takes nothing on the page for granted (`fuzz/src/page.rs` puts anything there): all of it is read as
 //! atomic words, what was announced is checked against what can be, and a worker that scribbles over it spoils its
 //! own reports alone. The file behind it cannot be resized by either side, so that no access ever faults.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use bytes::BytesMut;
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
-use rustix::io::Errno;
+use rustix::io::{Errno, write};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 /// Attempts that can be told apart at a time: numbers of attempts on their way differ by less.
@@ -133,6 +138,7 @@ impl Drop for Page {
 #[derive(Debug)]
 pub struct DaemonSide {
     page: Page,
+    bell: OwnedFd,
     /// Words that were taken: not read back from the page.
     taken: u64,
 }
@@ -142,15 +148,23 @@ pub struct DaemonSide {
 pub struct Spoiled;
 
 impl DaemonSide {
-    /// A new page, and the file by which a worker shares it.
+    /// A new page, and what a worker shares it by: its memory and its bell.
     ///
     /// # Errors
     /// What the system gives.
-    pub fn create() -> io::Result<(Self, OwnedFd)> {
+    pub fn create() -> io::Result<(Self, [OwnedFd; 2])> {
         let file = memfd_create(c"poold-page", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, PAGE_BYTES as u64)?;
         fcntl_add_seals(&file, SEALS)?;
-        Ok((DaemonSide { page: Page::map(&file)?, taken: 0 }, file))
+        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let page = DaemonSide { page: Page::map(&file)?, bell: bell.try_clone()?, taken: 0 };
+        Ok((page, [file, bell]))
+    }
+
+    /// What to poll for edges of readability: one that the worker has rung since the last [`take`](Self::take), or is
+    /// about to have.
+    pub fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
     }
 
     /// Lets the worker begin an attempt that it is sent. Its number differs by less than [`CELLS`] from those
@@ -174,7 +188,7 @@ impl DaemonSide {
         self.page.is(attempt, State::PassedOver)
     }
 
-    /// Puts what was published and not taken behind what is in `into`; from here on the worker tells of more.
+    /// Puts what was published and not taken behind what is in `into`; from here on the worker rings for more.
     /// Says how many bytes of the ring that took.
     ///
     /// # Errors
@@ -213,21 +227,22 @@ impl DaemonSide {
 #[derive(Debug)]
 pub struct WorkerSide {
     page: Page,
+    bell: OwnedFd,
     /// Words that were filled.
     filled: u64,
 }
 
 impl WorkerSide {
-    /// The page that the daemon shares by `file`.
+    /// The page that the daemon shares by these: its memory and its bell.
     ///
     /// # Errors
     /// `EINVAL` if that is no such page; else what the system gives.
-    pub fn open(file: &OwnedFd) -> io::Result<Self> {
-        let is_page = fstat(file)?.st_size == PAGE_BYTES as i64 && fcntl_get_seals(file)?.contains(SEALS);
+    pub fn open([file, bell]: [OwnedFd; 2]) -> io::Result<Self> {
+        let is_page = fstat(&file)?.st_size == PAGE_BYTES as i64 && fcntl_get_seals(&file)?.contains(SEALS);
         if !is_page {
             return Err(Errno::INVAL.into());
         }
-        Ok(WorkerSide { page: Page::map(file)?, filled: 0 })
+        Ok(WorkerSide { page: Page::map(&file)?, bell, filled: 0 })
     }
 
     /// Begins an attempt; or passes it over, if it was taken back. Says whether it begins.
@@ -258,20 +273,36 @@ impl WorkerSide {
         true
     }
 
-    /// Whether the daemon must be told that something was published: it has taken all that it was told of.
-    pub fn must_ring(&self) -> bool {
+    /// Tells the daemon that something was published, unless it was told so and has taken nothing since.
+    pub fn ring(&self) {
         fence(Ordering::SeqCst);
-        self.page.words()[RUNG].swap(1, Ordering::Relaxed) == 0
+        if self.page.words()[RUNG].swap(1, Ordering::Relaxed) == 0 {
+            // Failing, it would be because it cannot count so far: nobody rings 2^64 times.
+            let _ = write(&self.bell, &1_u64.to_ne_bytes());
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::io::read;
 
     fn sides() -> (DaemonSide, WorkerSide) {
-        let (daemon, file) = DaemonSide::create().expect("a page");
-        (daemon, WorkerSide::open(&file).expect("the page"))
+        let (daemon, files) = DaemonSide::create().expect("a page");
+        (daemon, WorkerSide::open(files).expect("the page"))
+    }
+
+    /// How often the bell was rung since it was asked last.
+    fn rings(daemon: &DaemonSide) -> u64 {
+        let mut count = [0; 8];
+        match read(daemon.bell(), &mut count) {
+            Ok(_) => u64::from_ne_bytes(count),
+            Err(error) => {
+                assert_eq!(error, Errno::AGAIN);
+                0
+            }
+        }
     }
 
     fn taken(daemon: &mut DaemonSide) -> Vec<u8> {
@@ -337,10 +368,17 @@ mod tests {
     #[test]
     fn daemon_is_told_once_until_it_takes() {
         let (mut daemon, mut worker) = sides();
-        assert!(worker.publish(b"one") && worker.must_ring());
-        assert!(worker.publish(b"two") && !worker.must_ring());
+        assert!(worker.publish(b"one"));
+        assert_eq!(rings(&daemon), 0);
+        worker.ring();
+        assert_eq!(rings(&daemon), 1);
+        assert!(worker.publish(b"two"));
+        worker.ring();
+        assert_eq!(rings(&daemon), 0);
         assert_eq!(taken(&mut daemon), b"onetwo");
-        assert!(worker.publish(b"three") && worker.must_ring());
+        assert!(worker.publish(b"three"));
+        worker.ring();
+        assert_eq!(rings(&daemon), 1);
     }
 
     #[test]
@@ -362,10 +400,15 @@ mod tests {
     #[test]
     fn another_file_is_no_page() {
         let file = memfd_create(c"other", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).expect("a file");
-        assert!(WorkerSide::open(&file).is_err());
+        let bell = eventfd(0, EventfdFlags::CLOEXEC).expect("a bell");
+        let open = || {
+            let files = [&file, &bell].map(|file| file.try_clone().expect("another descriptor"));
+            WorkerSide::open(files)
+        };
+        assert!(open().is_err());
         ftruncate(&file, PAGE_BYTES as u64).expect("it can grow");
-        assert!(WorkerSide::open(&file).is_err());
+        assert!(open().is_err());
         fcntl_add_seals(&file, SEALS).expect("it can be sealed");
-        WorkerSide::open(&file).expect("now it is one");
+        open().expect("now it is one");
     }
 }

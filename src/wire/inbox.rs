@@ -346,7 +346,11 @@ impl Inbox {
         arrived(self.fill(stream)?)
     }
 
-    fn fill_from_waiting(&mut self, socket: impl AsFd) -> Result<(), ReceiveError> {
+    /// Reads once from a blocking `socket`, open files too, waiting as long as that lets a read wait.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]
+    pub fn fill_from_waiting(&mut self, socket: impl AsFd) -> Result<(), ReceiveError> {
         arrived(self.fill_from(socket)?)
     }
 

@@ -169,7 +169,7 @@ fn run(
         Ok(workplace) => {
             let functions = workplace.functions.infos();
             // Without the page it is sent one attempt at a time.
-            let reports = setup.page.as_ref().and_then(|page| Reports::on(page).ok());
+            let reports = setup.page.and_then(|page| Reports::on(page).ok());
             let uses_page = reports.is_some();
             let sentinel = Some(workplace.hangup.watcher());
             let capacity = setup.threads;

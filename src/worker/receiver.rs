@@ -48,10 +48,22 @@ impl Receiver {
         }
     }
 
-    /// Reads once, waiting until something is there.
+    /// Reads once, waiting until something is there: for a loop that writes little.
     pub(super) fn read(&mut self) -> Result<(), Broken> {
+        self.read_by(|inbox, stream| inbox.fill_from_waiting(stream))
+    }
+
+    /// The same, [undisturbed](Inbox::fill_undisturbed) by what becomes of what the loop has written.
+    pub(super) fn read_undisturbed(&mut self) -> Result<(), Broken> {
+        self.read_by(|inbox, stream| inbox.fill_undisturbed(stream))
+    }
+
+    fn read_by(
+        &mut self,
+        read: impl FnOnce(&mut Inbox, &Stream) -> Result<(), ReceiveError>,
+    ) -> Result<(), Broken> {
         match &mut *lock(&self.source) {
-            Source::Socket(inbox) => Ok(inbox.fill_undisturbed(&*self.stream)?),
+            Source::Socket(inbox) => Ok(read(inbox, &self.stream)?),
             Source::Router { messages, received } => {
                 received.push_back(messages.recv().unwrap_or(Err(ReceiveError::Closed))?);
                 Ok(())

@@ -1,8 +1,7 @@
 //! What has begun and ended, on the page that the daemon shares with this worker: see [`crate::os::page`].
 //!
-//! Nothing is written to the socket for an attempt but, now and then, that there is something on the page: when
-//! nothing is left to do, and when the last such word is some time ago. So a single attempt is reported at once,
-//! and many short ones with one word.
+//! Nothing is written to the socket for an attempt. The page's bell is rung when nothing is left to do, and when the
+//! last time is some time ago. So a single attempt is reported at once, and many short ones with one ring.
 
 use std::io;
 use std::mem;
@@ -14,7 +13,7 @@ use bytes::BytesMut;
 
 use super::asking::Desk;
 use super::attempts::{Job, Workplace};
-use super::session::{Broken, Sender};
+use super::session::Broken;
 use super::waiting::{Attempt, Next, Run};
 use crate::id::{AttemptId, TaskId};
 use crate::limits::{PROCESS_START_MIN, REPORT_DELAY_MAX};
@@ -42,12 +41,12 @@ pub(super) struct Reports {
 }
 
 impl Reports {
-    /// On the page behind `file`.
+    /// On the page behind `files`.
     ///
     /// # Errors
     /// It is none, or cannot be mapped.
-    pub(super) fn on(file: &OwnedFd) -> io::Result<Self> {
-        let page = WorkerSide::open(file)?;
+    pub(super) fn on(files: [OwnedFd; 2]) -> io::Result<Self> {
+        let page = WorkerSide::open(files)?;
         let now = Instant::now();
         Ok(Reports {
             page,
@@ -111,19 +110,18 @@ impl Reports {
             job.sender().say(&FromWorker::Finished { attempt, report })?;
         }
         // At half of what there was the daemon can send more before the rest is done.
-        match self.free_since > self.tells_at || left == self.tells_with {
-            true => self.tell(job.sender()),
-            false => Ok(()),
+        if self.free_since > self.tells_at || left == self.tells_with {
+            self.tell();
         }
+        Ok(())
     }
 
     /// Nothing is left to do: the daemon is told of what it does not know, and no attempt's leavings stay.
-    pub(super) fn rest(&mut self, workplace: &Workplace, sender: &Sender) -> Result<(), Broken> {
-        self.tell(sender)?;
+    pub(super) fn rest(&mut self, workplace: &Workplace) {
+        self.tell();
         if mem::take(&mut self.is_unchecked) {
             workplace.tidy_up();
         }
-        Ok(())
     }
 
     /// There are so many attempts to run again.
@@ -155,14 +153,10 @@ impl Reports {
     }
 
     /// Tells the daemon of what was published, if it does not know that there is something.
-    fn tell(&mut self, sender: &Sender) -> Result<(), Broken> {
-        if !mem::take(&mut self.is_untold) {
-            return Ok(());
-        }
-        self.tells_at = self.free_since + REPORT_DELAY_MAX;
-        match self.page.must_ring() {
-            true => sender.say(&FromWorker::Published),
-            false => Ok(()),
+    fn tell(&mut self) {
+        if mem::take(&mut self.is_untold) {
+            self.tells_at = self.free_since + REPORT_DELAY_MAX;
+            self.page.ring();
         }
     }
 }

@@ -72,8 +72,8 @@ pub(super) struct Setup {
     pub(super) limits: WorkLimits,
     /// Bytes in the largest result.
     pub(super) payload_bytes_max: u64,
-    /// The page that it shares with the daemon, if it is to.
-    pub(super) page: Option<OwnedFd>,
+    /// The page that it shares with the daemon, if it is to: its memory and its bell.
+    pub(super) page: Option<[OwnedFd; 2]>,
 }
 
 /// A blocking conversation with the daemon.
@@ -122,7 +122,7 @@ impl Session {
                     payload_bytes_max,
                     page,
                 } = *setup;
-                let page = page.descriptors.into_files().and_then(|mut files| files.pop());
+                let page = page.descriptors.into_files().and_then(|files| files.try_into().ok());
                 let threads = threads.max(1);
                 Setup { allow_fault_injection, threads, commands, limits, payload_bytes_max, page }
             }

@@ -368,7 +368,6 @@ pub fn from_worker() -> Vec<(String, FromWorker)> {
     let body = RequestBody::Submit { spec: spec.into(), args: Payload::from_args(["7"]) };
     let request = Request { id: RequestId(3), body };
     messages.push(("ask".to_owned(), FromWorker::Ask { attempt: AttemptId(1), request: Box::new(request) }));
-    messages.push(("published".to_owned(), FromWorker::Published));
     messages
 }
 
