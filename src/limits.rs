@@ -105,7 +105,7 @@ pub const ATTEMPTS_APART_MAX: u64 = 1024;
 pub const REPORT_DELAY_MAX: Duration = Duration::from_micros(250);
 
 /// What is over sooner has started no process: the kernel takes several times as long for one. So it is not looked
-/// behind each of many short attempts whether something is left.
+/// whether such an attempt has left something.
 pub const PROCESS_START_MIN: Duration = Duration::from_micros(5);
 
 /// How long after an attempt was sent the daemon looks at the page whether it has begun, if nothing was heard of

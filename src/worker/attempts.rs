@@ -121,7 +121,7 @@ fn run_by_page(
 ) -> Result<(), Broken> {
     let mut waiting = Waiting::default();
     loop {
-        reports.rest(workplace);
+        reports.tell();
         receiver.read()?;
         if take_received(receiver, &mut waiting, desk)?.is_break() {
             return Ok(());

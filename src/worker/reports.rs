@@ -35,9 +35,6 @@ pub(super) struct Reports {
     tells_with: usize,
     /// When the last attempt was over, or what there was to do was read.
     free_since: Instant,
-    /// Whether it was not looked what the last attempts left behind: they were over too soon to have started
-    /// anything.
-    is_unchecked: bool,
 }
 
 impl Reports {
@@ -55,7 +52,6 @@ impl Reports {
             tells_at: now,
             tells_with: 0,
             free_since: now,
-            is_unchecked: false,
         })
     }
 
@@ -99,10 +95,8 @@ impl Reports {
             return Ok(());
         }
         let (report, has_asked) = job.perform(attempt, task, args);
-        let now = Instant::now();
-        self.is_unchecked = now < self.free_since + PROCESS_START_MIN;
-        self.free_since = now;
-        if !self.is_unchecked {
+        let started_at = mem::replace(&mut self.free_since, Instant::now());
+        if self.free_since > started_at + PROCESS_START_MIN {
             job.tidy_up();
         }
         // What it asked is on the socket: its end must not overtake that.
@@ -114,14 +108,6 @@ impl Reports {
             self.tell();
         }
         Ok(())
-    }
-
-    /// Nothing is left to do: the daemon is told of what it does not know, and no attempt's leavings stay.
-    pub(super) fn rest(&mut self, workplace: &Workplace) {
-        self.tell();
-        if mem::take(&mut self.is_unchecked) {
-            workplace.tidy_up();
-        }
     }
 
     /// There are so many attempts to run again.
@@ -152,8 +138,9 @@ impl Reports {
         Ok(is_published)
     }
 
-    /// Tells the daemon of what was published, if it does not know that there is something.
-    fn tell(&mut self) {
+    /// Tells the daemon of what was published, if it does not know that there is something. To be called too when nothing
+    /// is left to do.
+    pub(super) fn tell(&mut self) {
         if mem::take(&mut self.is_untold) {
             self.tells_at = self.free_since + REPORT_DELAY_MAX;
             self.page.ring();
