@@ -1,9 +1,8 @@
 //! What wakes the loop when something is due.
 //!
 //! A timer that is set when something is due sooner than it rings, or when it would soon ring in vain, and left alone
-//! otherwise. A poller's timeout is
-//! set with each wait and given up with each event: where a task takes microseconds, most of them went there, above
-//! all on a virtual machine, which asks its host both times.
+//! otherwise. A poller's timeout is set with each wait and given up with each event: where a task takes microseconds,
+//! most of them went there, above all on a virtual machine, which asks its host both times.
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -39,17 +38,18 @@ impl Alarm {
         Ok(Alarm { timer, rings_at: None })
     }
 
-    /// Has it ring at `at`, or some time before; but not soon, unless that is soon.
+    /// Has it ring at `at`, or some time before; but not soon, unless that is soon. A short while ago it was `turn`;
+    /// `now` is read where that matters.
     ///
     /// # Errors
     /// What the system gives.
-    pub(super) fn ring_by(&mut self, now: Time, at: Time) -> io::Result<()> {
-        let is_set_well = |rings_at| rings_at <= at && (rings_at > now + ALARM_SOON || rings_at == at);
+    pub(super) fn ring_by(&mut self, turn: Time, now: impl FnOnce() -> Time, at: Time) -> io::Result<()> {
+        let is_set_well = |rings_at| rings_at <= at && (rings_at > turn + ALARM_SOON || rings_at == at);
         if self.rings_at.is_some_and(is_set_well) {
             return Ok(());
         }
         // Set to no time at all, it would never ring.
-        let wait = at.since(now).max(Duration::from_nanos(1));
+        let wait = at.since(now()).max(Duration::from_nanos(1));
         let it_value = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
         let once = Itimerspec { it_interval: Timespec::default(), it_value };
         timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once)?;
@@ -82,7 +82,7 @@ mod tests {
         let mut alarm = Alarm::new(poll.registry()).unwrap();
         let now = Time::from_nanos(5);
         for wait_nanos in [0, 1, 1_000_000] {
-            alarm.ring_by(now, now + Duration::from_nanos(wait_nanos)).unwrap();
+            alarm.ring_by(now, || now, now + Duration::from_nanos(wait_nanos)).unwrap();
             assert_eq!(wait(&mut poll, &mut alarm), 1);
             assert_eq!(alarm.rings_at, None);
         }
@@ -94,12 +94,12 @@ mod tests {
         let mut alarm = Alarm::new(poll.registry()).unwrap();
         let now = Time::ZERO;
         let at = |seconds| now + Duration::from_secs(seconds);
-        alarm.ring_by(now, at(u64::MAX)).unwrap();
-        alarm.ring_by(now, at(3600)).unwrap();
+        alarm.ring_by(now, || now, at(u64::MAX)).unwrap();
+        alarm.ring_by(now, || now, at(3600)).unwrap();
         assert_eq!(alarm.rings_at, Some(at(3600)));
-        alarm.ring_by(now, at(7200)).unwrap();
+        alarm.ring_by(now, || now, at(7200)).unwrap();
         assert_eq!(alarm.rings_at, Some(at(3600)));
-        alarm.ring_by(now, now + Duration::from_millis(1)).unwrap();
+        alarm.ring_by(now, || now, now + Duration::from_millis(1)).unwrap();
         assert_eq!(wait(&mut poll, &mut alarm), 1);
     }
 
@@ -108,8 +108,8 @@ mod tests {
         let poll = mio::Poll::new().unwrap();
         let mut alarm = Alarm::new(poll.registry()).unwrap();
         let at = |hours: u64| Time::ZERO + Duration::from_secs(3600 * hours);
-        alarm.ring_by(Time::ZERO, at(1)).unwrap();
-        alarm.ring_by(at(1), at(2)).unwrap();
+        alarm.ring_by(Time::ZERO, || Time::ZERO, at(1)).unwrap();
+        alarm.ring_by(at(1), || at(1), at(2)).unwrap();
         assert_eq!(alarm.rings_at, Some(at(2)));
     }
 }

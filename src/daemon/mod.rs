@@ -341,7 +341,7 @@ impl<'a> Daemon<'a> {
                 self.notifier.next_timeout(),
             ];
             if let Some(next) = due.into_iter().flatten().min() {
-                self.alarm.ring_by(self.clock.now(), next).map_err(Error::Loop)?;
+                self.alarm.ring_by(self.now, || self.clock.now(), next).map_err(Error::Loop)?;
             }
             None
         } else {
