@@ -13,22 +13,29 @@ pub enum Placement {
     /// All on one.
     One,
     /// The process between on one, its client and those behind it on another.
-    Two,
-    /// Wherever the scheduler puts them.
+    BetweenApart,
+    /// The client on one, the others on another.
+    ClientApart,
+    /// Those behind on one, the others on another.
+    BehindApart,
+    /// Wherever the scheduler puts them: it need not put two alike.
     Unpinned,
 }
 
 impl Placement {
     /// What there are processors for.
     pub fn all() -> Result<Vec<Placement>, Failure> {
-        let all = vec![Placement::Unpinned, Placement::One, Placement::Two];
-        Ok(all.into_iter().take(if own_processors()?.len() > 1 { 3 } else { 2 }).collect())
+        let apart = [Placement::BetweenApart, Placement::ClientApart, Placement::BehindApart];
+        let apart = if own_processors()?.len() > 1 { &apart[..] } else { &[] };
+        Ok([&[Placement::Unpinned, Placement::One], apart].concat())
     }
 
     pub fn in_words(self) -> &'static str {
         match self {
             Placement::One => "all on one CPU",
-            Placement::Two => "client and worker on one CPU, daemon or relay on another",
+            Placement::BetweenApart => "client and worker on one CPU, daemon or relay on another",
+            Placement::ClientApart => "daemon or relay and worker on one CPU, client on another",
+            Placement::BehindApart => "client and daemon or relay on one CPU, worker on another",
             Placement::Unpinned => "unpinned",
         }
     }
@@ -38,14 +45,16 @@ impl Placement {
     /// The place is for all that this thread starts from then on, too: `middle` is started before.
     pub fn apply(self, processors: &Processors, middle: u32) -> Result<(), Failure> {
         let Processors { all, one, other } = processors;
-        let (ends, between) = match self {
-            Placement::One => (one, one),
-            Placement::Two => (one, other),
-            Placement::Unpinned => (all, all),
+        let (client, between, behind) = match self {
+            Placement::One => (one, one, one),
+            Placement::BetweenApart => (one, other, one),
+            Placement::ClientApart => (one, other, other),
+            Placement::BehindApart => (one, one, other),
+            Placement::Unpinned => (all, all, all),
         };
-        sched_setaffinity(None, ends)?;
+        sched_setaffinity(None, client)?;
         place(middle, between)?;
-        children_of(middle)?.into_iter().try_for_each(|child| place(child, ends))
+        children_of(middle)?.into_iter().try_for_each(|child| place(child, behind))
     }
 }
 
