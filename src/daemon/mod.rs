@@ -68,6 +68,8 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod token;
+#[cfg(test)]
+mod worker_tests;
 mod workers;
 
 pub(crate) use copies::{Fork, fork_template, run_if_started_as_template};
