@@ -290,9 +290,9 @@ impl Running {
         self.say(&Order::Confine(Common { filter, guard }))
     }
 
-    /// Ends it; says how it ended.
+    /// Ends it alone, since a copy that it has just made may still be in its group; says how it ended.
     fn end(self) -> String {
-        self.process.kill_group();
+        self.process.kill();
         self.process.reap().map_or_else(|error| error.to_string(), |exit| exit.to_string())
     }
 
@@ -327,5 +327,33 @@ impl Running {
             error => CopyError::Unsent(error),
         })?;
         if outbox.is_empty() { Ok(()) } else { Err(CopyError::Untaken) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::{CommandExt, ExitStatusExt};
+    use std::process::{Child as Process, Command};
+
+    use super::*;
+    use crate::task::Exit;
+
+    /// A process that is in the group of another, or leads one if that is 0.
+    fn sleeper(group: u32) -> Process {
+        Command::new("sleep").arg("1000").process_group(group as i32).spawn().expect("sleep starts")
+    }
+
+    #[test]
+    #[expect(clippy::zombie_processes, reason = "`Running` reaps the template")]
+    fn copy_that_is_still_in_the_templates_group_outlives_it() {
+        let template = sleeper(0);
+        let mut copy = sleeper(template.id());
+        let (ours, _theirs) = UnixStream::pair().expect("a pair of sockets");
+        let running = Running::hold(Pid(template.id()), ours, true).expect("a child can be held");
+        assert_eq!(running.end(), Exit::Signal(9).to_string());
+        // Had it been killed, it would not end by this.
+        let copy_id = rustix::process::Pid::from_child(&copy);
+        rustix::process::kill_process(copy_id, rustix::process::Signal::TERM).expect("it is there");
+        assert_eq!(copy.wait().expect("it is our child").signal(), Some(15));
     }
 }

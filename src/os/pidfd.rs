@@ -79,6 +79,12 @@ impl Child {
         self.signal_group(Signal::KILL);
     }
 
+    /// Ends it alone (SIGKILL).
+    pub(crate) fn kill(&self) {
+        // Failing, it would be because it has ended.
+        let _ = kill_process(self.pid, Signal::KILL);
+    }
+
     /// Whether it has ended; it is not reaped. A child that somebody else reaped has ended.
     pub(crate) fn has_ended(&self) -> bool {
         !matches!(self.wait(WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT), Ok(None))
