@@ -104,9 +104,9 @@ pub const ATTEMPTS_APART_MAX: u64 = 1024;
 /// caller notices, long beside what telling of it costs.
 pub const REPORT_DELAY_MAX: Duration = Duration::from_micros(250);
 
-/// What is over sooner has started no process: the kernel takes several times as long for one. So it is not looked
-/// whether such an attempt has left something.
-pub const PROCESS_START_MIN: Duration = Duration::from_micros(5);
+/// What is over sooner has started no process: the kernel takes longer for the least that clone(2) can do, and ten times
+/// as long for a fork. So it is not looked whether such an attempt has left something.
+pub const PROCESS_START_MIN: Duration = Duration::from_micros(2);
 
 /// How long after an attempt was sent the daemon looks at the page whether it has begun, if nothing was heard of
 /// it: attempts that take longer are known to run by then, and nothing waits longer behind one of them. Much longer
