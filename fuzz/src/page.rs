@@ -3,7 +3,7 @@
 //! Input: a script of attempts that are offered, begun and taken back, of records that are put there as they should
 //! be, of words that are written anywhere, and of looks at it. Without such words, all must be as it was put there.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::BytesMut;
 use poold::message::worker::FromWorker;
@@ -58,8 +58,9 @@ struct Pair {
 /// A worker that writes anything.
 pub fn page(input: &[u8]) {
     let mut draw = Draw::new(input);
-    let (daemon, files) = DaemonSide::create().expect("there is memory");
-    let file = files[0].try_clone().expect("there is a descriptor");
+    let (daemon, file) = DaemonSide::create().expect("there is memory");
+    let files =
+        [file.as_fd(), daemon.bell()].map(|file| file.try_clone_to_owned().expect("another descriptor"));
     let worker = WorkerSide::open(files).expect("it is a page");
     let mut pair = Pair { daemon, worker, file, offered: 0, published: Some(Vec::new()) };
     let mut goes_on = true;
@@ -137,14 +138,18 @@ impl Pair {
     /// The daemon takes what is there. Says whether it was well formed: else the worker is heard no more.
     fn look(&mut self) -> bool {
         let mut taken = BytesMut::new();
-        let bytes = self.daemon.take(&mut taken);
+        let took = self.daemon.take(&mut taken);
         if let Some(published) = &mut self.published {
             assert_eq!(taken, std::mem::take(published));
-            assert!(bytes.is_ok());
+            assert_eq!(took, Ok(()));
         }
-        let Ok(bytes) = bytes else { return false };
-        assert!(taken.len() <= bytes && bytes <= RING_BYTES, "{bytes} bytes of a page are taken");
-        assert_eq!(self.daemon.take(&mut BytesMut::new()), Ok(0), "it is taken twice");
+        if took.is_err() {
+            return false;
+        }
+        assert!(taken.len() <= RING_BYTES, "{} bytes of a page are taken", taken.len());
+        let mut again = BytesMut::new();
+        assert_eq!(self.daemon.take(&mut again), Ok(()));
+        assert!(again.is_empty(), "it is taken twice");
         let mut inbox = Inbox::default();
         *inbox.room() = taken;
         while let Ok(Some(_)) = inbox.next_message::<FromWorker>() {}

@@ -1,8 +1,7 @@
 //! The page that a worker shares, read: what stands there, as events.
 
 use std::io;
-use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry};
@@ -22,8 +21,8 @@ use crate::wire::Inbox;
 #[derive(Debug)]
 pub(super) struct Page {
     side: DaemonSide,
-    /// To be sent to the worker with its setup.
-    files: Vec<OwnedFd>,
+    /// The file of its memory, to be sent to the worker with its setup.
+    file: Option<OwnedFd>,
     worker: WorkerId,
     /// Bytes in the largest result.
     payload_bytes_max: u64,
@@ -31,6 +30,9 @@ pub(super) struct Page {
     reports: Inbox,
     /// What was understood and is not told yet.
     results: Results,
+    /// Whether the worker has put something there that it may not. No more is taken then: it would be kept, and never
+    /// understood.
+    is_spoiled: bool,
     /// The attempts that were taken back, and that the worker has not passed over: the first of each run, and how many
     /// it is.
     taken_back: Vec<(AttemptId, u32)>,
@@ -53,28 +55,34 @@ impl Page {
     /// # Errors
     /// What the system gives.
     pub(super) fn create(worker: WorkerId, payload_bytes_max: u64, registry: &Registry) -> io::Result<Self> {
-        let (side, files) = DaemonSide::create()?;
+        let (side, file) = DaemonSide::create()?;
         let bell = Token::WorkerBell(worker.slot);
         registry.register(&mut SourceFd(&side.bell().as_raw_fd()), bell.into(), Interest::READABLE)?;
         Ok(Page {
             side,
-            files: files.into(),
+            file: Some(file),
             worker,
             payload_bytes_max,
             reports: Inbox::default(),
             results: Results::of(worker),
+            is_spoiled: false,
             taken_back: Vec::new(),
         })
     }
 
     /// What the worker shares it by, to be sent to it once.
-    pub(super) fn hand_over(&mut self) -> Vec<OwnedFd> {
-        mem::take(&mut self.files)
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub(super) fn hand_over(&mut self) -> io::Result<Vec<OwnedFd>> {
+        let Some(file) = self.file.take() else { return Ok(Vec::new()) };
+        Ok(vec![file, self.side.bell().try_clone_to_owned()?])
     }
 
-    /// What the poller watches.
-    pub(super) fn bell(&self) -> BorrowedFd<'_> {
-        self.side.bell()
+    /// Has the poller watch its bell no longer: the worker may hold that open for longer than it lives.
+    pub(super) fn unhook(&self, registry: &Registry) {
+        // Failing, it would be because the poller no longer has it, which is what is wanted.
+        let _ = registry.deregister(&mut SourceFd(&self.side.bell().as_raw_fd()));
     }
 
     /// Lets the worker begin so many attempts from one on, which it is sent.
@@ -113,14 +121,15 @@ impl Page {
     /// `begun`.
     ///
     /// # Errors
-    /// What the worker has done to it, in words; what was found before that counts.
+    /// What the worker has done to it, in words, and once; what was found before that counts.
     pub(super) fn look(
         &mut self,
         begun: Begun,
         sent: &mut SentAttempts,
         events: &mut Vec<Event>,
     ) -> Result<(), String> {
-        let taken = self.take_reports(sent, events);
+        let taken = if self.is_spoiled { Ok(()) } else { self.take_reports(sent, events) };
+        self.is_spoiled |= taken.is_err();
         self.find_begun(begun, sent, events);
         self.find_passed_over(events);
         taken
@@ -202,5 +211,41 @@ impl Page {
             *count -= passed_over;
             *count > 0
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Generation, SlotId};
+    use crate::os::page::WorkerSide;
+    use crate::task::Encoding;
+    use crate::wire::encode_result;
+    use bytes::BytesMut;
+
+    const WORKER: WorkerId = WorkerId { slot: SlotId(0), generation: Generation(0) };
+
+    fn end_of(attempt: u64) -> BytesMut {
+        let mut end = BytesMut::new();
+        encode_result(AttemptId(attempt), Encoding::Json, b"7", &mut end).expect("it fits");
+        end
+    }
+
+    #[test]
+    fn nothing_is_taken_from_a_page_once_it_is_spoiled() {
+        let poll = mio::Poll::new().expect("a poller");
+        let mut page = Page::create(WORKER, 100, poll.registry()).expect("a page");
+        let files = page.hand_over().expect("its files").try_into().expect("two files");
+        let mut worker = WorkerSide::open(files).expect("the same page");
+        let (mut sent, mut events) = (SentAttempts::default(), Vec::new());
+        assert!(worker.publish(&end_of(1)) && worker.publish(b"no frame"));
+        page.look(Begun::Unasked, &mut sent, &mut events).expect_err("that is no message");
+        let [Event::AttemptFinished { attempt: AttemptId(1), .. }] = events[..] else { panic!("{events:?}") };
+        let published = (0..1_000_000).take_while(|_| {
+            page.look(Begun::Unasked, &mut sent, &mut events).expect("it is told once");
+            worker.publish(&end_of(2))
+        });
+        assert!(published.count() < 1_000_000, "the page is emptied for ever");
+        assert_eq!(events.len(), 1);
     }
 }

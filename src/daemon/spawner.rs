@@ -91,7 +91,7 @@ pub(super) struct Started {
     pub(super) connection: Connection,
     /// Its standard output and error.
     pub(super) outputs: [Output; 2],
-    /// The page that it is to share, and the file by which it does.
+    /// The page that it is to share.
     pub(super) page: Option<Page>,
 }
 

@@ -252,6 +252,7 @@ impl Workers {
         let Some(page) = &mut worker.page else { return };
         if let Err(reason) = page.look(begun, &mut worker.attempts, events) {
             worker.stage = Stage::Deaf;
+            page.unhook(&self.registry);
             events.push(Event::WorkerBroke { worker: worker.order.worker, reason });
         }
     }
@@ -294,7 +295,10 @@ impl Worker {
             return self.break_off(in_words(answer.verdict).to_owned());
         }
         self.stage = Stage::Open;
-        let descriptors = self.page.as_mut().map(Page::hand_over).unwrap_or_default().into();
+        let files = match self.page.as_mut().map(Page::hand_over).transpose() {
+            Ok(files) => files.unwrap_or_default(),
+            Err(error) => return self.break_off(format!("it cannot be given its page: {error}")),
+        };
         let setup = ToWorker::Setup(Box::new(Setup {
             worker: self.order.worker,
             allow_fault_injection: self.order.allow_fault_injection,
@@ -302,7 +306,7 @@ impl Worker {
             commands: self.order.commands.to_vec(),
             limits: self.order.work_limits.clone(),
             payload_bytes_max: self.order.payload_bytes_max,
-            page: Payload { descriptors, ..Payload::default() },
+            page: Payload { descriptors: files.into(), ..Payload::default() },
         }));
         match self.connection.say(&setup) {
             Ok(()) => WorkerDid::Enter,
@@ -368,7 +372,7 @@ impl Worker {
     /// Goes by messages alone.
     fn leave_page(&mut self, registry: &Registry) {
         if let Some(page) = self.page.take() {
-            forget_readiness(page.bell(), registry);
+            page.unhook(registry);
         }
     }
 

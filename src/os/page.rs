@@ -148,21 +148,19 @@ pub struct DaemonSide {
 pub struct Spoiled;
 
 impl DaemonSide {
-    /// A new page, and what a worker shares it by: its memory and its bell.
+    /// A new page, and the file of its memory: a worker shares it by that and the [bell](Self::bell).
     ///
     /// # Errors
     /// What the system gives.
-    pub fn create() -> io::Result<(Self, [OwnedFd; 2])> {
+    pub fn create() -> io::Result<(Self, OwnedFd)> {
         let file = memfd_create(c"poold-page", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         ftruncate(&file, PAGE_BYTES as u64)?;
         fcntl_add_seals(&file, SEALS)?;
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let page = DaemonSide { page: Page::map(&file)?, bell: bell.try_clone()?, taken: 0 };
-        Ok((page, [file, bell]))
+        Ok((DaemonSide { page: Page::map(&file)?, bell, taken: 0 }, file))
     }
 
-    /// What to poll for edges of readability: one that the worker has rung since the last [`take`](Self::take), or is
-    /// about to have.
+    /// What to poll for edges of readability: each is a ring.
     pub fn bell(&self) -> BorrowedFd<'_> {
         self.bell.as_fd()
     }
@@ -189,11 +187,10 @@ impl DaemonSide {
     }
 
     /// Puts what was published and not taken behind what is in `into`; from here on the worker rings for more.
-    /// Says how many bytes of the ring that took.
     ///
     /// # Errors
     /// [`Spoiled`]; what was taken before it is found stays taken.
-    pub fn take(&mut self, into: &mut BytesMut) -> Result<usize, Spoiled> {
+    pub fn take(&mut self, into: &mut BytesMut) -> Result<(), Spoiled> {
         self.page.words()[RUNG].store(0, Ordering::Relaxed);
         // The worker fills, then looks whether it has rung: one of the two sees what the other did.
         fence(Ordering::SeqCst);
@@ -219,7 +216,7 @@ impl DaemonSide {
             self.taken += 1 + words;
         }
         self.page.words()[TAKEN].store(self.taken, Ordering::Release);
-        Ok(words as usize * WORD_BYTES)
+        Ok(())
     }
 }
 
@@ -274,12 +271,15 @@ impl WorkerSide {
     }
 
     /// Tells the daemon that something was published, unless it was told so and has taken nothing since.
-    pub fn ring(&self) {
+    ///
+    /// # Errors
+    /// What writing to the bell gives: somebody in this process has closed it, or rung it 2^64 times.
+    pub fn ring(&self) -> io::Result<()> {
         fence(Ordering::SeqCst);
         if self.page.words()[RUNG].swap(1, Ordering::Relaxed) == 0 {
-            // Failing, it would be because it cannot count so far: nobody rings 2^64 times.
-            let _ = write(&self.bell, &1_u64.to_ne_bytes());
+            write(&self.bell, &1_u64.to_ne_bytes())?;
         }
+        Ok(())
     }
 }
 
@@ -289,8 +289,9 @@ mod tests {
     use rustix::io::read;
 
     fn sides() -> (DaemonSide, WorkerSide) {
-        let (daemon, files) = DaemonSide::create().expect("a page");
-        (daemon, WorkerSide::open(files).expect("the page"))
+        let (daemon, file) = DaemonSide::create().expect("a page");
+        let bell = daemon.bell().try_clone_to_owned().expect("another descriptor");
+        (daemon, WorkerSide::open([file, bell]).expect("the page"))
     }
 
     /// How often the bell was rung since it was asked last.
@@ -370,15 +371,22 @@ mod tests {
         let (mut daemon, mut worker) = sides();
         assert!(worker.publish(b"one"));
         assert_eq!(rings(&daemon), 0);
-        worker.ring();
+        worker.ring().expect("it rings");
         assert_eq!(rings(&daemon), 1);
         assert!(worker.publish(b"two"));
-        worker.ring();
+        worker.ring().expect("there is no need");
         assert_eq!(rings(&daemon), 0);
         assert_eq!(taken(&mut daemon), b"onetwo");
         assert!(worker.publish(b"three"));
-        worker.ring();
+        worker.ring().expect("it rings");
         assert_eq!(rings(&daemon), 1);
+    }
+
+    #[test]
+    fn bell_that_cannot_be_rung_is_found_out() {
+        let (_daemon, worker) = sides();
+        write(&worker.bell, &(u64::MAX - 1).to_ne_bytes()).expect("it counts so far");
+        assert!(worker.ring().is_err());
     }
 
     #[test]
@@ -394,7 +402,7 @@ mod tests {
         assert_eq!(spoil(FIRST_OF_RING, RECORD_BYTES_MAX as u64 + 1), Err(Spoiled));
         assert_eq!(spoil(FIRST_OF_RING, u64::MAX), Err(Spoiled));
         assert_eq!(spoil(FIRST_OF_RING, 9), Err(Spoiled));
-        assert_eq!(spoil(FIRST_OF_RING + 1, u64::MAX), Ok(2 * WORD_BYTES));
+        assert_eq!(spoil(FIRST_OF_RING + 1, u64::MAX), Ok(()));
     }
 
     #[test]

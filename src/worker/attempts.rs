@@ -121,8 +121,8 @@ fn run_by_page(
 ) -> Result<(), Broken> {
     let mut waiting = Waiting::default();
     loop {
-        reports.tell();
-        receiver.read()?;
+        reports.tell()?;
+        receiver.read_in_quiet()?;
         if take_received(receiver, &mut waiting, desk)?.is_break() {
             return Ok(());
         }
@@ -137,7 +137,7 @@ fn run_by_messages(receiver: &mut Receiver, workplace: &Workplace, desk: &Arc<De
     let mut waiting = Waiting::default();
     loop {
         match waiting.is_empty() {
-            true => receiver.read_undisturbed()?,
+            true => receiver.read()?,
             false => receiver.read_available()?,
         }
         if take_received(receiver, &mut waiting, desk)?.is_break() {
@@ -225,6 +225,7 @@ mod tests {
     use rustix::io::read;
     use std::convert::Infallible;
     use std::net::Shutdown;
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::thread;
 
@@ -299,6 +300,13 @@ mod tests {
         (heard, worker.join().unwrap())
     }
 
+    /// A page, and what a worker shares it by.
+    fn page() -> (DaemonSide, [OwnedFd; 2]) {
+        let (page, file) = DaemonSide::create().unwrap();
+        let bell = page.bell().try_clone_to_owned().unwrap();
+        (page, [file, bell])
+    }
+
     /// What a worker with a page does with `said`, until it is told that the socket has ended: what it has said, and put
     /// on the page. All its attempts, from 1 to `attempts`, are offered, and those in `taken_back` no more.
     fn converse_by_page(
@@ -306,7 +314,7 @@ mod tests {
         attempts: u64,
         taken_back: &[u64],
     ) -> (Vec<FromWorker>, Vec<FromWorker>) {
-        let (mut page, files) = DaemonSide::create().unwrap();
+        let (mut page, files) = page();
         (1..=attempts).for_each(|attempt| page.offer(attempt));
         assert!(taken_back.iter().all(|attempt| page.take_back(*attempt)));
         let (said, ended) = converse_by(Some(Reports::on(files).unwrap()), said, 0);
@@ -436,13 +444,15 @@ mod tests {
 
     #[test]
     fn stop_behind_a_run_leaves_all_of_it() {
-        let (mut page, files) = DaemonSide::create().unwrap();
+        let (mut page, files) = page();
         (1..=2).for_each(|attempt| page.offer(attempt));
         let said = [to_worker_all(1, "twice", &["4", "5"]), ToWorker::Stop];
         let (heard, ended) = converse_by(Some(Reports::on(files).unwrap()), &said, 0);
         ended.unwrap();
         assert_eq!(heard, []);
-        assert_eq!(page.take(&mut BytesMut::new()), Ok(0));
+        let mut published = BytesMut::new();
+        assert_eq!(page.take(&mut published), Ok(()));
+        assert!(published.is_empty());
         assert!((1..=2).all(|attempt| page.take_back(attempt)));
     }
 

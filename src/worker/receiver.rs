@@ -48,14 +48,15 @@ impl Receiver {
         }
     }
 
-    /// Reads once, waiting until something is there: for a loop that writes little.
+    /// Reads once, waiting until something is there, [undisturbed](Inbox::fill_undisturbed) by what becomes of what
+    /// was written.
     pub(super) fn read(&mut self) -> Result<(), Broken> {
-        self.read_by(|inbox, stream| inbox.fill_from_waiting(stream))
+        self.read_by(|inbox, stream| inbox.fill_undisturbed(stream))
     }
 
-    /// The same, [undisturbed](Inbox::fill_undisturbed) by what becomes of what the loop has written.
-    pub(super) fn read_undisturbed(&mut self) -> Result<(), Broken> {
-        self.read_by(|inbox, stream| inbox.fill_undisturbed(stream))
+    /// The same with a system call less, where next to nothing is written that could disturb it.
+    pub(super) fn read_in_quiet(&mut self) -> Result<(), Broken> {
+        self.read_by(|inbox, stream| inbox.fill_from_waiting(stream))
     }
 
     fn read_by(

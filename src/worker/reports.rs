@@ -104,10 +104,10 @@ impl Reports {
             job.sender().say(&FromWorker::Finished { attempt, report })?;
         }
         // At half of what there was the daemon can send more before the rest is done.
-        if self.free_since > self.tells_at || left == self.tells_with {
-            self.tell();
+        match self.free_since > self.tells_at || left == self.tells_with {
+            true => self.tell(),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// There are so many attempts to run again.
@@ -140,10 +140,11 @@ impl Reports {
 
     /// Tells the daemon of what was published, if it does not know that there is something. To be called too when nothing
     /// is left to do.
-    pub(super) fn tell(&mut self) {
-        if mem::take(&mut self.is_untold) {
-            self.tells_at = self.free_since + REPORT_DELAY_MAX;
-            self.page.ring();
+    pub(super) fn tell(&mut self) -> Result<(), Broken> {
+        if !mem::take(&mut self.is_untold) {
+            return Ok(());
         }
+        self.tells_at = self.free_since + REPORT_DELAY_MAX;
+        Ok(self.page.ring()?)
     }
 }
