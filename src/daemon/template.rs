@@ -343,8 +343,8 @@ mod tests {
         Command::new("sleep").arg("1000").process_group(group as i32).spawn().expect("sleep starts")
     }
 
-    #[test]
     #[expect(clippy::zombie_processes, reason = "`Running` reaps the template")]
+    #[test]
     fn copy_that_is_still_in_the_templates_group_outlives_it() {
         let template = sleeper(0);
         let mut copy = sleeper(template.id());
