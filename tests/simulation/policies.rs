@@ -38,6 +38,8 @@ pub struct Breed {
     pub ahead: u32,
     /// How many of those they run at a time.
     pub threads: usize,
+    /// Whether most of their functions are over as soon as they begin, so that many end between two looks.
+    pub is_quick: bool,
 }
 
 /// Milliseconds as a duration.
@@ -69,7 +71,8 @@ pub fn draw_breeds(rng: &mut Rng) -> BTreeMap<PoolName, Breed> {
         }
         let capacity = if rng.u32(0..10) < 6 { 1 } else { rng.u32(2..5) };
         let ahead = if capacity == 1 && rng.bool() { rng.u32(2..=ATTEMPTS_AHEAD_MAX) } else { capacity };
-        Breed { functions, capacity, ahead, threads: rng.usize(1..=capacity as usize) }
+        let is_quick = ahead > capacity && rng.bool();
+        Breed { functions, capacity, ahead, threads: rng.usize(1..=capacity as usize), is_quick }
     };
     POOLS.iter().map(|name| (pool(name), breed(rng))).collect()
 }

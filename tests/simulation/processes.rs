@@ -222,7 +222,7 @@ impl World {
             return Ok(());
         };
         self.trial.fact(Fact::FunctionCalled(worker, attempt))?;
-        if self.rng.u32(0..10) == 0 {
+        if self.is_over_at_once(worker) {
             self.report(worker, attempt)?;
             return Ok(());
         }
@@ -313,9 +313,10 @@ impl World {
             }),
             false => result(worker, attempt),
         };
+        let is_quick = self.is_quick(worker);
         if self.strike(Fault::Grows) {
             self.say(worker, Event::WorkerMeasured { worker, rss_bytes: RSS_BYTES_MAX + 1 });
-        } else if self.rng.bool() {
+        } else if self.rng.u32(0..if is_quick { 32 } else { 2 }) == 0 {
             self.say(worker, Event::WorkerMeasured { worker, rss_bytes: RSS_BYTES_MAX });
         }
         self.say(worker, Event::AttemptFinished { worker, attempt, report });
@@ -334,9 +335,19 @@ impl World {
         }
         self.may_exit(worker);
         self.may_die_idle(worker);
-        let wait = self.delay(1);
+        let wait = if is_quick { Duration::ZERO } else { self.delay(1) };
         self.schedule(wait, Happening::Begins(worker));
         Ok(())
+    }
+
+    fn is_quick(&self, worker: WorkerId) -> bool {
+        self.processes.get(&worker).is_some_and(|process| process.breed.is_quick)
+    }
+
+    /// Whether the function that a worker is about to call ends as soon as it begins.
+    fn is_over_at_once(&mut self, worker: WorkerId) -> bool {
+        let is_rare = self.rng.u32(0..10) == 0;
+        self.is_quick(worker) != is_rare
     }
 
     /// A worker passes over what was taken back on its page, up to what it may begin. The daemon is told that there
@@ -434,9 +445,9 @@ impl World {
     }
 }
 
-/// A good result, different for each attempt; one in four is in shared memory, and known by its size.
+/// A good result, different for each attempt; one in eight is in shared memory, and known by its size.
 pub fn result(worker: WorkerId, attempt: AttemptId) -> Report {
-    if attempt.0.is_multiple_of(4) {
+    if attempt.0.is_multiple_of(8) {
         return Report::Ok(policies::shared(20 + attempt.0 + 7 * u64::from(worker.slot.0)));
     }
     let text = format!("result {} of worker {worker}", attempt.0);
