@@ -326,5 +326,9 @@ pub const LOG_LINES_MAX: usize = 8192;
 /// call.
 pub const MAP_BUFFER: usize = 16384;
 
+/// How long what a client's `map` submits may wait for more, unless it is waited for: a run of a thousand comes together
+/// in that time.
+pub const GATHERING_MAX: Duration = Duration::from_micros(100);
+
 /// The longest that a client's `map` lets a queue be that others have filled, before it tries again.
 pub const QUEUE_PAUSE_MAX: Duration = Duration::from_secs(1);

@@ -23,7 +23,7 @@ use super::call_error::{CallError, Cause};
 use super::callbacks::Callbacks;
 use super::connection::Connection;
 use super::error::Error;
-use super::outbox::{Outbox, Pushed};
+use super::outbox::{Haste, Outbox, Pushed};
 use super::series::{self, Series};
 use super::template::Template;
 use super::until::{Until, lock};
@@ -282,7 +282,7 @@ impl State {
     fn submit(&mut self, template: &Arc<Template>, args: &Payload) -> Result<Submitted, Cause> {
         let Some(link) = &self.link else { return Err(Cause::Unreachable(Error::Gone)) };
         let id = RequestId(self.next);
-        match link.push_submission(id, template, args)? {
+        match link.push_submission(id, template, args, Haste::Now)? {
             Pushed::Full => Ok(Submitted::Full(Arc::clone(&link.outbox))),
             Pushed::Taken => {
                 let call = Arc::new(Call::new(Arc::clone(template), id));
@@ -367,10 +367,16 @@ impl Link {
         id: RequestId,
         template: &Arc<Template>,
         args: &Payload,
+        haste: Haste,
     ) -> Result<Pushed, Cause> {
         self.check_size(args)?;
         let unsendable = |error: WireError| Cause::BadArguments(error.to_string());
-        self.outbox.push_submission(id, template, args).map_err(unsendable)
+        self.outbox.push_submission(id, template, args, haste).map_err(unsendable)
+    }
+
+    /// Has the requests that wait for others leave now.
+    pub(super) fn hurry(&self) {
+        self.outbox.hurry();
     }
 
     fn check_size(&self, args: &Payload) -> Result<(), Cause> {

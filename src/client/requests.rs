@@ -114,6 +114,14 @@ impl Requests {
         }
     }
 
+    /// Whether there is something that no further submission can join.
+    pub(super) fn are_more_than_a_run(&self) -> bool {
+        match self {
+            Requests::Encoded(encoded) => !encoded.outbox.is_empty(),
+            Requests::Whole(requests, _) => !requests.is_empty(),
+        }
+    }
+
     /// Whether there are none.
     pub(super) fn is_empty(&self) -> bool {
         match self {

@@ -18,7 +18,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use super::call_error::{CallError, Cause};
 use super::error::Error;
 use super::exchange::{Link, Which};
-use super::outbox::Pushed;
+use super::outbox::{Haste, Pushed};
 use super::stages::{Arrival, Stage, Stages, What};
 use super::template::Template;
 use super::until::{Until, lock};
@@ -125,7 +125,7 @@ impl Series {
             return Err(Cause::ShutDown);
         }
         let Some(link) = &state.link else { return Ok(Submitted::Unlinked) };
-        match link.push_submission(RequestId(self.base | call), &self.template, args)? {
+        match link.push_submission(RequestId(self.base | call), &self.template, args, Haste::WithOthers)? {
             Pushed::Full => Ok(Submitted::Full(link.clone())),
             Pushed::Taken => {
                 state.stages.submitted(call);
@@ -141,6 +141,9 @@ impl Series {
         state.stages.forget_before(first);
         if state.stages.arrivals().is_empty() && wanted != Wanted::Nothing {
             state.wanted = wanted;
+            if let Some(link) = &state.link {
+                link.hurry();
+            }
             state = until.wait_while(&self.arrived, state, |state| state.wanted != Wanted::Nothing);
             state.wanted = Wanted::Nothing;
         }
