@@ -62,7 +62,7 @@ impl Daemon<'_> {
         let token = Token::WorkerSocket(slot);
         let mut budget_bytes = READ_BYTES_PER_TURN;
         let mut budget_requests = REQUESTS_PER_TURN;
-        while budget_requests > 0 && budget_bytes > 0 {
+        while budget_requests > 0 {
             match self.workers.hear(slot, &mut budget_bytes) {
                 WorkerDid::Event(event) => self.take_from_worker(event),
                 WorkerDid::Ask(ask) => {
