@@ -41,7 +41,8 @@ fn standby_takes_no_task_while_its_pool_is_at_strength() {
 #[test]
 fn standby_runs_the_next_task_when_a_busy_worker_is_killed_and_another_stands_by_then() {
     let (mut daemon, _) = busy_daemon();
-    let waiting = daemon.detach(&["sleep", "0.05"]);
+    // Twenty times as long as it takes until its start is looked for.
+    let waiting = daemon.detach(&["sleep", "1"]);
     let workers = daemon.workers();
     let standby = in_state(&workers, "standby")[0].clone();
     kill_process(pid(in_state(&workers, "busy")[0]["pid"].as_i64().unwrap()), Signal::KILL).unwrap();
@@ -62,7 +63,7 @@ fn standby_runs_the_next_task_when_a_busy_worker_is_killed_and_another_stands_by
 #[test]
 fn standby_serves_as_soon_as_a_running_task_is_cancelled() {
     let (mut daemon, task) = busy_daemon();
-    let waiting = daemon.detach(&["sleep", "0.05"]);
+    let waiting = daemon.detach(&["sleep", "1000"]);
     assert!(daemon.run(&["cancel", &task]).status.success());
     let promoted = daemon.wait_for_log("stood by and serves now");
     let started = daemon.wait_for_log(&format!("task {waiting} started on worker "));
